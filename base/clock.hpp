@@ -1,0 +1,45 @@
+// Time by injection: machines are told the time, shells ask a clock, tests turn one by hand.
+#pragma once
+#include <chrono>
+
+namespace base {
+
+using steady = std::chrono::steady_clock;
+/// Monotonic time: deadlines, windows, rates.
+using time_point = steady::time_point;
+using duration = steady::duration;
+/// Wall-clock time: what is written into stamps and rows. Never compared between nodes.
+using wall_time = std::chrono::sys_time<std::chrono::microseconds>;
+
+class clock {
+public:
+  virtual ~clock() = default;
+  [[nodiscard]] virtual time_point now() const = 0;
+  [[nodiscard]] virtual wall_time wall() const = 0;
+};
+
+/// The machine's clocks.
+class system_clock final : public clock {
+public:
+  [[nodiscard]] time_point now() const override { return steady::now(); }
+  [[nodiscard]] wall_time wall() const override {
+    return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
+  }
+};
+
+/// Turned by hand.
+class manual_clock final : public clock {
+public:
+  [[nodiscard]] time_point now() const override { return now_; }
+  [[nodiscard]] wall_time wall() const override { return wall_; }
+  void advance(duration d) {
+    now_ += d;
+    wall_ += std::chrono::duration_cast<std::chrono::microseconds>(d);
+  }
+
+private:
+  time_point now_{};
+  wall_time wall_{std::chrono::sys_days{std::chrono::year{2026} / 1 / 1}};
+};
+
+} // namespace base
