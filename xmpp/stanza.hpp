@@ -70,7 +70,8 @@ private:
 /// One stanza on its way to one receiver. `to` replaces the start tag's (broadcasts); mostly null.
 struct delivery {
   stanza_ref what;
-  jid_ref to;
+  jid_ref to = {};
+  bool is_copy = false; // another session of the account has it too: not routed again when lost
 };
 
 /// At least as many bytes as render() writes.

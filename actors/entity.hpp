@@ -1,0 +1,85 @@
+// The shell around any entity machine: an account, a room, a service. It feeds events, carries
+// effects out in order, and keeps what the machine waits for.
+#pragma once
+#include "actors/home.hpp"
+#include "actors/host.hpp"
+#include "modules/api/entity.hpp"
+#include <boost/container/small_vector.hpp>
+
+namespace actors {
+
+class entity final : public light {
+public:
+  entity(home& h, cluster::address& where, host_ref host);
+  ~entity() override;
+
+  /// The one behind `where`, started if it is not there. `where` has been charged.
+  static entity& at(home& h, cluster::address& where);
+
+  /// From the router. The shell's caller releases the charge.
+  void on_stanza(xmpp::delivery&& what) { step(modules::event::stanza{std::move(what)}); }
+  /// From one of the account's own sessions.
+  void on_outbound(std::uint64_t session, xmpp::delivery&& what) {
+    step(modules::event::outbound{session, std::move(what)});
+  }
+  void on_attach(modules::attach_request who);
+  void on_detach(std::uint64_t session);
+  /// The account is being removed, or its host: all sessions end with `why`.
+  void end_sessions(xmpp::stream_errc why, const std::string& text);
+  [[nodiscard]] modules::entity_machine& machine() { return *machine_; }
+
+  /// The rows are what counts: drop the state and start again from them. Sessions stay attached.
+  void on_crash(std::string_view why) override;
+  void on_completed(std::uint32_t number, modules::outcome how) override;
+
+private:
+  struct attached {
+    std::uint64_t session;
+    cluster::place where;
+    xmpp::jid_ref full;
+    std::uint64_t clock;
+    base::ref<cluster::session_limit> limit;
+  };
+  /// A storage operation: commits that follow each other are submitted without waiting, a load
+  /// waits for the commits before it.
+  struct operation {
+    std::variant<modules::effect::load, modules::effect::commit> what;
+  };
+
+  void step(modules::entity_event ev);
+  void carry_out(modules::effects& todo);
+  void carry(modules::effect::route& e);
+  void carry(modules::effect::deliver& e);
+  void carry(modules::effect::load& e);
+  void carry(modules::effect::commit& e);
+  void carry(modules::effect::set_timer& e);
+  void carry(modules::effect::broadcast& e);
+  void carry(modules::effect::complete& e);
+  void carry(modules::effect::accept& e);
+  void carry(modules::effect::refuse& e);
+  void carry(modules::effect::end_session& e);
+  void carry(modules::effect::publish& e);
+  void start_operations();
+  void on_loaded(modules::on_rows then, modules::rows result);
+  void on_committed(modules::on_commit then, storage::outcome result);
+  attached* find_attached(std::uint64_t session);
+  void rest();
+
+  home& home_;
+  cluster::address& where_;
+  host_ref host_;
+  std::unique_ptr<modules::entity_machine> machine_;
+  boost::container::small_vector<attached, 1> sessions_;
+  std::vector<operation> waiting_;     // not yet submitted
+  std::uint32_t commits_under_way_ = 0;
+  bool load_under_way_ = false;
+  struct awaited { std::uint32_t number; modules::on_outcome then; };
+  std::vector<awaited> awaited_;       // deliveries that somebody asked about
+  std::uint32_t next_number_ = 1;
+  struct named_timer { std::uint32_t id; net::timer timer; };
+  std::vector<std::unique_ptr<named_timer>> timers_;
+  net::timer idle_;
+  std::uint32_t generation_ = 0;       // of the machine: answers to one that crashed are dropped
+};
+
+} // namespace actors

@@ -1,0 +1,201 @@
+// A turn of the lane, its crash boundary, and the batches between reactors.
+#include "actors/home.hpp"
+#include "actors/entity.hpp"
+#include "actors/node.hpp"
+#include "actors/router.hpp"
+#include "base/log.hpp"
+
+namespace actors {
+
+constinit thread_local home* home::current_ = nullptr;
+
+namespace {
+home::counters make_counters(std::uint16_t index) {
+  using base::metrics::make_counter;
+  base::metrics::labels l{{"reactor", std::to_string(index)}};
+  return {&make_counter("covey_stanzas_received_total", "Stanzas received from clients.", l),
+          &make_counter("covey_stanzas_sent_total", "Stanzas written to clients.", l),
+          &make_counter("covey_bytes_received_total", "Bytes received from clients, after decryption.", l),
+          &make_counter("covey_bytes_sent_total", "Bytes sent to clients, before encryption.", l),
+          &make_counter("covey_actor_crashes_total", "Light actors that ended by an exception.", l),
+          &make_counter("covey_reactor_turns_total", "Turns of the reactor's loop.", l)};
+}
+} // namespace
+
+home::home(actors::node& around, std::uint16_t index, net::loop& loop)
+  : read_buffer(64 * 1024), write_buffer(shared_buffer), node_(around), index_(index), loop_(loop),
+    counters_(make_counters(index)) {
+  node_.admit(*this);
+}
+
+home::~home() {
+  as_current([this] { // actors may still name each other while they go
+    lane_.clear();
+    table_.for_each([this](light& a) { end(a); });
+    graveyard_.clear();
+  });
+}
+
+void home::end(light& actor) {
+  if (auto gone = table_.remove(actor.id()))
+    graveyard_.push_back(std::move(gone));
+}
+
+void home::pass_to_entity(cluster::address& to, xmpp::delivery&& what) {
+  push(to.reactor, {&entity_thunk, reinterpret_cast<std::uint64_t>(&to), std::move(what), nullptr});
+}
+
+void home::pass_outbound(cluster::address& to, std::uint64_t session, xmpp::delivery&& what) {
+  post_to_entity(to, [session, d = std::move(what)](entity& e) mutable {
+    e.on_outbound(session, std::move(d));
+  });
+}
+
+void home::entity_thunk(home& at, lane_item& i) {
+  auto& to = *reinterpret_cast<cluster::address*>(i.target);
+  auto& e = entity::at(at, to);
+  at.running_ = e.id();
+  auto cost = i.what.what->cost();
+  struct release { // also when it throws; the charge has kept the row alive
+    cluster::address& to;
+    std::uint32_t cost;
+    ~release() { to.limit.release(cost); }
+  } after{to, cost};
+  e.on_stanza(std::move(i.what));
+}
+
+void home::entity_task_thunk(home& at, lane_item& i) {
+  auto& to = *reinterpret_cast<cluster::address*>(i.target);
+  auto& e = entity::at(at, to);
+  at.running_ = e.id();
+  struct release {
+    cluster::address& to;
+    ~release() { to.limit.release(control_cost); }
+  } after{to};
+  i.boxed->run(at, e.id());
+}
+
+void home::return_to_router(xmpp::delivery&& what) {
+  route_again(*this, std::move(what));
+}
+
+void home::push_far(std::uint16_t reactor, lane_item&& i) {
+  if (outboxes_.size() <= reactor)
+    outboxes_.resize(node_.homes().size());
+  outboxes_[reactor].items.push_back(std::move(i));
+}
+
+void home::push_from_anywhere(lane_item&& i) {
+  if (inbox_.push(std::move(i)) == decltype(inbox_)::result::first)
+    loop_.post([this] { take_inbox(); });
+}
+
+void home::take_inbox() {
+  inbox_.take(taken_);
+  if (lane_.empty()) {
+    lane_.swap(taken_);
+  } else {
+    std::move(taken_.begin(), taken_.end(), std::back_inserter(lane_));
+    taken_.clear();
+  }
+}
+
+void home::complete(const xmpp::completion_id& id, modules::outcome how) {
+  if (!id)
+    return;
+  if (id.reactor == index_) {
+    done_.push_back({id, how});
+    return;
+  }
+  if (outboxes_.size() <= id.reactor)
+    outboxes_.resize(node_.homes().size());
+  outboxes_[id.reactor].completions.push_back({id, how});
+}
+
+void home::run_item(lane_item& i) {
+  running_ = 0;
+  try {
+    i.call(*this, i);
+  } catch (const std::exception& e) {
+    counters_.crashes->add();
+    base::log::error("actor.crashed", "an exception ended one actor; no other is touched", {{"what", e.what()}});
+    if (auto* victim = table_.find(running_)) {
+      try {
+        victim->on_crash(e.what());
+      } catch (...) {
+        if (table_.find(victim->id()))
+          end(*victim);
+      }
+    }
+  }
+}
+
+void home::run_lane() {
+  auto until = head_ + items_per_turn;
+  while (head_ < lane_.size() && head_ < until) { // grows while it runs
+    auto item = std::move(lane_[head_++]);
+    run_item(item);
+  }
+  if (head_ == lane_.size()) {
+    lane_.clear();
+    head_ = 0;
+  } else { // what is left keeps its place
+    lane_.erase(lane_.begin(), lane_.begin() + static_cast<std::ptrdiff_t>(head_));
+    head_ = 0;
+  }
+}
+
+void home::apply_completions() {
+  applying_.swap(done_);
+  for (auto& c : applying_)
+    if (auto* sender = table_.find(c.id.session)) {
+      running_ = c.id.session;
+      sender->on_completed(c.id.number, c.how);
+    }
+  applying_.clear();
+}
+
+void home::flush_dirty() {
+  flushing_.swap(dirty_);
+  for (auto id : flushing_)
+    if (auto* c = table_.find(id))
+      flush_connection(*c);
+  flushing_.clear();
+}
+
+void home::flush_outboxes() {
+  for (std::size_t to = 0; to < outboxes_.size(); ++to) {
+    auto& box = outboxes_[to];
+    if (!box.completions.empty())
+      box.items.push_back({&task_thunk, 0, {}, home::box<home>([batch = std::move(box.completions)](home& at) {
+                             at.done_.insert(at.done_.end(), batch.begin(), batch.end());
+                           })});
+    box.completions.clear();
+    if (box.items.empty())
+      continue;
+    auto& target = *node_.homes()[to];
+    if (target.inbox_.push_all(box.items) == decltype(inbox_)::result::first)
+      target.loop_.post([&target] { target.take_inbox(); });
+    box.items.clear();
+  }
+}
+
+bool home::end_of_turn() {
+  return as_current([this] {
+    counters_.turns->add();
+    run_lane();
+    flush_dirty();
+    apply_completions();
+    if (!paused_.empty() && !is_congested()) {
+      auto again = std::exchange(paused_, {});
+      for (auto& p : again)
+        if (auto* actor = table_.find(p.who))
+          p.resume(*actor);
+    }
+    flush_outboxes();
+    graveyard_.clear();
+    return !lane_.empty() || !dirty_.empty() || !done_.empty();
+  });
+}
+
+} // namespace actors

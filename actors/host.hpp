@@ -1,0 +1,26 @@
+// One virtual host at run time: what its modules registered, its store, who checks passwords.
+#pragma once
+#include "modules/api/module.hpp"
+#include "storage/store.hpp"
+#include "xmpp/sasl/credentials.hpp"
+#include "xmpp/stream/negotiation.hpp"
+#include <memory>
+
+namespace actors {
+
+/// What happens when a resource is bound twice (RFC 6120 section 7.7.2.2).
+enum class conflict_policy : std::uint8_t { replace, refuse, rename };
+
+/// Immutable; a change of settings or modules makes a new one. Sessions and entities keep theirs.
+struct host {
+  modules::host_view view;
+  storage::store* store = nullptr;              // outlives all hosts
+  xmpp::sasl::credentials* credentials = nullptr;
+  xmpp::stream::host_settings stream;
+  conflict_policy on_conflict = conflict_policy::replace;
+  std::uint32_t max_sessions = 20;              // per account
+  std::uint32_t max_roster = 2'000;             // contacts per account
+};
+using host_ref = std::shared_ptr<const host>;
+
+} // namespace actors

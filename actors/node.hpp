@@ -1,0 +1,91 @@
+// What all reactors of this process share. Everything here is read-mostly or concurrent by itself.
+#pragma once
+#include "actors/host.hpp"
+#include "base/budget.hpp"
+#include "base/clock.hpp"
+#include "base/random.hpp"
+#include "cluster/registry.hpp"
+#include "net/tls_identity.hpp"
+#include "xmpp/framer.hpp"
+#include <atomic>
+#include <map>
+#include <shared_mutex>
+#include <vector>
+
+namespace actors {
+
+class home;
+
+/// Limits and waits that are the same for all hosts (docs/configuration.md).
+struct node_settings {
+  xmpp::framer_limits before_login = xmpp::framer_limits::before_login();
+  xmpp::framer_limits after_login;
+  base::budget_limits entity_limits{16'384, 16u << 20, 65'536, 64u << 20};
+  base::budget_limits session_limits{4'096, 1u << 20, 16'384, 4u << 20};
+  std::uint32_t max_output = 8u << 20; // bytes rendered or queued for one connection
+  base::duration login_timeout = std::chrono::seconds{30};
+  base::duration entity_idle = std::chrono::seconds{30};
+  base::duration drain_timeout = std::chrono::seconds{30};
+  base::duration storage_timeout = std::chrono::seconds{5};
+  std::uint32_t max_directed_presence = 1'000; // per session
+  std::uint32_t keepalive_bytes = 1'024;       // white space between two stanzas
+};
+
+class node {
+public:
+  node(node_settings s, const base::clock& clock, base::random& random)
+    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits) {}
+
+  [[nodiscard]] const node_settings& settings() const { return settings_; }
+  [[nodiscard]] const base::clock& clock() const { return clock_; }
+  [[nodiscard]] base::random& random() const { return random_; }
+  [[nodiscard]] cluster::registry& registry() { return registry_; }
+  [[nodiscard]] cluster::absent_names& absent() { return absent_; }
+  [[nodiscard]] net::tls_identity_source& certificates() { return certificates_; }
+
+  /// Set up before the first reactor runs.
+  void admit(home& h) { homes_.push_back(&h); }
+  [[nodiscard]] const std::vector<home*>& homes() const { return homes_; }
+  /// Where an address without a session lives.
+  [[nodiscard]] std::uint16_t reactor_of(const xmpp::jid& bare) const {
+    return static_cast<std::uint16_t>((bare.hash() >> 20) % homes_.size());
+  }
+
+  /// Null: not ours. Any thread.
+  [[nodiscard]] host_ref find_host(std::string_view domain) const {
+    std::shared_lock guard{hosts_mutex_};
+    auto i = hosts_.find(domain);
+    return i == hosts_.end() ? nullptr : i->second;
+  }
+  void put_host(host_ref h) {
+    std::lock_guard guard{hosts_mutex_};
+    hosts_[std::string{h->view.domain->domain()}] = std::move(h);
+  }
+  [[nodiscard]] std::vector<host_ref> hosts() const {
+    std::shared_lock guard{hosts_mutex_};
+    std::vector<host_ref> all;
+    for (auto& [name, h] : hosts_)
+      all.push_back(h);
+    return all;
+  }
+
+  /// Unique while this process lives, and the order of binding: time in the high bits, a count below.
+  [[nodiscard]] std::uint64_t next_session_id() { return session_ids_.fetch_add(1, std::memory_order_relaxed); }
+  [[nodiscard]] bool is_draining() const { return draining_.load(std::memory_order_relaxed); }
+  void drain() { draining_.store(true, std::memory_order_relaxed); }
+
+private:
+  node_settings settings_;
+  const base::clock& clock_;
+  base::random& random_;
+  cluster::registry registry_;
+  cluster::absent_names absent_;
+  net::tls_identity_source certificates_;
+  std::vector<home*> homes_;
+  mutable std::shared_mutex hosts_mutex_;
+  std::map<std::string, host_ref, std::less<>> hosts_;
+  std::atomic<std::uint64_t> session_ids_{1};
+  std::atomic<bool> draining_{false};
+};
+
+} // namespace actors

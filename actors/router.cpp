@@ -1,0 +1,170 @@
+// Who owns the target's address? The registry answers; the rest are the cases where nobody does.
+#include "actors/router.hpp"
+#include "actors/node.hpp"
+#include "actors/session.hpp"
+#include "xmpp/element.hpp"
+
+namespace actors {
+
+using xmpp::stanza_errc;
+using xmpp::stanza_kind;
+using xmpp::stanza_type;
+
+namespace {
+
+/// Presence that only concerns who is online (RFC 6121 section 4.3.2: not for the absent).
+bool is_plain_presence(const xmpp::stanza& s) {
+  return s.kind() == stanza_kind::presence
+         && (s.type() == stanza_type::available || s.type() == stanza_type::unavailable
+             || s.type() == stanza_type::probe);
+}
+
+/// Over the soft limit only what cannot be refused goes on.
+bool may_go_over(const xmpp::stanza& s) {
+  return s.type() == stanza_type::result || s.type() == stanza_type::error
+         || (s.kind() == stanza_kind::presence && !is_plain_presence(s));
+}
+
+void hand_over(home& at, const cluster::registry::found& f, xmpp::delivery&& what) {
+  const auto& s = *what.what;
+  if (f.room == base::room::ok || (f.room == base::room::over && may_go_over(s)))
+    return at.pass_to_entity(*f.at, std::move(what));
+  if (f.room == base::room::over)
+    f.at->limit.release(s.cost());
+  bounce(at, s, stanza_errc::resource_constraint);
+}
+
+/// Nobody has this address in memory.
+void route_to_absent(home& at, const xmpp::jid_ref& to, xmpp::delivery&& what) {
+  auto& node = at.around();
+  const auto& s = *what.what;
+  auto h = node.find_host(to->domain());
+  if (!h) // other servers are reached by federation, which this node has not been given
+    return bounce(at, s, stanza_errc::remote_server_not_found);
+  if (to->is_domain())
+    return serve_host(at, h, std::move(what));
+  bool is_service = h->view.entities.contains(to->local());
+  if (!is_service) {
+    if (is_plain_presence(s))
+      return at.complete(s.completion, modules::outcome::refused);
+    if (node.absent().contains(*to, at.now())) {
+      if (s.kind() == stanza_kind::presence) // RFC 6121 section 8.5.1: ignore
+        return at.complete(s.completion, modules::outcome::refused);
+      return bounce(at, s, stanza_errc::service_unavailable);
+    }
+  }
+  auto bare = xmpp::bare_of(to);
+  hand_over(at, node.registry().charge_or_create(bare, node.reactor_of(*bare), s.cost()), std::move(what));
+}
+
+} // namespace
+
+void route(home& at, xmpp::delivery&& what) {
+  const auto& s = *what.what;
+  const auto& to = what.to ? what.to : s.to;
+  assert(to);
+  auto& registry = at.around().registry();
+  auto cost = s.cost();
+  auto f = is_plain_presence(s) ? registry.charge_online(*to, cost) : registry.charge(*to, cost);
+  if (f.at)
+    return hand_over(at, f, std::move(what));
+  auto target = to; // outlives the move
+  route_to_absent(at, target, std::move(what));
+}
+
+void route_again(home& at, xmpp::delivery&& what) {
+  if (!what.what || what.is_copy)
+    return;
+  if (is_plain_presence(*what.what) || what.what->type() == stanza_type::result
+      || what.what->type() == stanza_type::error)
+    return at.complete(what.what->completion, modules::outcome::refused);
+  route(at, std::move(what));
+}
+
+void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why) {
+  auto answer = what.from ? xmpp::make_error(what, why) : nullptr;
+  at.complete(what.completion, modules::outcome::bounced);
+  if (answer && answer->to)
+    route(at, {std::move(answer), {}});
+}
+
+xmpp::stanza_ref serve_iq(home& at, const host_ref& h, modules::at scope,
+                          const xmpp::stanza_ref& what, modules::account_view* account,
+                          modules::effects* out) {
+  thread_local xmpp::document parser; // one per reactor: requests are decoded one at a time
+  auto root = parser.parse(what->bytes());
+  auto payload = root.first_child();
+  auto& table = scope == modules::at::host ? h->view.host_iqs : h->view.account_iqs;
+  bool is_set = what->type() == stanza_type::set;
+  auto own = [&](bool set) { return table.find(modules::host_view::handler_key{payload.ns(), set}); };
+  auto i = payload ? own(is_set) : table.end();
+  if (i == table.end()) {
+    if (payload && own(!is_set) != table.end()) // the namespace is known, not this verb
+      return xmpp::make_error(*what, stanza_errc::not_allowed);
+    return xmpp::make_error(*what, stanza_errc::service_unavailable);
+  }
+  modules::iq_request request{what, payload, h->view, is_set, account, out, {}};
+  request.later = [&at, what, h]() -> modules::responder {
+    struct once { // dropped unanswered: the sender must not wait for ever
+      home& at;
+      xmpp::stanza_ref request;
+      std::atomic<bool> answered{false};
+      void answer(base::result<std::string, xmpp::stanza_error> r) {
+        if (answered.exchange(true))
+          return;
+        auto reply = r ? xmpp::make_result(*request, *r) : xmpp::make_error(*request, r.error());
+        at.post_from_anywhere([reply = std::move(reply)](home& h) {
+          if (reply)
+            route(h, {reply, {}});
+        });
+      }
+      ~once() { answer(base::fail(xmpp::stanza_error{stanza_errc::internal_server_error})); }
+      once(home& a, xmpp::stanza_ref s) : at(a), request(std::move(s)) {}
+    };
+    auto shared = std::make_shared<once>(at, what);
+    return [shared](auto r) { shared->answer(std::move(r)); };
+  };
+  modules::iq_reply reply = [&] {
+    try {
+      return i->second(request);
+    } catch (const std::exception& e) {
+      base::log::error("module.failed", "an IQ handler threw", {{"namespace", payload.ns()}, {"what", e.what()}});
+      return modules::iq_reply::error(stanza_errc::internal_server_error);
+    }
+  }();
+  if (auto* xml = std::get_if<std::string>(&reply.get()))
+    return xmpp::make_result(*what, *xml);
+  if (auto* error = std::get_if<xmpp::stanza_error>(&reply.get()))
+    return xmpp::make_error(*what, *error);
+  return nullptr;
+}
+
+void serve_host(home& at, const host_ref& h, xmpp::delivery&& what) {
+  const auto& s = *what.what;
+  if (auto service = h->view.entities.find(""); service != h->view.entities.end()) {
+    auto& node = at.around();
+    return hand_over(at, node.registry().charge_or_create(h->view.domain, node.reactor_of(*h->view.domain), s.cost()),
+                     std::move(what));
+  }
+  if (s.kind() == stanza_kind::iq && s.is_request()) {
+    at.complete(s.completion, modules::outcome::acknowledged);
+    if (auto reply = serve_iq(at, h, modules::at::host, what.what))
+      route(at, {std::move(reply), {}});
+    return;
+  }
+  if (s.kind() == stanza_kind::message && s.type() != stanza_type::error)
+    return bounce(at, s, stanza_errc::service_unavailable); // nobody reads there
+  at.complete(s.completion, modules::outcome::refused);
+}
+
+void broadcast(home& at, const std::string& domain, const xmpp::stanza_ref& what) {
+  for (auto* target : at.around().homes())
+    at.post(target->index(), [domain, what](home& h) {
+      h.table().for_each([&](light& l) {
+        if (auto* s = dynamic_cast<session*>(&l); s && s->is_bound() && s->full()->domain() == domain)
+          s->on_broadcast({what, s->full()});
+      });
+    });
+}
+
+} // namespace actors

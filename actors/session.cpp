@@ -1,0 +1,288 @@
+// Stamps, checks and sends on what one client says; passes outward what it is sent.
+#include "actors/session.hpp"
+#include "actors/connection.hpp"
+#include "actors/entity.hpp"
+#include "actors/node.hpp"
+#include "actors/router.hpp"
+#include "actors/stream.hpp"
+
+namespace actors {
+
+using xmpp::stanza_errc;
+using xmpp::stanza_kind;
+using xmpp::stanza_type;
+
+session::session(home& h, host_ref host, stream& below, std::uint64_t session_id,
+                 base::ref<cluster::session_limit> limit)
+  : home_(h), host_(std::move(host)), stream_(&below), limit_(std::move(limit)),
+    session_id_(session_id), since_(h.around().clock().wall()) {}
+
+session::~session() = default;
+
+void session::attach(const xmpp::jid_ref& wanted) {
+  auto& node = home_.around();
+  full_ = wanted;
+  bare_ = xmpp::bare_of(wanted);
+  auto& address = node.registry().charge_always(bare_, home_.index(), home::control_cost);
+  modules::attach_request who{session_id_, wanted, {0, home_.index(), id()}, session_id_, limit_};
+  home_.post_to_entity(address, [who](entity& e) { e.on_attach(who); });
+}
+
+void session::on_accepted(const xmpp::jid_ref& full) {
+  full_ = full;
+  // Published before this was sent, so the row is there, and stays until the account hears of our end.
+  auto found = home_.around().registry().charge(*full, 0);
+  assert(found.at);
+  own_ = found.at;
+  if (found.room != base::room::full)
+    own_->limit.release(0);
+  if (is_ended_ || !stream_)
+    return;
+  stream_->on_bound(full_);
+}
+
+void session::on_refused(const xmpp::stanza_error& why) {
+  if (stream_)
+    stream_->on_bind_refused(why);
+  stream_ = nullptr;
+  is_ended_ = true; // was never let in
+  home_.end(*this);
+}
+
+// --- inward
+
+void session::refuse(const xmpp::stanza& s, const xmpp::stanza_error& why) {
+  home_.complete(s.completion, modules::outcome::bounced);
+  reply(xmpp::make_error(s, why));
+}
+
+/// To this session's own client, without a detour: answers of the server to what it has just said.
+void session::reply(xmpp::stanza_ref what) {
+  if (!what)
+    return;
+  limit_->used.charge_always(what->cost());
+  on_deliver({std::move(what), {}});
+}
+
+/// RFC 6120 section 8.1 and 8.2.3: addresses, types, ids. Fills in from and to.
+session::entry session::admit(xmpp::stanza& s) {
+  s.from = full_;
+  if (auto raw = s.raw_from(); !raw.empty() && raw != full_->full() && raw != full_->bare()) {
+    auto claimed = home_.jids.find(raw); // the same JID in another spelling is fine
+    if (!claimed || !(*claimed == *full_ || (claimed->is_bare() && same_bare(*claimed, *full_)))) {
+      close(xmpp::stream_errc::invalid_from, {});
+      return entry::is_answered;
+    }
+  }
+  if (s.tag().to) {
+    s.to = home_.jids.find(s.raw_to());
+    if (!s.to) {
+      s.to = host_->view.domain; // the error comes from the server
+      refuse(s, stanza_errc::jid_malformed);
+      return entry::is_answered;
+    }
+  }
+  if (s.type() == stanza_type::invalid) {
+    if (!s.to)
+      s.to = bare_;
+    refuse(s, stanza_errc::bad_request);
+    return entry::is_answered;
+  }
+  return s.kind() == stanza_kind::iq ? check_iq(s) : entry::goes_on;
+}
+
+session::entry session::check_iq(const xmpp::stanza& s) {
+  bool has_id = static_cast<bool>(s.tag().id);
+  bool one_child = s.tag().children == 1;
+  bool is_good = has_id && (s.is_request() ? one_child : s.type() == stanza_type::result ? s.tag().children <= 1 : true);
+  if (is_good)
+    return entry::goes_on;
+  if (s.is_request())
+    refuse(s, stanza_errc::bad_request);
+  return entry::is_answered;
+}
+
+void session::on_stanza(xmpp::delivery&& what) {
+  if (is_ended_ || !is_bound())
+    return;
+  home_.count().stanzas_in->add();
+  auto& s = *what.what; // this session is its only owner as yet
+  if (s.kind() == stanza_kind::other)
+    return close(xmpp::stream_errc::unsupported_stanza_type, {});
+  if (tracks_)
+    open_completion(what.what);
+  if (admit(s) == entry::is_answered)
+    return;
+  bool has_target = static_cast<bool>(s.to);
+  if (!has_target)
+    s.to = bare_; // RFC 6120 section 10.3
+  if (!host_->view.entered.empty()) {
+    modules::stanza_entered ev{s, full_, host_->view};
+    auto v = host_->view.entered.run(ev);
+    if (v.what() == modules::verdict::kind::refuse)
+      return refuse(s, v.error());
+    if (!v.passes())
+      return home_.complete(s.completion, modules::outcome::refused);
+  }
+  if (s.kind() == stanza_kind::message) [[likely]]
+    return route(home_, std::move(what));
+  if (s.kind() == stanza_kind::presence)
+    return has_target ? on_presence(std::move(what)) : to_own_account(std::move(what));
+  if (!has_target && !s.is_request())
+    return home_.complete(s.completion, modules::outcome::refused); // an answer to nobody's question
+  on_iq(std::move(what));
+}
+
+void session::on_presence(xmpp::delivery&& what) {
+  auto& s = *what.what;
+  switch (s.type()) {
+    case stanza_type::subscribe:
+    case stanza_type::subscribed:
+    case stanza_type::unsubscribe:
+    case stanza_type::unsubscribed: // RFC 6121 section 3.1.2: bare JIDs on both ends, own account first
+      s.from = bare_;
+      s.to = xmpp::bare_of(s.to);
+      return to_own_account(std::move(what));
+    case stanza_type::available:
+    case stanza_type::unavailable: {
+      auto there = std::find_if(directed_.begin(), directed_.end(), [&](auto& j) { return *j == *s.to; });
+      if (s.type() == stanza_type::unavailable) {
+        if (there != directed_.end())
+          directed_.erase(there);
+      } else if (there == directed_.end()) {
+        if (directed_.size() >= home_.around().settings().max_directed_presence)
+          return refuse(s, stanza_errc::resource_constraint);
+        directed_.push_back(s.to);
+      }
+      return route(home_, std::move(what));
+    }
+    case stanza_type::probe:
+      s.from = bare_; // RFC 6121 section 4.3: a probe asks for the account
+      return route(home_, std::move(what));
+    default:
+      return route(home_, std::move(what));
+  }
+}
+
+void session::on_iq(xmpp::delivery&& what) {
+  auto& s = *what.what;
+  if (s.to->is_bare() && same_bare(*s.to, *bare_))
+    return to_own_account(std::move(what));
+  bool is_own_host = s.to->is_bare() && s.to->is_domain() && s.to->domain() == host_->view.domain->domain();
+  if (is_own_host && s.is_request() && !host_->view.entities.contains("")) {
+    home_.complete(s.completion, modules::outcome::acknowledged);
+    return reply(serve_iq(home_, host_, modules::at::host, what.what));
+  }
+  route(home_, std::move(what));
+}
+
+void session::to_own_account(xmpp::delivery&& what) {
+  if (what.what->kind() == stanza_kind::presence && what.what->type() == stanza_type::unavailable)
+    leave_directed();
+  auto room = own_->limit.charge(home::control_cost);
+  if (room == base::room::full || (room == base::room::over && what.what->is_request())) {
+    if (room == base::room::over)
+      own_->limit.release(home::control_cost);
+    return refuse(*what.what, stanza_errc::resource_constraint);
+  }
+  home_.pass_outbound(*own_, session_id_, std::move(what));
+}
+
+// --- completions
+
+void session::open_completion(const xmpp::stanza_ref& s) {
+  if (next_ - base_ == open_.size()) {
+    std::vector<xmpp::stanza_ref> bigger(open_.empty() ? 16 : open_.size() * 2);
+    for (auto k = base_; k != next_; ++k)
+      bigger[k & (bigger.size() - 1)] = std::move(open_[k & (open_.size() - 1)]);
+    open_.swap(bigger);
+  }
+  s->completion = {id(), next_, home_.index(), 0};
+  open_[next_++ & (open_.size() - 1)] = s;
+}
+
+void session::on_completed(std::uint32_t number, modules::outcome how) {
+  if (number - base_ >= next_ - base_)
+    return; // ended before
+  auto& kept = open_[number & (open_.size() - 1)];
+  if (!kept)
+    return;
+  if (how == modules::outcome::abandoned) // whoever held it is gone: once more
+    return route(home_, {kept, {}});
+  kept = nullptr;
+  while (base_ != next_ && !open_[base_ & (open_.size() - 1)])
+    ++base_;
+}
+
+// --- outward: plain calls that only count and append
+
+void session::on_deliver(xmpp::delivery&& what) {
+  if (stream_) [[likely]]
+    return stream_->send(std::move(what));
+  limit_->used.release(what.what->cost());
+  route_again(home_, std::move(what));
+}
+
+void session::on_broadcast(xmpp::delivery&& what) {
+  if (!is_bound() || is_ended_)
+    return;
+  auto cost = what.what->cost();
+  if (auto room = limit_->used.charge(cost); room == base::room::full)
+    return;
+  on_deliver(std::move(what));
+}
+
+// --- the end
+
+void session::close(xmpp::stream_errc why, const std::string& text) {
+  if (is_ended_)
+    return;
+  if (stream_)
+    stream_->close(why, text); // calls on_stream_lost
+  else
+    end();
+}
+
+void session::on_stream_lost(std::vector<xmpp::delivery> unwritten) {
+  stream_ = nullptr;
+  auto again = std::move(unwritten);
+  end();
+  for (auto& d : again) // behind the account's knowledge that we are gone: same lane, same order
+    route_again(home_, std::move(d));
+}
+
+void session::leave_directed() {
+  if (directed_.empty())
+    return;
+  xmpp::writer w;
+  w.open("presence").attr("type", "unavailable").attr("to", bare_->bare()).close();
+  auto gone = xmpp::stanza::from_xml(w.take());
+  gone->from = full_;
+  gone->to = bare_;
+  for (auto& to : directed_)
+    route(home_, {gone, to});
+  directed_.clear();
+}
+
+void session::end() {
+  if (std::exchange(is_ended_, true))
+    return;
+  leave_directed();
+  auto& registry = home_.around().registry();
+  auto& address = registry.charge_always(bare_, home_.index(), home::control_cost);
+  home_.post_to_entity(address, [sid = session_id_](entity& e) { e.on_detach(sid); });
+  own_ = nullptr;
+  if (stream_)
+    stream_->close(xmpp::stream_errc::internal_server_error);
+  stream_ = nullptr;
+  home_.end(*this);
+}
+
+void session::on_crash(std::string_view) {
+  auto* below = std::exchange(stream_, nullptr);
+  end();
+  if (below)
+    below->close(xmpp::stream_errc::internal_server_error);
+}
+
+} // namespace actors

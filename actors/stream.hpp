@@ -1,0 +1,67 @@
+// One client's XML stream between its connection and its session: header, STARTTLS, SASL, bind, errors.
+// The rules are in xmpp/stream.
+#pragma once
+#include "actors/client.hpp"
+#include "actors/home.hpp"
+#include "actors/host.hpp"
+
+namespace actors {
+
+class connection;
+class session;
+
+class stream final : public light {
+public:
+  stream(home& h, connection& below);
+  ~stream() override;
+
+  /// One deadline runs from here to a bound session.
+  void start();
+  void set_client(client_ref c) { client_ = std::move(c); }
+
+  // --- from the connection: calls, as negotiation answers by calls that only append
+  void on_header(xmpp::stream_open open);
+  void on_element(xmpp::stanza_ref what);
+  void on_end();
+  void on_framing_error(xmpp::framer_errc why);
+  void on_tls();
+  void on_lost();
+  /// Bytes came behind <starttls/> before TLS began (RFC 6120 section 5.4.3.3).
+  void on_injected_bytes();
+
+  // --- from the session, outward: calls
+  void send(xmpp::delivery&& what);
+  void close(xmpp::stream_errc why, std::string_view text = {});
+  /// The normal end: closing tag, no error.
+  void close();
+  void on_bound(const xmpp::jid_ref& full);
+  void on_bind_refused(const xmpp::stanza_error& why);
+
+  [[nodiscard]] connection& below() const { return connection_; }
+  [[nodiscard]] light_id session() const { return session_; }
+  void on_crash(std::string_view why) override;
+
+private:
+  /// Only until a session is bound.
+  struct negotiating {
+    xmpp::stream::negotiation rules;
+    net::timer deadline;
+    host_ref host;
+    xmpp::jid_ref account;
+    xmpp::stream_open open;
+    explicit negotiating(xmpp::stream::negotiation r) : rules(std::move(r)) {}
+  };
+  void step(xmpp::stream::event ev);
+  void carry_out(xmpp::stream::commands todo);
+  void carry(xmpp::stream::command& c);
+  void end();
+
+  home& home_;
+  connection& connection_;
+  std::unique_ptr<negotiating> negotiating_;
+  light_id session_ = 0;
+  client_ref client_;
+  bool is_closed_ = false, has_header_ = false;
+};
+
+} // namespace actors

@@ -1,0 +1,40 @@
+// Whatever owns state behind one address: an account, a room, a service. Pure: `actors/entity` feeds
+// it events and carries its effects out, a simulator does the same.
+#pragma once
+#include "cluster/registry.hpp"
+#include "modules/api/effects.hpp"
+
+namespace modules {
+
+/// A session asks to belong to this account, or says that it is gone.
+struct attach_request {
+  std::uint64_t session = 0; // unique in the node's life
+  xmpp::jid_ref full;
+  cluster::place where;
+  std::uint64_t clock = 0;
+  base::ref<cluster::session_limit> limit;
+};
+
+namespace event {
+/// From elsewhere, addressed to this entity.
+struct stanza { xmpp::delivery what; };
+/// From one of the account's own sessions, before it goes anywhere else.
+struct outbound { std::uint64_t session; xmpp::delivery what; };
+struct attach { attach_request who; };
+struct detach { std::uint64_t session; };
+struct timer { std::uint32_t id; };
+/// A session had no room for this (base::room); it is the account's again.
+struct no_room { std::uint64_t session; xmpp::delivery what; base::room room; };
+} // namespace event
+using entity_event = std::variant<event::stanza, event::outbound, event::attach, event::detach, event::timer,
+                                  event::no_room>;
+
+class entity_machine {
+public:
+  virtual ~entity_machine() = default;
+  virtual void step(entity_event& ev, base::time_point now, effects& out) = 0;
+  /// Nothing to keep: no session, no work under way. The shell ends it after a while.
+  [[nodiscard]] virtual bool is_idle() const = 0;
+};
+
+} // namespace modules

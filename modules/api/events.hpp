@@ -1,0 +1,57 @@
+// The events that modules can hook, each with where it runs.
+#pragma once
+#include "modules/api/account.hpp"
+
+namespace modules {
+
+/// At the sender's session, when a stanza enters. The stanza is still its session's alone, so that a
+/// filter may stamp it. Filter.
+struct stanza_entered {
+  xmpp::stanza& what;
+  const xmpp::jid_ref& sender; // full JID; what.from and what.to are set
+  const host_view& host;
+};
+
+/// At the sender's account, for what passes through it: presence and IQs of its own. Filter.
+struct stanza_sent {
+  const xmpp::delivery& what;
+  account_view& account;
+  effects& out;
+};
+
+/// At the recipient's account, before any of its sessions gets it. Filter.
+struct stanza_received {
+  const xmpp::delivery& what;
+  account_view& account;
+  effects& out;
+};
+
+/// At the recipient's account: a message that may be kept and that no session takes (RFC 6121
+/// section 8.5.2.2). A filter that keeps it says `taken` and ends its completion.
+struct message_undelivered {
+  const xmpp::stanza_ref& what;
+  account_view& account;
+  effects& out;
+};
+
+/// At the account: a session's first available presence with priority 0 or more. Observe.
+struct session_ready {
+  std::uint64_t session;
+  account_view& account;
+  effects& out;
+};
+
+/// At the account: a session has ended, for whatever reason. Observe.
+struct session_ended {
+  const session_view& session;
+  account_view& account;
+  effects& out;
+};
+
+/// Anywhere: rows of this account are about to go in one batch; a module adds its own. Observe.
+struct account_removed {
+  const xmpp::jid& bare;
+  storage::batch& rows;
+};
+
+} // namespace modules

@@ -1,0 +1,124 @@
+// A module lists its registrations; the host undoes them. docs/modules.md shows how to write one.
+#pragma once
+#include "modules/api/entity.hpp"
+#include "modules/api/events.hpp"
+#include "modules/api/hooks.hpp"
+#include "modules/api/iq.hpp"
+#include "modules/api/services.hpp"
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace modules {
+
+/// `<identity category='' type='' name=''/>` (XEP-0030 section 3.1).
+struct identity { std::string category, type, name; };
+struct disco_item { std::string jid, node, name; };
+
+using make_entity = std::function<std::unique_ptr<entity_machine>()>;
+/// Before login only: an IQ from a stream that has no account yet. Answers through the responder.
+using stranger_handler = std::function<void(const xmpp::stanza_ref& what, xmpp::element payload,
+                                            const host_view& host, std::string_view address, responder)>;
+
+/// Everything that the enabled modules of one host registered. Built once, then frozen and shared;
+/// a change of modules builds a new one and swaps it whole.
+struct host_view {
+  xmpp::jid_ref domain;
+  std::vector<std::string> admins; // bare JIDs
+  hook<stanza_entered> entered;
+  hook<stanza_sent> sent;
+  hook<stanza_received> received;
+  hook<message_undelivered> undelivered;
+  hook<session_ready> ready;
+  hook<session_ended> ended;
+  hook<account_removed> removed;
+
+  using handler_key = std::pair<std::string, bool>; // namespace, is_set
+  std::map<handler_key, iq_handler, std::less<>> host_iqs, account_iqs;
+  std::map<std::string, stranger_handler, std::less<>> stranger_iqs; // by namespace
+  std::map<std::string, make_entity, std::less<>> entities;          // by local part, "" for the domain
+  std::vector<std::string> host_features, account_features;
+  std::vector<identity> identities;
+  std::vector<disco_item> items;
+  std::string stream_features; // XML, offered after login
+  std::string login_features;  // XML, offered before login
+  std::function<std::string()> caps; // set by entity capabilities
+};
+
+/// What a module's start() gets for one host.
+class registrar {
+public:
+  registrar(host_view& host, std::string name, const settings& s, const services& around)
+    : host_(host), name_(std::move(name)), settings_(s), services_(around) {}
+
+  [[nodiscard]] const host_view& host() const { return host_; }
+  [[nodiscard]] const modules::settings& settings() const { return settings_; }
+  [[nodiscard]] const services& around() const { return services_; }
+
+  /// Advertised by disco of the host (and of its accounts: XEP-0030 section 3.1).
+  void feature(std::string ns, at where = at::host) {
+    (where == at::host ? host_.host_features : host_.account_features).push_back(std::move(ns));
+  }
+  void identity(modules::identity i) { host_.identities.push_back(std::move(i)); }
+  void item(disco_item i) { host_.items.push_back(std::move(i)); }
+  /// XML that the stream features carry after login, or before it.
+  void stream_feature(std::string xml) { host_.stream_features += xml; }
+  void login_feature(std::string xml) { host_.login_features += xml; }
+
+  /// Who owns the requests whose payload is in `ns`. One owner each.
+  void iq_get(at where, std::string ns, iq_handler f) { add_iq(where, std::move(ns), false, std::move(f)); }
+  void iq_set(at where, std::string ns, iq_handler f) { add_iq(where, std::move(ns), true, std::move(f)); }
+  void stranger_iq(std::string ns, stranger_handler f) { host_.stranger_iqs[std::move(ns)] = std::move(f); }
+
+  template <class Event>
+  void filter(stage s, typename hook<Event>::filter f) { table<Event>().add(s, name_, std::move(f)); }
+  template <class Event>
+  void observe(stage s, typename hook<Event>::observer f) { table<Event>().add_observer(s, name_, std::move(f)); }
+
+  /// An entity of its own behind `local`@host, which no account may have then.
+  void entity(std::string local, make_entity f) { host_.entities[std::move(local)] = std::move(f); }
+
+private:
+  void add_iq(at where, std::string ns, bool is_set, iq_handler f) {
+    (where == at::host ? host_.host_iqs : host_.account_iqs)[{std::move(ns), is_set}] = std::move(f);
+  }
+  template <class Event>
+  hook<Event>& table() {
+    if constexpr (std::is_same_v<Event, stanza_entered>) return host_.entered;
+    else if constexpr (std::is_same_v<Event, stanza_sent>) return host_.sent;
+    else if constexpr (std::is_same_v<Event, stanza_received>) return host_.received;
+    else if constexpr (std::is_same_v<Event, message_undelivered>) return host_.undelivered;
+    else if constexpr (std::is_same_v<Event, session_ready>) return host_.ready;
+    else if constexpr (std::is_same_v<Event, session_ended>) return host_.ended;
+    else return host_.removed;
+  }
+  host_view& host_;
+  std::string name_;
+  const modules::settings& settings_;
+  const services& services_;
+};
+
+/// A configuration key of a module: `modules.<module>.<name>`.
+struct setting_key {
+  enum class type : std::uint8_t { flag, number, duration, size, text, list };
+  std::string name;
+  setting_key::type type;
+  std::string default_value; // as written in the file: "true", "100", "30s", "256 kB", "[]"
+  std::string doc;           // one line
+};
+
+class module {
+public:
+  virtual ~module() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  [[nodiscard]] virtual std::vector<setting_key> keys() const { return {}; }
+  [[nodiscard]] virtual bool is_on_by_default() const { return true; }
+  /// Once per host; what it registers may refer to this module, which outlives the host's table.
+  virtual void start(registrar& reg) = 0;
+};
+
+/// Every module that this server was built with (modules/all.cpp lists them).
+[[nodiscard]] std::vector<std::unique_ptr<module>> all();
+
+} // namespace modules
