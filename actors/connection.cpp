@@ -1,0 +1,456 @@
+// Bytes in, stanzas up; stanzas down, one write a turn.
+#include "actors/connection.hpp"
+#include "actors/node.hpp"
+#include "actors/session.hpp"
+#include "actors/stream.hpp"
+#include <algorithm>
+
+namespace actors {
+
+namespace {
+/// What of a stream header its stanzas may rely on; null for the usual client.
+std::unique_ptr<xmpp::stream_open> relied_on(const xmpp::stream_open* open) {
+  if (!open || (open->prefixes.empty() && open->lang.empty()))
+    return nullptr;
+  auto kept = std::make_unique<xmpp::stream_open>();
+  kept->lang = open->lang;
+  kept->prefixes = open->prefixes;
+  return kept;
+}
+} // namespace
+
+connection::connection(home& h, net::tcp_socket socket, entrance how)
+  : home_(h), socket_(std::move(socket)), how_(how) {}
+
+connection::~connection() = default;
+
+void connection::start(stream& above) {
+  stream_ = &above;
+  stream_id_ = above.id();
+  if (how_.is_direct_tls)
+    socket_.start_tls(home_.around().certificates(), true, [this, &h = home_, me = id()](const net::error_code& ec) {
+      h.guard(me, [&] { on_handshake(ec); });
+    });
+  else
+    read_more();
+}
+
+// --- reading
+
+void connection::read_more() {
+  if (is_closed_ || waits_read_ || (is_paused_ && !is_finishing_))
+    return;
+  waits_read_ = true;
+  socket_.wait_readable([this, &h = home_, me = id()](const net::error_code& ec) {
+    h.guard(me, [&] {
+      waits_read_ = false;
+      on_readable(ec);
+    });
+  });
+}
+
+void connection::on_readable(const net::error_code& ec) {
+  if (is_closed_)
+    return;
+  if (ec)
+    return lost();
+  if (home_.is_congested() && !is_finishing_) // the lane is behind: leave it to the kernel's buffer
+    return home_.when_clear(id(), [](light& self) { static_cast<connection&>(self).read_more(); });
+  net::error_code error;
+  auto& buffer = home_.read_buffer;
+  auto n = socket_.read_some(buffer.data(), buffer.size(), error);
+  if (error == net::asio::error::would_block)
+    return read_more();
+  if (error)
+    return lost();
+  if (is_finishing_) // only until the peer has closed, too
+    return read_more();
+  home_.count().bytes_in->add(n);
+  take_bytes({buffer.data(), n});
+  if (is_closed_)
+    return;
+  if (socket_.has_buffered()) { // the rest of a TLS record: in the next turn, others first
+    home_.loop().post([this, &h = home_, me = id()] { h.guard(me, [&] { on_readable({}); }); });
+    return;
+  }
+  read_more();
+}
+
+void connection::take_bytes(std::string_view in) {
+  if (starts_tls_)
+    return stream_->on_injected_bytes();
+  if (partial_) {
+    partial_->bytes.append(in);
+    auto p = std::move(partial_); // frame() may keep it again, or drop it
+    auto used = frame(p->framer, p->bytes);
+    if (is_closed_ || is_finishing_)
+      return;
+    if (used == p->bytes.size() && p->framer.is_idle() && in_stream_)
+      return; // nothing half read: the buffer goes
+    p->bytes.erase(0, used);
+    partial_ = std::move(p);
+    return;
+  }
+  if (!in_stream_) { // the header has state of its own: not in the shared framer
+    partial_ = std::make_unique<partial>();
+    partial_->framer.set_limits(home_.around().settings().before_login);
+    return take_bytes(in);
+  }
+  auto& f = home_.framer;
+  f.set_limits(is_logged_in_ ? home_.around().settings().after_login : home_.around().settings().before_login);
+  f.enter_stream(open_.get());
+  auto used = frame(f, in);
+  if (is_closed_ || is_finishing_ || partial_)
+    return;
+  if (used < in.size() || !f.is_idle())
+    keep(f, in.substr(used));
+}
+
+void connection::keep(xmpp::framer& f, std::string_view rest) {
+  partial_ = std::make_unique<partial>(partial{f, std::string{rest}});
+}
+
+/// Returns how many bytes of `in` are done with.
+std::size_t connection::frame(xmpp::framer& f, std::string_view in) {
+  std::size_t done = 0;
+  for (;;) {
+    auto rest = in.substr(done);
+    switch (f.run(rest)) {
+      case xmpp::framer_event::more:
+        if (f.is_idle()) { // white space between stanzas: a keep-alive, but not without end
+          auto pos = f.position();
+          f.next();
+          return done + pos;
+        }
+        return done;
+      case xmpp::framer_event::header: {
+        auto open = f.header(rest);
+        in_stream_ = true;
+        open_ = relied_on(&open);
+        done += f.position();
+        f.next();
+        stream_->on_header(std::move(open));
+        break;
+      }
+      case xmpp::framer_event::element: {
+        auto what = xmpp::stanza::make(f.result(), rest, open_.get());
+        done += f.position();
+        f.next();
+        if (session_) [[likely]]
+          home_.pass<&session::on_stanza>(session_, {std::move(what), {}});
+        else
+          stream_->on_element(std::move(what));
+        break;
+      }
+      case xmpp::framer_event::end:
+        stream_->on_end();
+        return in.size();
+      case xmpp::framer_event::error:
+        stream_->on_framing_error(f.error());
+        return in.size();
+    }
+    if (is_closed_ || is_finishing_)
+      return in.size();
+    if (starts_tls_) {
+      if (done < in.size())
+        stream_->on_injected_bytes();
+      return in.size();
+    }
+    if (std::exchange(restarted_, false))
+      f.restart();
+    if (is_paused_) {
+      if (&f == &home_.framer && done < in.size())
+        keep(f, in.substr(done));
+      return done;
+    }
+  }
+}
+
+void connection::resume() {
+  if (!is_paused_ || is_closed_)
+    return;
+  is_paused_ = false;
+  home_.loop().post([this, &h = home_, me = id()] { // not from inside the stream's own call
+    h.guard(me, [&] {
+      if (is_closed_ || is_finishing_ || is_paused_)
+        return;
+      if (partial_ && std::exchange(restarted_, false))
+        partial_->framer.restart();
+      take_bytes({});
+      if (!is_closed_)
+        read_more();
+    });
+  });
+}
+
+void connection::restart_framer() {
+  in_stream_ = false;
+  restarted_ = true;
+}
+
+void connection::start_tls() {
+  starts_tls_ = true;
+  flush(); // <proceed/> goes out as plain text
+  home_.loop().post([this, &h = home_, me = id()] { // behind the bytes that are being framed now
+    h.guard(me, [&] {
+      if (is_closed_ || is_finishing_)
+        return;
+      partial_ = nullptr; // what was read in the clear is gone, not reused
+      in_stream_ = restarted_ = false;
+      socket_.start_tls(home_.around().certificates(), false, [this, &h, me](const net::error_code& ec) {
+        h.guard(me, [&] { on_handshake(ec); });
+      });
+    });
+  });
+}
+
+void connection::on_handshake(const net::error_code& ec) {
+  if (is_closed_)
+    return;
+  if (ec)
+    return lost();
+  starts_tls_ = false;
+  stream_->on_tls();
+  read_more();
+}
+
+void connection::bind(light_id session, base::ref<cluster::session_limit> limit, const xmpp::stream_open* open) {
+  session_ = session;
+  limit_ = std::move(limit);
+  open_ = relied_on(open);
+}
+
+// --- writing
+
+void connection::mark_dirty() {
+  if (!is_dirty_ && !is_closed_) {
+    is_dirty_ = true;
+    home_.mark_dirty(id());
+  }
+}
+
+void connection::send(std::string_view xml) {
+  if (is_closed_)
+    return;
+  if (!backlog_)
+    backlog_ = std::make_unique<backlog>();
+  render_queue(); // order: what was appended before goes out before
+  backlog_->bytes.append(xml);
+  mark_dirty();
+  check_output();
+}
+
+void connection::append(xmpp::delivery&& what) {
+  if (queue_.capacity() == 0 && !home_.spare_queues.empty()) {
+    queue_ = std::move(home_.spare_queues.back());
+    home_.spare_queues.pop_back();
+  }
+  queued_bytes_ += what.what->cost();
+  queue_.push_back(std::move(what));
+  mark_dirty();
+  if (queued_bytes_ > home_.around().settings().max_output) [[unlikely]]
+    check_output();
+}
+
+void connection::check_output() {
+  auto waiting = queued_bytes_ + (backlog_ ? backlog_->bytes.size() - backlog_->sent : 0);
+  if (waiting <= home_.around().settings().max_output || is_closed_ || is_finishing_)
+    return;
+  base::log::warning("connection.output_full", "the client does not read; its stream is closed", {{"peer", socket_.peer()}});
+  home_.post<connection>(home_.index(), id(), [](connection& self) { self.lost(); }); // not inside the caller
+}
+
+/// Into the backlog, where what the socket did not take waits.
+void connection::render_queue() {
+  if (queue_.empty())
+    return;
+  auto& b = *backlog_;
+  for (auto& d : queue_) {
+    auto at = b.bytes.size();
+    b.bytes.resize(at + xmpp::render_bound(d));
+    auto* end = xmpp::render(b.bytes.data() + at, d);
+    b.bytes.resize(static_cast<std::size_t>(end - b.bytes.data()));
+    b.marks.push_back({b.bytes.size(), std::move(d)});
+  }
+  queue_.clear();
+  queued_bytes_ = 0;
+}
+
+bool connection::write(const char* from, std::size_t size) {
+  auto& b = *backlog_;
+  b.bytes.append(from, size);
+  return false;
+}
+
+void connection::written(xmpp::delivery& what) {
+  if (what.what->completion) // without stream management the socket is all the proof there is
+    home_.complete(what.what->completion, modules::outcome::acknowledged);
+}
+
+void connection::flush() {
+  is_dirty_ = false;
+  if (is_closed_)
+    return;
+  net::error_code ec;
+  std::size_t released_bytes = 0, released = 0;
+  if (backlog_) {
+    render_queue();
+    auto& b = *backlog_;
+    while (b.sent < b.bytes.size() && !ec) {
+      auto n = socket_.write_some(b.bytes.data() + b.sent, b.bytes.size() - b.sent, ec);
+      b.sent += n;
+      home_.count().bytes_out->add(n);
+    }
+    std::size_t k = 0;
+    for (; k < b.marks.size() && b.marks[k].end <= b.sent; ++k) {
+      written(b.marks[k].what);
+      released_bytes += b.marks[k].what.what->cost();
+      ++released;
+    }
+    b.marks.erase(b.marks.begin(), b.marks.begin() + static_cast<std::ptrdiff_t>(k));
+    if (b.sent == b.bytes.size()) {
+      backlog_ = nullptr;
+    } else if (b.sent > 65'536) {
+      b.bytes.erase(0, b.sent);
+      for (auto& m : b.marks)
+        m.end -= b.sent;
+      b.sent = 0;
+    }
+  } else if (!queue_.empty()) {
+    auto& buffer = home_.write_buffer;
+    char* const begin = buffer.data();
+    std::size_t k = 0;
+    while (k < queue_.size() && !backlog_ && !ec) { // a full buffer at a time, mostly one
+      char* out = begin;
+      auto first = k;
+      for (; k < queue_.size(); ++k) {
+        auto bound = xmpp::render_bound(queue_[k]);
+        if (bound > static_cast<std::size_t>(begin + buffer.size() - out)) {
+          if (out != begin)
+            break;
+          buffer.resize(bound); // one stanza larger than the shared buffer
+          return flush_large(k, released, released_bytes);
+        }
+        out = xmpp::render(out, queue_[k]);
+      }
+      auto size = static_cast<std::size_t>(out - begin);
+      auto n = socket_.write_some(begin, size, ec);
+      home_.count().bytes_out->add(n);
+      if (n < size && (!ec || ec == net::asio::error::would_block)) { // keep bytes and owners of what is left
+        backlog_ = std::make_unique<backlog>();
+        backlog_->bytes.assign(begin, size);
+        backlog_->sent = n;
+        char* at = begin;
+        for (auto j = first; j < k; ++j) { // where each one ends: rendered again, this is rare
+          std::string one(xmpp::render_bound(queue_[j]), '\0');
+          at += xmpp::render(one.data(), queue_[j]) - one.data();
+          auto end = static_cast<std::size_t>(at - begin);
+          if (end <= n) {
+            written(queue_[j]);
+            released_bytes += queue_[j].what->cost();
+            ++released;
+          } else {
+            backlog_->marks.push_back({end, std::move(queue_[j])});
+          }
+        }
+      } else if (!ec) {
+        for (auto j = first; j < k; ++j) {
+          written(queue_[j]);
+          released_bytes += queue_[j].what->cost();
+        }
+        released += k - first;
+      }
+    }
+    home_.count().stanzas_out->add(k);
+    queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(k));
+    if (backlog_)
+      render_queue();
+    if (queue_.empty()) {
+      queued_bytes_ = 0;
+      home_.spare_queues.push_back(std::move(queue_));
+      queue_ = {};
+    }
+  }
+  if (limit_ && released)
+    limit_->used.release(static_cast<std::uint32_t>(released_bytes), static_cast<std::uint32_t>(released));
+  if (ec && ec != net::asio::error::would_block)
+    return lost();
+  if (backlog_ && !waits_write_) {
+    waits_write_ = true;
+    socket_.wait_writable([this, &h = home_, me = id()](const net::error_code&) {
+      h.guard(me, [&] {
+        waits_write_ = false;
+        mark_dirty();
+      });
+    });
+  }
+  if (is_finishing_ && !backlog_)
+    linger();
+}
+
+std::vector<xmpp::delivery> connection::take_unwritten() {
+  std::vector<xmpp::delivery> all;
+  std::uint32_t bytes = 0;
+  auto take = [&](xmpp::delivery& d) {
+    bytes += d.what->cost();
+    all.push_back(std::move(d));
+  };
+  if (backlog_)
+    for (auto& m : backlog_->marks)
+      take(m.what);
+  for (auto& d : queue_)
+    take(d);
+  if (backlog_)
+    backlog_->marks.clear();
+  queue_.clear();
+  queued_bytes_ = 0;
+  if (limit_ && !all.empty())
+    limit_->used.release(bytes, static_cast<std::uint32_t>(all.size()));
+  return all;
+}
+
+// --- the end
+
+void connection::finish() {
+  if (is_closed_ || is_finishing_)
+    return;
+  is_finishing_ = true;
+  partial_ = nullptr;
+  mark_dirty();
+  goodbye_ = std::make_unique<net::timer>(home_.loop().after(std::chrono::seconds{5}, [this] { abort(); }));
+}
+
+/// All is written: say so to the transport, then wait for the peer's end, so that unread input does
+/// not turn our last words into a reset.
+void connection::linger() {
+  socket_.shutdown();
+  home_.loop().arm(*goodbye_, std::chrono::seconds{2}, [this] { abort(); });
+  read_more();
+}
+
+void connection::lost() {
+  if (is_closed_)
+    return;
+  if (is_finishing_)
+    return abort();
+  abort();
+}
+
+void connection::abort() {
+  if (std::exchange(is_closed_, true))
+    return;
+  socket_.close();
+  partial_ = nullptr;
+  if (stream_)
+    stream_->on_lost(); // ends both
+  home_.end(*this);
+}
+
+void connection::on_crash(std::string_view) {
+  if (stream_)
+    stream_->close(xmpp::stream_errc::internal_server_error);
+  else
+    abort();
+}
+
+} // namespace actors
