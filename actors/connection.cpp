@@ -276,12 +276,6 @@ void connection::render_queue() {
   queued_bytes_ = 0;
 }
 
-bool connection::write(const char* from, std::size_t size) {
-  auto& b = *backlog_;
-  b.bytes.append(from, size);
-  return false;
-}
-
 void connection::written(xmpp::delivery& what) {
   if (what.what->completion) // without stream management the socket is all the proof there is
     home_.complete(what.what->completion, modules::outcome::acknowledged);
@@ -328,8 +322,8 @@ void connection::flush() {
         if (bound > static_cast<std::size_t>(begin + buffer.size() - out)) {
           if (out != begin)
             break;
-          buffer.resize(bound); // one stanza larger than the shared buffer
-          return flush_large(k, released, released_bytes);
+          buffer.resize(bound); // one stanza larger than the shared buffer: it grows once, for all
+          return flush_again();
         }
         out = xmpp::render(out, queue_[k]);
       }

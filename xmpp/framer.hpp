@@ -58,9 +58,9 @@ enum class framer_errc : std::uint8_t {
 
 struct framer_limits {
   std::uint32_t max_size = 262'144;
-  std::uint16_t max_depth = 64;
-  std::uint16_t max_attributes = 24;  // per tag, at most 64
-  std::uint16_t max_namespaces = 32;  // in scope at once, at most 64
+  std::uint16_t max_depth = 64;       // at most 64
+  std::uint16_t max_attributes = 24;  // per tag, at most 32
+  std::uint16_t max_namespaces = 24;  // in scope at once, at most 32
   std::uint32_t max_elements = 4'096; // within one top-level element
   static framer_limits before_login() { return {16'384, 16, 16, 16, 256}; }
 };
@@ -68,6 +68,7 @@ struct framer_limits {
 /// The attributes of a stream header, or of <open/> (RFC 7395), decoded.
 struct stream_open {
   std::string to, from, id, version, lang, content_ns;
+  std::string root = "stream:stream"; // the qualified name, which the closing tag repeats
   /// Prefixes that the header binds, without "stream" and "xml": stanzas may use them.
   std::vector<std::pair<std::string, std::string>> prefixes;
 };
@@ -77,27 +78,76 @@ public:
   /// stream: one long document (TCP). frame: each frame is one whole element, <open/> and <close/>
   /// of RFC 7395 are reported as header and end.
   enum class mode : std::uint8_t { stream, frame };
+  static constexpr std::size_t most_depth = 64, most_attributes = 32, most_namespaces = 32;
 
-  explicit framer(mode m = mode::stream, framer_limits limits = {});
+  explicit framer(mode m = mode::stream, framer_limits limits = {}) : limits_(limits), mode_(m) { restart(); }
 
-  /// `bytes` starts with the first byte of the current top-level element (or white space before
-  /// it) and holds all of it that came so far; what was seen before is not looked at again.
+  /// `bytes` starts with the first byte of the current top-level element and holds all of it that
+  /// came so far; what was seen before is not looked at again. White space between elements is the
+  /// caller's to skip (it is what keeps connections alive).
   [[nodiscard]] framer_event run(std::string_view bytes);
   /// Behind what run() consumed, from the start of `bytes`.
-  [[nodiscard]] std::size_t position() const;
-  /// After element, header: the next run() starts at position() of the old bytes.
+  [[nodiscard]] std::size_t position() const { return i_; }
+  /// After element: the next run() starts at position() of the old bytes.
   void next();
   /// A new stream on the same connection (after STARTTLS, SASL): the header comes again.
   void restart();
-  void set_limits(const framer_limits& limits);
+  /// Inside a stream, between two elements: after header, or in place of a framer that is shared by
+  /// many connections. `open`: where stanzas rely on the header (kept by the caller); null for the
+  /// usual one: <stream:stream xmlns='jabber:client'> without further prefixes.
+  void enter_stream(const stream_open* open);
+  void set_limits(const framer_limits& limits) { limits_ = limits; }
   /// True between elements with nothing half read: the connection may drop its buffer.
-  [[nodiscard]] bool is_idle() const;
+  [[nodiscard]] bool is_idle() const { return state_ == state::gap; }
 
-  [[nodiscard]] const head& result() const;
-  [[nodiscard]] framer_errc error() const;
+  [[nodiscard]] const head& result() const { return head_; }
+  [[nodiscard]] framer_errc error() const { return error_; }
   /// After header: what the start tag said. `bytes` as given to run().
   [[nodiscard]] stream_open header(std::string_view bytes) const;
-  // Private parts follow in the implementation's own part of this header.
+
+private:
+  enum class state : std::uint8_t {
+    gap, text, lt, name, tag, attr_name, equals, quote, value, entity, empty, end_tag, end_tag_space,
+    bang, cdata, declaration, after_declaration,
+  };
+  struct binding { span prefix, uri; std::uint8_t depth; };
+
+  framer_event stop(framer_errc why) {
+    error_ = why;
+    return framer_event::error;
+  }
+  int high(const char* b, std::size_t& i, std::size_t n);
+  bool good_name(const char* b, std::uint32_t at, std::size_t end);
+  framer_errc attribute(const char* b, std::size_t i);
+  framer_errc check_entity(std::string_view e) const;
+  framer_errc check_declaration(std::string_view d) const;
+  [[nodiscard]] bool resolve(const char* b, std::string_view prefix, std::string_view& uri, bool& outer) const;
+  framer_errc check_namespaces(const char* b);
+  framer_event opened(const char* b, std::size_t i, bool empty);
+  framer_event opened_root(const char* b, std::size_t i, bool empty);
+  framer_event closed(std::size_t i);
+  [[nodiscard]] bool is_content_ns(std::string_view uri) const;
+
+  head head_;
+  std::size_t i_ = 0;
+  const stream_open* outer_ = nullptr;
+  framer_limits limits_;
+  mode mode_;
+  state state_ = state::gap, back_ = state::text;
+  framer_errc error_ = framer_errc::none;
+  bool space_ = false, default_is_content_ = true;
+  char quote_ = 0;
+  std::uint8_t need_ = 0, low_ = 0, high_ = 0, matched_ = 0; // UTF-8 and <![CDATA[ over a split
+  std::uint32_t depth_ = 0, elements_ = 0, attributes_ = 0, prefixed_ = 0, bindings_ = 0;
+  std::uint32_t name_at_ = 0, colon_ = 0, value_at_ = 0, entity_at_ = 0, text_at_ = 0, cut_ = 0, element_colon_ = 0;
+  std::uint16_t attr_name_size_ = 0;
+  span element_;
+  span stack_[most_depth], names_[most_attributes], values_[most_attributes];
+  std::uint32_t colons_[most_attributes];
+  binding ns_[most_namespaces];
 };
+
+/// The five predefined entities and character references, decoded. Only for checked text.
+[[nodiscard]] std::string decode_entities(std::string_view text);
 
 } // namespace xmpp

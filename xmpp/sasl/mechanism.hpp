@@ -1,0 +1,67 @@
+// The server's side of SASL mechanisms as machines: messages in, what to do next out. No I/O.
+#pragma once
+#include "xmpp/errors.hpp"
+#include "xmpp/sasl/credentials.hpp"
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace xmpp::sasl {
+
+/// Strongest first, as they are offered.
+enum class mechanism_kind : std::uint8_t {
+  scram_sha256_plus, scram_sha1_plus, scram_sha256, scram_sha1, plain,
+};
+[[nodiscard]] std::string_view name_of(mechanism_kind k); // "SCRAM-SHA-256-PLUS"
+[[nodiscard]] std::optional<mechanism_kind> parse_mechanism(std::string_view name);
+[[nodiscard]] constexpr bool is_plus(mechanism_kind k) {
+  return k == mechanism_kind::scram_sha256_plus || k == mechanism_kind::scram_sha1_plus;
+}
+
+/// Channel-binding data of the TLS connection (RFC 9266, RFC 5929 section 4). Empty: not to be had.
+struct channel_bindings {
+  std::string tls_exporter;         // 32 bytes; on TLS 1.2 only with the extended master secret
+  std::string tls_server_end_point; // hash of the server's certificate
+  [[nodiscard]] bool any() const { return !tls_exporter.empty() || !tls_server_end_point.empty(); }
+};
+
+/// What a mechanism must know of the stream and its host.
+struct mechanism_settings {
+  std::string host;            // prepared domain
+  channel_bindings bindings;
+  bool offered_plus = false;   // a -PLUS mechanism was among those offered on this stream
+  std::string server_nonce;    // printable, without a comma, at least 18 characters of randomness
+  std::string fake_secret;     // for fake_keys
+  std::uint32_t fake_iterations = 10'000;
+};
+
+namespace outcome {
+struct challenge { std::string data; };
+struct need_keys { std::string local; base::crypto::hash h; };  // answer by on_keys()
+struct need_password_check { std::string local, password; };    // answer by on_password()
+struct success { jid_ref account; std::optional<std::string> data; };
+/// `cause` and `local` are for the log (local: as far as it is known); the client hears `why` alone.
+struct failure { sasl_errc why; std::string_view cause; std::string local = {}; };
+} // namespace outcome
+using outcomes = std::variant<outcome::challenge, outcome::need_keys, outcome::need_password_check,
+                              outcome::success, outcome::failure>;
+
+/// One attempt. After success or failure it is over. Messages are bytes, already out of base64.
+class mechanism {
+public:
+  virtual ~mechanism() = default;
+  virtual outcomes step(std::string_view message) = 0;
+  /// Only after need_keys.
+  virtual outcomes on_keys(const keys_answer& answer);
+  /// Only after need_password_check.
+  virtual outcomes on_password(const password_answer& answer);
+};
+
+/// A message longer than this is malformed.
+inline constexpr std::size_t max_message = 4'096;
+
+[[nodiscard]] std::unique_ptr<mechanism> make_mechanism(mechanism_kind k, mechanism_settings s);
+
+} // namespace xmpp::sasl

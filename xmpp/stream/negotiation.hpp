@@ -1,0 +1,125 @@
+// A client's stream from its header to a bound resource, as a machine (RFC 6120 sections 4 to 7):
+// events in, commands out, in order. No I/O, clock or actor inside.
+#pragma once
+#include "base/random.hpp"
+#include "xmpp/errors.hpp"
+#include "xmpp/sasl/mechanism.hpp"
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace xmpp::stream {
+
+/// What one virtual host wants of its clients' streams.
+struct host_settings {
+  std::string domain;                        // prepared
+  bool has_tls = true;                       // there is a certificate: STARTTLS can be offered
+  bool require_tls = true;                   // nothing else before TLS
+  bool plain_without_tls = false;            // PLAIN on a stream without TLS (require_tls off too)
+  std::vector<sasl::mechanism_kind> mechanisms = {
+    sasl::mechanism_kind::scram_sha256_plus, sasl::mechanism_kind::scram_sha1_plus,
+    sasl::mechanism_kind::scram_sha256, sasl::mechanism_kind::scram_sha1, sasl::mechanism_kind::plain};
+  std::string fake_secret;                   // for sasl::fake_keys; the same on all nodes
+  std::uint32_t fake_iterations = 10'000;    // what new accounts get
+  std::uint8_t max_login_attempts = 3;       // failures on one stream; then policy-violation
+  /// XML of modules, offered beside SASL. In-band registration puts
+  /// <register xmlns='http://jabber.org/features/iq-register'/> here (XEP-0077 section 3.4).
+  std::string features_before_login;
+  std::string features_after_login;          // XML of modules, offered beside bind
+  /// Namespaces of IQ payloads that are taken before login (jabber:iq:register), under the same TLS
+  /// rule as login. Empty: every stanza before login ends the stream.
+  std::vector<std::string> namespaces_before_login;
+  std::uint8_t max_requests_before_login = 10; // then policy-violation
+  std::string see_other_host;                // "host" or "host:port": clients are sent there
+};
+
+struct tls_facts {
+  std::string protocol; // "TLSv1.3"
+  sasl::channel_bindings bindings;
+};
+
+struct settings {
+  /// Null: not ours. The pointer stays valid as long as the machine; asked once per stream, at the
+  /// first header, with a prepared domain. The host is frozen from then on.
+  std::function<const host_settings*(std::string_view domain)> find_host;
+  std::string default_domain;     // `from` of an answer where the client named no host of ours
+  std::optional<tls_facts> tls;   // direct TLS: encrypted from the first byte
+  base::random* random = nullptr; // stream ids, nonces, resources
+};
+
+namespace event {
+struct opened { stream_open header; };
+struct element { stanza_ref what; };
+struct ended {};                                  // the client's closing tag
+struct unreadable { framer_errc why; };           // the framer refused
+struct injected_bytes {};                         // bytes behind <starttls/> before TLS began
+struct tls_established { tls_facts facts; };
+struct keys { sasl::keys_answer answer; };        // to find_keys; one each, also if late
+struct password_checked { sasl::password_answer answer; };
+struct bound { jid_ref full; };                   // to bind
+struct bind_refused { stanza_error why; };
+struct refused { stream_errc why; std::string text; }; // the server ends it: deadline, shutdown, limits
+} // namespace event
+using event_type = std::variant<event::opened, event::element, event::ended, event::unreadable,
+                                event::injected_bytes, event::tls_established, event::keys,
+                                event::password_checked, event::bound, event::bind_refused, event::refused>;
+
+namespace command {
+struct send { std::string xml; };
+struct start_tls {};                              // what was sent before goes out in clear; drop buffered input
+struct find_keys { std::string local; base::crypto::hash h; };
+struct check_password { std::string local, password; };
+struct restart_framer {};                         // the header comes again
+/// Raise limits; from now on this stream is this account's. `mechanism` is for the log.
+struct authenticated { jid_ref account; std::string_view mechanism; };
+/// One failed attempt, already answered: for the log and for limits by account and address.
+struct login_failed { std::string local; sasl_errc why; std::string_view cause; };
+struct bind { jid_ref wanted; };                  // full JID; the resource is the client's or random
+struct request_before_login { stanza_ref what; std::string ns; }; // answer by sending a stanza
+struct stanza { stanza_ref what; };               // bound: hand to the session
+/// The last command: everything was sent, the closing tag too. Flush, then close. `why`: the stream
+/// error that was sent, or nothing for a normal end.
+struct close { std::optional<stream_errc> why; std::string text; };
+} // namespace command
+using command_type = std::variant<command::send, command::start_tls, command::find_keys, command::check_password,
+                                  command::restart_framer, command::authenticated, command::login_failed,
+                                  command::bind, command::request_before_login, command::stanza, command::close>;
+using commands = std::vector<command_type>;
+
+class negotiation {
+public:
+  explicit negotiation(settings s);
+  ~negotiation();
+  negotiation(negotiation&&) noexcept;
+  negotiation& operator=(negotiation&&) noexcept;
+
+  /// After `close` every event is ignored. What a client sends while an answer is awaited (keys,
+  /// bind) is kept, at most 32 elements, and handled after it.
+  [[nodiscard]] commands step(event_type e);
+
+  [[nodiscard]] bool is_bound() const;
+  [[nodiscard]] bool is_authenticated() const;
+  [[nodiscard]] bool is_encrypted() const;
+  /// Null before the first good header.
+  [[nodiscard]] const host_settings* host() const;
+  /// Null before login.
+  [[nodiscard]] const jid_ref& account() const;
+
+private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+/// The answer to what only makes sense while a stream is negotiated, from a client that is bound:
+/// <session/> of RFC 3921 (a result), a second <bind/> (not-allowed). Null: not such a request.
+/// For shells that bypass the machine after bind. `s` is a set without `to`, or to the host or account.
+[[nodiscard]] stanza_ref answer_when_bound(const xmpp::stanza& s);
+
+/// `<?xml …?><stream:stream …>` of the server. Empty `to`: left out.
+[[nodiscard]] std::string header_xml(std::string_view from, std::string_view to, std::string_view id);
+inline constexpr std::string_view closing_tag = "</stream:stream>";
+
+} // namespace xmpp::stream
