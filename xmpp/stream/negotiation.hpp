@@ -50,7 +50,7 @@ struct settings {
   base::random* random = nullptr; // stream ids, nonces, resources
 };
 
-namespace event {
+namespace on {
 struct opened { stream_open header; };
 struct element { stanza_ref what; };
 struct ended {};                                  // the client's closing tag
@@ -62,12 +62,12 @@ struct password_checked { sasl::password_answer answer; };
 struct bound { jid_ref full; };                   // to bind
 struct bind_refused { stanza_error why; };
 struct refused { stream_errc why; std::string text; }; // the server ends it: deadline, shutdown, limits
-} // namespace event
-using event_type = std::variant<event::opened, event::element, event::ended, event::unreadable,
-                                event::injected_bytes, event::tls_established, event::keys,
-                                event::password_checked, event::bound, event::bind_refused, event::refused>;
+} // namespace on
+using event = std::variant<on::opened, on::element, on::ended, on::unreadable, on::injected_bytes,
+                           on::tls_established, on::keys, on::password_checked, on::bound,
+                           on::bind_refused, on::refused>;
 
-namespace command {
+namespace todo {
 struct send { std::string xml; };
 struct start_tls {};                              // what was sent before goes out in clear; drop buffered input
 struct find_keys { std::string local; base::crypto::hash h; };
@@ -83,11 +83,11 @@ struct stanza { stanza_ref what; };               // bound: hand to the session
 /// The last command: everything was sent, the closing tag too. Flush, then close. `why`: the stream
 /// error that was sent, or nothing for a normal end.
 struct close { std::optional<stream_errc> why; std::string text; };
-} // namespace command
-using command_type = std::variant<command::send, command::start_tls, command::find_keys, command::check_password,
-                                  command::restart_framer, command::authenticated, command::login_failed,
-                                  command::bind, command::request_before_login, command::stanza, command::close>;
-using commands = std::vector<command_type>;
+} // namespace todo
+using command = std::variant<todo::send, todo::start_tls, todo::find_keys, todo::check_password,
+                             todo::restart_framer, todo::authenticated, todo::login_failed, todo::bind,
+                             todo::request_before_login, todo::stanza, todo::close>;
+using commands = std::vector<command>;
 
 class negotiation {
 public:
@@ -98,7 +98,7 @@ public:
 
   /// After `close` every event is ignored. What a client sends while an answer is awaited (keys,
   /// bind) is kept, at most 32 elements, and handled after it.
-  [[nodiscard]] commands step(event_type e);
+  [[nodiscard]] commands step(event what);
 
   [[nodiscard]] bool is_bound() const;
   [[nodiscard]] bool is_authenticated() const;
