@@ -10,6 +10,9 @@
 
 namespace xmpp {
 
+/// Of the profile below. It is stored in the database: changing it is a migration.
+inline constexpr std::uint32_t jid_profile_version = 1;
+
 enum class jid_errc {
   empty,           // no domain part, or a separator with nothing behind or before it
   too_long,        // a part over 1,023 bytes (RFC 7622 section 3.2 to 3.4)

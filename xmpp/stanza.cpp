@@ -1,0 +1,252 @@
+// One allocation per stanza; the start tag is rewritten while it is written out, the payload copied.
+#include "xmpp/stanza.hpp"
+#include "xmpp/element.hpp"
+#include <cassert>
+#include <cstdlib>
+#include <cstring>
+
+namespace xmpp {
+
+namespace {
+
+stanza_type parse_type(stanza_kind kind, std::string_view t) {
+  switch (kind) {
+    case stanza_kind::message:
+      if (t == "chat") return stanza_type::chat;
+      if (t == "groupchat") return stanza_type::groupchat;
+      if (t == "headline") return stanza_type::headline;
+      if (t == "error") return stanza_type::error;
+      return stanza_type::normal;
+    case stanza_kind::presence:
+      if (t.empty()) return stanza_type::available;
+      if (t == "unavailable") return stanza_type::unavailable;
+      if (t == "subscribe") return stanza_type::subscribe;
+      if (t == "subscribed") return stanza_type::subscribed;
+      if (t == "unsubscribe") return stanza_type::unsubscribe;
+      if (t == "unsubscribed") return stanza_type::unsubscribed;
+      if (t == "probe") return stanza_type::probe;
+      if (t == "error") return stanza_type::error;
+      return stanza_type::invalid;
+    case stanza_kind::iq:
+      if (t == "get") return stanza_type::get;
+      if (t == "set") return stanza_type::set;
+      if (t == "result") return stanza_type::result;
+      if (t == "error") return stanza_type::error;
+      return stanza_type::invalid;
+    case stanza_kind::other:
+      break;
+  }
+  return stanza_type::none;
+}
+
+/// What the start tag needs of the stream header: language and prefixes (RFC 6120 section 4.7.4).
+std::string inherited(const head& h, std::string_view bytes, const stream_open& stream) {
+  std::string extra;
+  auto add = [&](std::string_view name, std::string_view value) {
+    extra += ' ';
+    extra += name;
+    extra += "='";
+    append_escaped(extra, value);
+    extra += '\'';
+  };
+  if (!h.lang && !stream.lang.empty() && h.kind != stanza_kind::other)
+    add("xml:lang", stream.lang);
+  if (h.uses_header_prefix) {
+    auto tag = bytes.substr(0, h.tag_end);
+    auto declare = [&](const std::string& prefix, std::string_view uri) {
+      auto name = "xmlns:" + prefix;
+      for (auto at = tag.find(name); at != tag.npos; at = tag.find(name, at + 1)) {
+        char after = tag[at + name.size()];
+        if (after == '=' || after == ' ' || after == '\t' || after == '\n' || after == '\r')
+          return; // the tag says it itself
+      }
+      add(name, uri);
+    };
+    for (auto& [prefix, uri] : stream.prefixes)
+      declare(prefix, uri);
+    if (auto colon = stream.root.find(':'); colon != std::string::npos)
+      declare(stream.root.substr(0, colon), "http://etherx.jabber.org/streams");
+  }
+  return extra;
+}
+
+char* put(char* o, std::string_view s) {
+  std::memcpy(o, s.data(), s.size());
+  return o + s.size();
+}
+char* put_jid(char* o, const jid& j) {
+  if (!j.needs_escape())
+    return put(o, j.full());
+  for (char c : j.full())
+    switch (c) {
+      case '&': o = put(o, "&amp;"); break;
+      case '<': o = put(o, "&lt;"); break;
+      case '\'': o = put(o, "&apos;"); break;
+      default: *o++ = c;
+    }
+  return o;
+}
+char* put_hex(char* o, std::uint64_t v) {
+  for (int shift = 60; shift >= 0; shift -= 4)
+    *o++ = "0123456789abcdef"[v >> shift & 15];
+  return o;
+}
+
+/// Where the child element that starts at `at` ends. Checked XML only.
+std::size_t end_of_child(std::string_view s, std::size_t at) {
+  int depth = 0;
+  for (auto i = at; i < s.size();) {
+    if (s[i] != '<') {
+      i = s.find('<', i);
+      continue;
+    }
+    if (s.compare(i, 9, "<![CDATA[") == 0) {
+      i = s.find("]]>", i) + 3;
+      continue;
+    }
+    bool closes = s[i + 1] == '/', empty = false;
+    char quote = 0;
+    for (++i; s[i] != '>' || quote; ++i)
+      if (quote ? s[i] == quote : s[i] == '\'' || s[i] == '"')
+        quote = quote ? 0 : s[i];
+    empty = s[i - 1] == '/';
+    ++i;
+    depth += closes ? -1 : empty ? 0 : 1;
+    if (depth == 0)
+      return i;
+  }
+  return s.size();
+}
+
+/// The payload without stanza-ids that claim to be ours (XEP-0359 section 3).
+char* put_unforged(char* o, const stanza& s) {
+  auto all = s.bytes();
+  auto payload = all.substr(0, s.tag().close_at);
+  for (std::size_t i = s.tag().tag_end; i < payload.size();) {
+    auto at = payload.find('<', i);
+    if (at == payload.npos)
+      return put(o, payload.substr(i));
+    o = put(o, payload.substr(i, at - i));
+    auto end = payload.compare(at, 9, "<![CDATA[") == 0 ? payload.find("]]>", at) + 3 : end_of_child(payload, at);
+    auto child = payload.substr(at, end - at);
+    bool forged = false;
+    if (auto name_end = child.find_first_of(" \t\r\n/>"); child.substr(0, name_end).ends_with("stanza-id")) {
+      document parser;
+      auto by = parser.parse(child).attr("by");
+      auto named = by ? parse_jid(*by) : base::result<jid_ref, jid_errc>{nullptr};
+      forged = named && *named && same_bare(**named, *s.stanza_id_by);
+    }
+    if (!forged)
+      o = put(o, child);
+    i = end;
+  }
+  return o;
+}
+
+} // namespace
+
+stanza_ref stanza::make(const head& h, std::string_view bytes, const stream_open* stream) {
+  auto extra = stream ? inherited(h, bytes, *stream) : std::string{};
+  auto* s = new (std::malloc(sizeof(stanza) + h.size + extra.size())) stanza;
+  s->head_ = h;
+  if (extra.empty()) [[likely]] {
+    std::memcpy(s->bytes_, bytes.data(), h.size);
+  } else {
+    auto at = 1u + h.name_size; // behind the name
+    std::memcpy(s->bytes_, bytes.data(), at);
+    std::memcpy(s->bytes_ + at, extra.data(), extra.size());
+    std::memcpy(s->bytes_ + at + extra.size(), bytes.data() + at, h.size - at);
+    auto by = static_cast<std::uint32_t>(extra.size());
+    auto& x = s->head_;
+    for (auto* m : {&x.to, &x.from, &x.id, &x.type, &x.lang, &x.origin_id, &x.ns})
+      if (*m)
+        m->at += by;
+    x.to_cut += x.to ? by : 0;
+    x.from_cut += x.from ? by : 0;
+    x.tag_end += by;
+    x.close_at += by;
+    x.size += by;
+  }
+  s->bytes_[s->head_.size] = '\0';
+  s->type_ = parse_type(h.kind, s->at_or_empty(s->head_.type));
+  return stanza_ref{s};
+}
+
+stanza_ref stanza::from_xml(std::string_view xml) {
+  framer f;
+  f.enter_stream(nullptr);
+  [[maybe_unused]] auto e = f.run(xml);
+  assert(e == framer_event::element && f.position() == xml.size());
+  return make(f.result(), xml);
+}
+
+std::uint32_t stanza::cost() const {
+  return static_cast<std::uint32_t>(sizeof(stanza)) + head_.size;
+}
+
+void stanza::destroy(stanza* s) {
+  s->~stanza();
+  std::free(s);
+}
+
+std::size_t render_bound(const delivery& d) {
+  const auto& s = *d.what;
+  auto jids = (s.from ? s.from->full().size() : 0) + (d.to ? d.to->full().size() : s.to ? s.to->full().size() : 0)
+              + (s.stanza_id_by ? s.stanza_id_by->full().size() : 0);
+  return s.tag().size + 6 * jids + 192;
+}
+
+char* render(char* o, const delivery& d) {
+  const auto& s = *d.what;
+  const auto& h = s.tag();
+  const char* b = s.bytes().data();
+  struct { std::uint32_t from, to; } cuts[2]; // attributes that are written anew
+  int n = 0;
+  auto cut = [&](std::uint32_t start, span value) { cuts[n++] = {start, value.at + value.size + 1u}; };
+  if (s.from && h.from)
+    cut(h.from_cut, h.from);
+  const jid* to = d.to ? d.to.get() : h.to ? nullptr : s.to.get();
+  if (to && h.to) {
+    cut(h.to_cut, h.to);
+    if (n == 2 && cuts[0].from > cuts[1].from)
+      std::swap(cuts[0], cuts[1]);
+  }
+  std::uint32_t at = 1u + h.name_size;
+  o = put(o, {b, at});
+  if (s.from)
+    o = put(put_jid(put(o, " from='"), *s.from), "'");
+  if (to)
+    o = put(put_jid(put(o, " to='"), *to), "'");
+  for (int k = 0; k < n; ++k) {
+    o = put(o, {b + at, cuts[k].from - at});
+    at = cuts[k].to;
+  }
+  bool has_id = s.stanza_id && s.stanza_id_by;
+  if (h.is_empty && has_id) { // <message/> gets a content: open it
+    o = put(o, {b + at, h.tag_end - at});
+    while (o[-1] != '/')
+      --o;
+    o[-1] = '>';
+  } else {
+    o = put(o, {b + at, h.tag_end - at});
+    if (h.has_stanza_id && s.stanza_id_by) [[unlikely]]
+      o = put_unforged(o, s);
+    else
+      o = put(o, {b + h.tag_end, h.close_at - h.tag_end});
+  }
+  if (has_id) {
+    o = put_hex(put_hex(put(o, "<stanza-id xmlns='urn:xmpp:sid:0' id='"), s.stanza_id.a), s.stanza_id.b);
+    o = put(put_jid(put(o, "' by='"), *s.stanza_id_by), "'/>");
+    if (h.is_empty)
+      return put(put(put(o, "</"), {b + 1, h.name_size}), ">");
+  }
+  return put(o, {b + h.close_at, h.size - h.close_at});
+}
+
+std::string to_string(const delivery& d) {
+  std::string out(render_bound(d), '\0');
+  out.resize(static_cast<std::size_t>(render(out.data(), d) - out.data()));
+  return out;
+}
+
+} // namespace xmpp
