@@ -214,8 +214,7 @@ void connection::on_handshake(const net::error_code& ec) {
   read_more();
 }
 
-void connection::bind(light_id session, base::ref<cluster::session_limit> limit, const xmpp::stream_open* open) {
-  session_ = session;
+void connection::bind(base::ref<cluster::session_limit> limit, const xmpp::stream_open* open) {
   limit_ = std::move(limit);
   open_ = relied_on(open);
 }
@@ -323,7 +322,7 @@ void connection::flush() {
           if (out != begin)
             break;
           buffer.resize(bound); // one stanza larger than the shared buffer: it grows once, for all
-          return flush_again();
+          return flush();
         }
         out = xmpp::render(out, queue_[k]);
       }

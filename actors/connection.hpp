@@ -40,8 +40,10 @@ public:
   void pause() { is_paused_ = true; }
   void resume();
   void raise_limits() { is_logged_in_ = true; }
+  /// What is appended from now on was charged to `limit`; stanzas may rely on what `open` says.
+  void bind(base::ref<cluster::session_limit> limit, const xmpp::stream_open* open);
   /// From now on elements go to this session, through the lane.
-  void bind(light_id session, base::ref<cluster::session_limit> limit, const xmpp::stream_open* open);
+  void set_receiver(light_id session) { session_ = session; }
   /// What was never written, oldest first: the session's again.
   [[nodiscard]] std::vector<xmpp::delivery> take_unwritten();
 
@@ -78,7 +80,6 @@ private:
   void lost();
   void linger();
   void mark_dirty();
-  bool write(const char* from, std::size_t size);
   void render_queue();
   void written(xmpp::delivery& what);
   void check_output();

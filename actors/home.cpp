@@ -1,5 +1,6 @@
 // A turn of the lane, its crash boundary, and the batches between reactors.
 #include "actors/home.hpp"
+#include "actors/connection.hpp"
 #include "actors/entity.hpp"
 #include "actors/node.hpp"
 #include "actors/router.hpp"
@@ -117,16 +118,22 @@ void home::run_item(lane_item& i) {
   try {
     i.call(*this, i);
   } catch (const std::exception& e) {
-    counters_.crashes->add();
-    base::log::error("actor.crashed", "an exception ended one actor; no other is touched", {{"what", e.what()}});
-    if (auto* victim = table_.find(running_)) {
-      try {
-        victim->on_crash(e.what());
-      } catch (...) {
-        if (table_.find(victim->id()))
-          end(*victim);
-      }
-    }
+    on_crash(e);
+  }
+}
+
+void home::on_crash(const std::exception& e) {
+  counters_.crashes->add();
+  base::log::error("actor.crashed", "an exception ended one actor; no other is touched", {{"what", e.what()}});
+  auto who = running_;
+  auto* victim = table_.find(who);
+  if (!victim)
+    return;
+  try {
+    victim->on_crash(e.what());
+  } catch (const std::exception&) { // it cannot even end itself
+    if (auto* still = table_.find(who))
+      end(*still);
   }
 }
 
@@ -148,18 +155,14 @@ void home::run_lane() {
 void home::apply_completions() {
   applying_.swap(done_);
   for (auto& c : applying_)
-    if (auto* sender = table_.find(c.id.session)) {
-      running_ = c.id.session;
-      sender->on_completed(c.id.number, c.how);
-    }
+    guard(c.id.session, [&] { table_.find(c.id.session)->on_completed(c.id.number, c.how); });
   applying_.clear();
 }
 
 void home::flush_dirty() {
   flushing_.swap(dirty_);
   for (auto id : flushing_)
-    if (auto* c = table_.find(id))
-      flush_connection(*c);
+    guard(id, [&] { find<connection>(id)->flush(); });
   flushing_.clear();
 }
 
@@ -189,8 +192,7 @@ bool home::end_of_turn() {
     if (!paused_.empty() && !is_congested()) {
       auto again = std::exchange(paused_, {});
       for (auto& p : again)
-        if (auto* actor = table_.find(p.who))
-          p.resume(*actor);
+        guard(p.who, [&] { p.resume(*table_.find(p.who)); });
     }
     flush_outboxes();
     graveyard_.clear();

@@ -8,7 +8,6 @@
 #include "net/loop.hpp"
 #include "xmpp/framer.hpp"
 #include "xmpp/stanza.hpp"
-#include <deque>
 #include <functional>
 
 namespace actors {
@@ -111,6 +110,22 @@ public:
   /// `flush()` of this connection is called at the end of the turn.
   void mark_dirty(light_id connection) { dirty_.push_back(connection); }
 
+  /// The crash boundary for what does not come through the lane (readiness, timers): runs `f` while
+  /// `who` lives, as the home's own thread.
+  template <class F>
+  void guard(light_id who, F f) {
+    as_current([&] {
+      if (!table_.find(who))
+        return;
+      running_ = who;
+      try {
+        f();
+      } catch (const std::exception& e) {
+        on_crash(e);
+      }
+    });
+  }
+
   /// The end of a turn of the loop. Returns whether work is left.
   bool end_of_turn();
   /// Runs `f` with this home as the thread's current one.
@@ -126,7 +141,6 @@ public:
   std::vector<char> read_buffer, write_buffer;
   std::vector<std::vector<xmpp::delivery>> spare_queues; // emptied output queues: an idle connection owns none
   modules::effects scratch;
-  std::function<void(light&)> flush_connection; // set by the connection's file
 
   struct counters {
     base::metrics::counter *stanzas_in, *stanzas_out, *bytes_in, *bytes_out, *crashes, *turns;
@@ -183,6 +197,7 @@ private:
   void push_from_anywhere(lane_item&& i);
   void run_lane();
   void run_item(lane_item& i);
+  void on_crash(const std::exception& e);
   void take_inbox();
   void apply_completions();
   void flush_dirty();

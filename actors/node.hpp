@@ -1,6 +1,7 @@
 // What all reactors of this process share. Everything here is read-mostly or concurrent by itself.
 #pragma once
 #include "actors/host.hpp"
+#include "actors/login_limits.hpp"
 #include "base/budget.hpp"
 #include "base/clock.hpp"
 #include "base/random.hpp"
@@ -23,6 +24,7 @@ struct node_settings {
   base::budget_limits entity_limits{16'384, 16u << 20, 65'536, 64u << 20};
   base::budget_limits session_limits{4'096, 1u << 20, 16'384, 4u << 20};
   std::uint32_t max_output = 8u << 20; // bytes rendered or queued for one connection
+  login_limits::settings logins;
   base::duration login_timeout = std::chrono::seconds{30};
   base::duration entity_idle = std::chrono::seconds{30};
   base::duration drain_timeout = std::chrono::seconds{30};
@@ -34,13 +36,15 @@ struct node_settings {
 class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
-    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits) {}
+    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits),
+      logins_(settings_.logins) {}
 
   [[nodiscard]] const node_settings& settings() const { return settings_; }
   [[nodiscard]] const base::clock& clock() const { return clock_; }
   [[nodiscard]] base::random& random() const { return random_; }
   [[nodiscard]] cluster::registry& registry() { return registry_; }
   [[nodiscard]] cluster::absent_names& absent() { return absent_; }
+  [[nodiscard]] login_limits& logins() { return logins_; }
   [[nodiscard]] net::tls_identity_source& certificates() { return certificates_; }
 
   /// Set up before the first reactor runs.
@@ -80,6 +84,7 @@ private:
   base::random& random_;
   cluster::registry registry_;
   cluster::absent_names absent_;
+  login_limits logins_;
   net::tls_identity_source certificates_;
   std::vector<home*> homes_;
   mutable std::shared_mutex hosts_mutex_;

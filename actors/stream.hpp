@@ -52,8 +52,21 @@ private:
     explicit negotiating(xmpp::stream::negotiation r) : rules(std::move(r)) {}
   };
   void step(xmpp::stream::event ev);
-  void carry_out(xmpp::stream::commands todo);
-  void carry(xmpp::stream::command& c);
+  void carry(xmpp::stream::todo::send& c);
+  void carry(xmpp::stream::todo::start_tls& c);
+  void carry(xmpp::stream::todo::find_keys& c);
+  void carry(xmpp::stream::todo::check_password& c);
+  void carry(xmpp::stream::todo::restart_framer& c);
+  void carry(xmpp::stream::todo::authenticated& c);
+  void carry(xmpp::stream::todo::login_failed& c);
+  void carry(xmpp::stream::todo::bind& c);
+  void carry(xmpp::stream::todo::request_before_login& c);
+  void carry(xmpp::stream::todo::stanza& c);
+  void carry(xmpp::stream::todo::close& c);
+  template <class Event, class Answer>
+  std::function<void(Answer)> answer_as();
+  bool may_try(const std::string& local);
+  void drop_session();
   void end();
 
   home& home_;
