@@ -388,9 +388,17 @@ std::vector<xmpp::delivery> connection::take_unwritten() {
     bytes += d.what->cost();
     all.push_back(std::move(d));
   };
-  if (backlog_)
-    for (auto& m : backlog_->marks)
+  if (backlog_ && !backlog_->marks.empty()) {
+    auto& b = *backlog_;
+    auto last = b.marks.back().end;
+    auto begun = b.marks.front().end; // its receiver may see all of it: twice is better than never
+    if (b.sent > 0 && begun < last)
+      b.bytes.erase(begun, last - begun);
+    else if (b.sent == 0)
+      b.bytes.erase(0, last);
+    for (auto& m : b.marks)
       take(m.what);
+  }
   for (auto& d : queue_)
     take(d);
   if (backlog_)

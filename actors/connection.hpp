@@ -44,7 +44,8 @@ public:
   void bind(base::ref<cluster::session_limit> limit, const xmpp::stream_open* open);
   /// From now on elements go to this session, through the lane.
   void set_receiver(light_id session) { session_ = session; }
-  /// What was never written, oldest first: the session's again.
+  /// What was never written, oldest first: the session's again. Of the bytes that wait only what
+  /// has been begun is still sent.
   [[nodiscard]] std::vector<xmpp::delivery> take_unwritten();
 
   [[nodiscard]] bool is_tls() const { return socket_.is_tls(); }

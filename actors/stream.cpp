@@ -200,7 +200,8 @@ void stream::carry(xmpp::stream::todo::stanza& c) {
 void stream::carry(xmpp::stream::todo::close&) {
   is_closed_ = true;
   connection_.finish();
-  drop_session();
+  if (auto* s = home_.find<actors::session>(std::exchange(session_, 0)))
+    s->on_stream_lost({});
 }
 
 // --- outward
@@ -213,23 +214,26 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
   if (negotiating_)
     return step(xmpp::stream::on::refused{why, std::string{text}});
   is_closed_ = true;
+  drop_session();
   connection_.send(xmpp::to_xml(why, text) + std::string{xmpp::stream::closing_tag});
   connection_.finish();
-  drop_session();
 }
 
 void stream::close() {
   if (std::exchange(is_closed_, true))
     return;
+  drop_session();
   connection_.send(xmpp::stream::closing_tag);
   connection_.finish();
-  drop_session();
 }
 
-/// What was appended before the goodbye is still written; the session has ended.
+/// What the socket takes at once is written; the rest is the session's again, which ends.
 void stream::drop_session() {
-  if (auto* s = home_.find<actors::session>(std::exchange(session_, 0)))
-    s->on_stream_lost({});
+  auto* s = home_.find<actors::session>(std::exchange(session_, 0));
+  if (!s)
+    return;
+  connection_.flush(); // may find the connection lost: then on_lost() comes, with session_ 0
+  s->on_stream_lost(connection_.take_unwritten());
 }
 
 void stream::end() {
