@@ -88,7 +88,7 @@ void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why) {
     route(at, {std::move(answer), {}});
 }
 
-xmpp::stanza_ref serve_iq(home& at, const host_ref& h, modules::at scope,
+xmpp::stanza_ref serve_iq(home* at, const host_ref& h, modules::at scope,
                           const xmpp::stanza_ref& what, modules::account_view* account,
                           modules::effects* out) {
   thread_local xmpp::document parser; // one per reactor: requests are decoded one at a time
@@ -104,7 +104,7 @@ xmpp::stanza_ref serve_iq(home& at, const host_ref& h, modules::at scope,
     return xmpp::make_error(*what, stanza_errc::service_unavailable);
   }
   modules::iq_request request{what, payload, h->view, is_set, account, out, {}};
-  request.later = [&at, what, h]() -> modules::responder {
+  request.later = [at, what, h]() -> modules::responder {
     struct once { // dropped unanswered: the sender must not wait for ever
       home& at;
       xmpp::stanza_ref request;
@@ -121,7 +121,7 @@ xmpp::stanza_ref serve_iq(home& at, const host_ref& h, modules::at scope,
       ~once() { answer(base::fail(xmpp::stanza_error{stanza_errc::internal_server_error})); }
       once(home& a, xmpp::stanza_ref s) : at(a), request(std::move(s)) {}
     };
-    auto shared = std::make_shared<once>(at, what);
+    auto shared = std::make_shared<once>(*at, what);
     return [shared](auto r) { shared->answer(std::move(r)); };
   };
   modules::iq_reply reply = [&] {
@@ -148,7 +148,7 @@ void serve_host(home& at, const host_ref& h, xmpp::delivery&& what) {
   }
   if (s.kind() == stanza_kind::iq && s.is_request()) {
     at.complete(s.completion, modules::outcome::acknowledged);
-    if (auto reply = serve_iq(at, h, modules::at::host, what.what))
+    if (auto reply = serve_iq(&at, h, modules::at::host, what.what))
       route(at, {std::move(reply), {}});
     return;
   }

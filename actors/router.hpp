@@ -20,8 +20,8 @@ void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why);
 void serve_host(home& at, const host_ref& h, xmpp::delivery&& what);
 
 /// Runs the handler that owns the payload's namespace. Null: the answer comes later, or none is due.
-/// `account` and `out` for account scope.
-[[nodiscard]] xmpp::stanza_ref serve_iq(home& at, const host_ref& h, modules::at scope,
+/// `account` and `out` for account scope. `at`: where a late answer is routed from.
+[[nodiscard]] xmpp::stanza_ref serve_iq(home* at, const host_ref& h, modules::at scope,
                                         const xmpp::stanza_ref& what,
                                         modules::account_view* account = nullptr,
                                         modules::effects* out = nullptr);

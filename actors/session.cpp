@@ -171,7 +171,7 @@ void session::on_iq(xmpp::delivery&& what) {
   bool is_own_host = s.to->is_bare() && s.to->is_domain() && s.to->domain() == host_->view.domain->domain();
   if (is_own_host && s.is_request() && !host_->view.entities.contains("")) {
     home_.complete(s.completion, modules::outcome::acknowledged);
-    return reply(serve_iq(home_, host_, modules::at::host, what.what));
+    return reply(serve_iq(&home_, host_, modules::at::host, what.what));
   }
   route(home_, std::move(what));
 }

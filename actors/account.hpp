@@ -1,0 +1,125 @@
+// An account: everything that concerns it as a whole happens here, once and in order. A machine: the
+// rules of xmpp/im and the hooks of modules strung together, no CAF, clock or disk inside.
+#pragma once
+#include "actors/host.hpp"
+#include "modules/api/account.hpp"
+#include "modules/api/entity.hpp"
+#include "xmpp/im/message_class.hpp"
+#include "xmpp/im/presence.hpp"
+#include "xmpp/im/roster.hpp"
+#include <boost/container/small_vector.hpp>
+
+namespace actors {
+
+class node;
+
+class account final : public modules::entity_machine, private modules::account_view {
+public:
+  account(xmpp::jid_ref bare, host_ref host, node& around);
+  ~account() override;
+
+  void step(modules::entity_event& ev, base::time_point now, modules::effects& out) override;
+  [[nodiscard]] bool is_idle() const override;
+
+private:
+  using effects = modules::effects;
+
+  struct member {
+    modules::session_view view;
+    bool has_sent_presence = false; // of priority 0 or more: it had its offline messages
+    bool holds_messages = false;    // until they have been delivered
+    std::vector<xmpp::delivery> held;
+  };
+  /// All that is kept of a contact; name and groups are in the row.
+  struct contact {
+    xmpp::jid_ref jid; // pooled
+    xmpp::im::subscription_state state;
+    bool is_listed = true;
+  };
+  enum class presence_of_rows : std::uint8_t { unknown, loading, absent, known };
+
+  // --- account_view
+  [[nodiscard]] const xmpp::jid_ref& bare() const override { return bare_; }
+  [[nodiscard]] const modules::host_view& host() const override { return host_->view; }
+  [[nodiscard]] std::span<const modules::session_view> sessions() const override;
+  [[nodiscard]] bool may_see_presence(const xmpp::jid& contact) const override;
+  [[nodiscard]] bool knows(const xmpp::jid& contact) const override;
+  std::any& state(const void* module) override;
+  void hold_messages(std::uint64_t session) override;
+  void release_messages(std::uint64_t session, effects& out) override;
+
+  // --- events (account.cpp)
+  void on(modules::event::stanza& e, effects& out);
+  void on(modules::event::outbound& e, effects& out);
+  void on(modules::event::attach& e, effects& out);
+  void on(modules::event::detach& e, effects& out);
+  void on(modules::event::timer&, effects&) {}
+  void on(modules::event::no_room& e, effects& out);
+  void handle(xmpp::delivery& what, effects& out);
+  void wait_for_account(xmpp::delivery&& what, effects& out);
+  void on_account_row(modules::rows r, effects& out);
+  xmpp::jid_ref settle_conflict(const modules::attach_request& who, effects& out, std::optional<xmpp::stanza_error>& refused);
+
+  // --- messages and IQs (account.cpp)
+  void on_message(xmpp::delivery& what, effects& out);
+  void undelivered(const xmpp::stanza_ref& what, effects& out, bool bounces);
+  void give(member& to, const xmpp::delivery& what, effects& out);
+  void on_iq(xmpp::delivery& what, effects& out);
+  void on_own_iq(std::uint64_t session, xmpp::delivery& what, effects& out);
+  void answer(std::uint64_t session, xmpp::stanza_ref what, effects& out);
+
+  // --- presence (account_presence.cpp)
+  void on_presence(xmpp::delivery& what, effects& out);
+  void on_own_presence(member& from, xmpp::delivery& what, effects& out);
+  void become_available(member& from, effects& out);
+  void become_unavailable(member& from, const xmpp::stanza_ref& last_words, effects& out);
+  void broadcast(const xmpp::stanza_ref& presence, effects& out);
+  void send_current(const xmpp::jid_ref& to, effects& out);
+  void send_unavailable(const xmpp::jid_ref& to, effects& out);
+  void on_probe(const xmpp::stanza& probe, effects& out);
+  void deliver_to_available(const xmpp::delivery& what, effects& out);
+
+  // --- roster and subscriptions (account_roster.cpp)
+  using operation = std::function<void(effects&)>;
+  /// One at a time, each from its reads to its commit: so all devices see one order.
+  void enqueue(operation op, effects& out);
+  void finish(effects& out);
+  void load_roster(effects& out, operation then);
+  void on_roster_get(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
+  void on_roster_set(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
+  void on_outbound_subscription(const xmpp::stanza_ref& what, effects& out);
+  void on_inbound_subscription(const xmpp::stanza_ref& what, effects& out);
+  void deliver_requests(std::uint64_t session, effects& out);
+  /// Writes one item (or removes it) and the account's head, then calls `then` with the new version.
+  using on_written = std::function<void(bool ok, const std::string& version, effects&)>;
+  void write_item(const xmpp::im::roster_item& item, bool removes, const xmpp::stanza_ref& request, effects& out, on_written then);
+  void with_item(const xmpp::jid_ref& contact, effects& out,
+                 std::function<void(std::optional<xmpp::im::roster_item>, effects&)> then);
+  void push(const std::string& payload, effects& out);
+  contact* find_contact(const xmpp::jid& j);
+  [[nodiscard]] const contact* find_contact(const xmpp::jid& j) const;
+  void remember(const xmpp::im::roster_item& item);
+  void refuse(const xmpp::stanza& what, xmpp::stanza_error why, effects& out);
+
+  member* find_member(std::uint64_t session);
+  member* find_resource(const xmpp::jid& full);
+  [[nodiscard]] bool is_ready(const member& m) const { return m.view.is_available && m.view.priority >= 0; }
+
+  xmpp::jid_ref bare_;
+  host_ref host_;
+  node& node_;
+  base::time_point now_{};
+  boost::container::small_vector<member, 1> members_;
+  mutable std::vector<modules::session_view> views_; // for sessions(); made when asked
+  std::vector<contact> contacts_;                    // sorted by JID hash
+  std::vector<std::pair<const void*, std::any>> states_;
+  std::vector<operation> operations_;
+  std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
+  std::uint64_t head_version_ = 0;      // of the row: the fence
+  std::uint64_t roster_version_ = 0;    // what clients see
+  std::uint32_t push_ids_ = 0;
+  presence_of_rows exists_ = presence_of_rows::unknown;
+  bool has_roster_ = false, is_busy_ = false;
+};
+
+} // namespace actors

@@ -1,0 +1,150 @@
+// Presence: who is told what when a resource comes, changes and goes (RFC 6121 section 4).
+#include "actors/account.hpp"
+#include "actors/node.hpp"
+#include <algorithm>
+
+namespace actors {
+
+using xmpp::stanza_errc;
+using xmpp::stanza_type;
+
+void account::deliver_to_available(const xmpp::delivery& what, effects& out) {
+  for (auto& m : members_)
+    if (m.view.is_available)
+      out.deliver(m.view.id, what);
+}
+
+// --- from elsewhere
+
+void account::on_presence(xmpp::delivery& what, effects& out) {
+  auto& s = *what.what;
+  const auto& to = what.to ? *what.to : *s.to;
+  if (xmpp::im::is_subscription(s.type()))
+    return on_inbound_subscription(what.what, out);
+  out.complete(s.completion, modules::outcome::acknowledged);
+  if (s.type() == stanza_type::probe)
+    return on_probe(s, out);
+  if (!to.is_bare()) { // section 8.5.3.2.2: to nobody's resource is ignored
+    if (auto* m = find_resource(to))
+      out.deliver(m->view.id, what);
+    return;
+  }
+  if (s.type() == stanza_type::error)
+    return;
+  deliver_to_available(what, out);
+}
+
+/// Section 4.3.2. A probe of the account itself asks for its other resources.
+void account::on_probe(const xmpp::stanza& probe, effects& out) {
+  if (!has_roster_) {
+    auto from = probe.from;
+    return load_roster(out, [this, from](effects& o) {
+      if (may_see_presence(*from))
+        send_current(from, o);
+      else
+        o.route({xmpp::im::make_presence(stanza_type::unsubscribed, bare_, xmpp::bare_of(from)), {}});
+    });
+  }
+  if (may_see_presence(*probe.from))
+    return send_current(probe.from, out);
+  out.route({xmpp::im::make_presence(stanza_type::unsubscribed, bare_, xmpp::bare_of(probe.from)), {}});
+}
+
+void account::send_current(const xmpp::jid_ref& to, effects& out) {
+  for (auto& m : members_)
+    if (m.view.is_available)
+      out.route({m.view.presence, to});
+}
+
+void account::send_unavailable(const xmpp::jid_ref& to, effects& out) {
+  for (auto& m : members_)
+    if (m.view.is_available)
+      out.route({xmpp::im::make_unavailable(m.view.full, to), to});
+}
+
+// --- from the own sessions
+
+void account::on_own_presence(member& from, xmpp::delivery& what, effects& out) {
+  auto& s = *what.what;
+  auto parsed = xmpp::im::parse_presence(s);
+  if (!parsed)
+    return refuse(s, parsed.error(), out);
+  out.complete(s.completion, modules::outcome::acknowledged);
+  if (!parsed->is_available) {
+    if (from.view.is_available)
+      become_unavailable(from, what.what, out);
+    return;
+  }
+  bool is_first = !from.view.is_available;
+  from.view.is_available = true;
+  from.view.priority = parsed->priority;
+  from.view.presence = what.what;
+  out.publish(from.view.id, from.view.priority, true);
+  auto id = from.view.id;
+  if (has_roster_) {
+    broadcast(what.what, out);
+    if (is_first)
+      become_available(from, out);
+  } else { // contacts are read at the first presence; messages do not wait for it
+    load_roster(out, [this, id, is_first, presence = what.what](effects& o) {
+      auto* m = find_member(id);
+      if (!m || m->view.presence != presence)
+        return; // gone again, or another presence came meanwhile
+      broadcast(presence, o);
+      if (is_first)
+        become_available(*m, o);
+    });
+  }
+  auto* still = find_member(id);
+  if (still && is_ready(*still) && !std::exchange(still->has_sent_presence, true)) {
+    modules::session_ready ev{id, *this, out};
+    (void)host_->view.ready.run(ev);
+  }
+}
+
+/// To everybody who may see it: contacts, and the own other resources (section 4.2.2).
+void account::broadcast(const xmpp::stanza_ref& presence, effects& out) {
+  for (auto& c : contacts_)
+    if (c.state.from)
+      out.route({presence, c.jid});
+  for (auto& m : members_)
+    if (m.view.is_available)
+      out.deliver(m.view.id, {presence, m.view.full});
+}
+
+/// Initial presence: what the others are (section 4.2.2 and 4.3.1), and who has asked meanwhile.
+void account::become_available(member& from, effects& out) {
+  xmpp::stanza_ref probe;
+  for (auto& c : contacts_)
+    if (c.state.to) {
+      if (!probe) {
+        probe = xmpp::im::make_presence(stanza_type::probe, bare_, c.jid);
+        probe->from = from.view.full; // the answers are for this resource alone
+      }
+      out.route({probe, c.jid});
+    }
+  for (auto& m : members_)
+    if (m.view.is_available && m.view.id != from.view.id)
+      out.deliver(from.view.id, {m.view.presence, from.view.full});
+  if (std::any_of(contacts_.begin(), contacts_.end(), [](auto& c) { return c.state.pending_in; }))
+    deliver_requests(from.view.id, out);
+}
+
+/// Section 4.5.2. `last_words`: what the client said, if it said goodbye.
+void account::become_unavailable(member& from, const xmpp::stanza_ref& last_words, effects& out) {
+  from.view.is_available = false;
+  from.has_sent_presence = false;
+  out.publish(from.view.id, from.view.priority, false);
+  auto presence = last_words ? last_words : xmpp::im::make_unavailable(from.view.full);
+  for (auto& c : contacts_)
+    if (c.state.from)
+      out.route({presence, c.jid});
+  for (auto& m : members_)
+    if (m.view.is_available)
+      out.deliver(m.view.id, {presence, m.view.full});
+  if (last_words)
+    out.deliver(from.view.id, {presence, from.view.full});
+  from.view.presence = nullptr;
+}
+
+} // namespace actors
