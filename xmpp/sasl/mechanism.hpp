@@ -59,6 +59,9 @@ public:
   virtual outcomes on_password(const password_answer& answer);
 };
 
+/// How an answer of the credentials is put to the client: unknown, disabled and wrong are one.
+[[nodiscard]] outcome::failure refusal_of(credentials_errc e, std::string_view local);
+
 /// A message longer than this is malformed.
 inline constexpr std::size_t max_message = 4'096;
 
