@@ -43,7 +43,7 @@ struct host_view {
   std::vector<disco_item> items;
   std::string stream_features; // XML, offered after login
   std::string login_features;  // XML, offered before login
-  std::function<std::string()> caps; // set by entity capabilities
+  std::string caps;            // node#ver of the entity capabilities, or empty
 };
 
 /// What a module's start() gets for one host.
@@ -75,6 +75,9 @@ public:
   void filter(stage s, typename hook<Event>::filter f) { table<Event>().add(s, name_, std::move(f)); }
   template <class Event>
   void observe(stage s, typename hook<Event>::observer f) { table<Event>().add_observer(s, name_, std::move(f)); }
+
+  /// The node under which disco answers for these capabilities, too (XEP-0115 section 6.2).
+  void announce_caps(std::string node_and_ver) { host_.caps = std::move(node_and_ver); }
 
   /// An entity of its own behind `local`@host, which no account may have then.
   void entity(std::string local, make_entity f) { host_.entities[std::move(local)] = std::move(f); }

@@ -1,5 +1,6 @@
 // What a module may ask of the server around it. Interfaces only: server/ and actors/ implement them.
 #pragma once
+#include "base/bytes.hpp"
 #include "base/clock.hpp"
 #include "base/random.hpp"
 #include "base/result.hpp"
@@ -40,6 +41,7 @@ struct services {
   modules::accounts& accounts;
   const base::clock& clock;
   base::random& random;
+  base::siphash_key stanza_id_key; // the same on all nodes of a cluster
 };
 
 } // namespace modules
