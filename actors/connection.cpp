@@ -28,7 +28,7 @@ void connection::start(stream& above) {
   stream_ = &above;
   stream_id_ = above.id();
   if (how_.is_direct_tls)
-    socket_.start_tls(home_.around().certificates(), true, [this, &h = home_, me = id()](const net::error_code& ec) {
+    socket_.start_tls(home_.around().certificates(), [this, &h = home_, me = id()](const net::error_code& ec) {
       h.guard(me, [&] { on_handshake(ec); });
     });
   else
@@ -197,7 +197,7 @@ void connection::start_tls() {
         return;
       partial_ = nullptr; // what was read in the clear is gone, not reused
       in_stream_ = restarted_ = false;
-      socket_.start_tls(home_.around().certificates(), false, [this, &h, me](const net::error_code& ec) {
+      socket_.start_tls(home_.around().certificates(), [this, &h, me](const net::error_code& ec) {
         h.guard(me, [&] { on_handshake(ec); });
       });
     });
