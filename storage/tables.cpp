@@ -1,0 +1,217 @@
+// Keys and records of the tables.
+#include "storage/tables.hpp"
+#include "proto/storage.pb.h"
+
+namespace storage::tables {
+
+namespace {
+namespace pb = covey::storage;
+
+key_builder of(const table& t, const xmpp::jid& bare) {
+  key_builder k{t};
+  k.text(bare.domain()).text(bare.local());
+  return k;
+}
+
+template <class Message>
+base::result<Message, errc> parse(const row& r) {
+  Message m;
+  if (!m.ParseFromString(r.value))
+    return base::fail(errc::corrupt);
+  return m;
+}
+
+void put_keys(pb::account::keys& to, const xmpp::sasl::scram_keys& k) {
+  to.set_salt(k.salt);
+  to.set_iterations(k.iterations);
+  to.set_stored_key(k.stored_key);
+  to.set_server_key(k.server_key);
+}
+xmpp::sasl::scram_keys get_keys(const pb::account::keys& k) {
+  return {k.salt(), k.iterations(), k.stored_key(), k.server_key()};
+}
+
+/// The text column that ends a key, without its terminator.
+std::string last_text(const std::string& key) {
+  if (key.size() < 2 || key.back() != '\0')
+    return {};
+  auto start = key.rfind('\0', key.size() - 2);
+  return key.substr(start == key.npos ? 1 : start + 1, key.size() - (start == key.npos ? 1 : start + 1) - 1);
+}
+} // namespace
+
+std::string account_key(const xmpp::jid& bare) { return of(accounts, bare).take(); }
+
+std::string encode(const account& a) {
+  pb::account m;
+  if (a.sha1)
+    put_keys(*m.mutable_sha1(), *a.sha1);
+  if (a.sha256)
+    put_keys(*m.mutable_sha256(), *a.sha256);
+  m.set_created_us(a.created_us);
+  m.set_disabled(a.is_disabled);
+  return m.SerializeAsString();
+}
+
+base::result<account, errc> decode_account(const row& r) {
+  auto m = parse<pb::account>(r);
+  if (!m)
+    return base::fail(m.error());
+  account a;
+  if (m->has_sha1())
+    a.sha1 = get_keys(m->sha1());
+  if (m->has_sha256())
+    a.sha256 = get_keys(m->sha256());
+  a.created_us = m->created_us();
+  a.is_disabled = m->disabled();
+  return a;
+}
+
+key_range accounts_of(std::string_view host) { return key_builder{accounts}.text(host).range(); }
+std::string local_of(const row& r) { return last_text(r.key); }
+
+std::string head_key(const xmpp::jid& bare) { return of(heads, bare).take(); }
+
+std::string encode(const head& h) {
+  pb::account_head m;
+  m.set_roster_version(h.roster_version);
+  return m.SerializeAsString();
+}
+
+base::result<head, errc> decode_head(const row& r) {
+  auto m = parse<pb::account_head>(r);
+  if (!m)
+    return base::fail(m.error());
+  return head{m->roster_version()};
+}
+
+std::string roster_key(const xmpp::jid& bare, const xmpp::jid& contact) {
+  return of(rosters, bare).text(contact.bare()).take();
+}
+key_range roster_of(const xmpp::jid& bare) { return of(rosters, bare).range(); }
+
+std::string encode(const roster_row& r) {
+  pb::roster_item m;
+  m.set_name(r.item.name);
+  for (auto& g : r.item.groups)
+    m.add_groups(g);
+  m.set_state(r.item.state.bits());
+  m.set_listed(r.item.is_listed);
+  m.set_request(r.request);
+  return m.SerializeAsString();
+}
+
+base::result<roster_row, errc> decode_roster(const row& r) {
+  auto m = parse<pb::roster_item>(r);
+  if (!m)
+    return base::fail(m.error());
+  auto contact = xmpp::parse_jid(last_text(r.key));
+  auto state = xmpp::im::subscription_state::from_bits(m->state());
+  if (!contact || !state)
+    return base::fail(errc::corrupt);
+  roster_row out;
+  out.item.contact = *contact;
+  out.item.name = m->name();
+  out.item.groups.assign(m->groups().begin(), m->groups().end());
+  out.item.state = *state;
+  out.item.is_listed = m->listed();
+  out.request = m->request();
+  return out;
+}
+
+std::string offline_key(const xmpp::jid& bare, std::uint64_t entry, base::u128 stanza_id) {
+  return of(offline, bare).number(entry).id(stanza_id).take();
+}
+std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id) {
+  return of(offline_ids, bare).id(stanza_id).take();
+}
+key_range offline_of(const xmpp::jid& bare) { return of(offline, bare).range(); }
+
+base::u128 stanza_id_of(const row& r) {
+  if (r.key.size() < 16)
+    return {};
+  std::string_view tail{r.key};
+  tail.remove_prefix(r.key.size() - 16);
+  return {base::get_be64(tail), base::get_be64(tail.substr(8))};
+}
+
+std::string encode(const offline_message& o) {
+  pb::offline_message m;
+  m.set_stanza(o.stanza);
+  m.set_stored_us(o.stored_us);
+  m.set_expires_us(o.expires_us);
+  return m.SerializeAsString();
+}
+
+base::result<offline_message, errc> decode_offline(const row& r) {
+  auto m = parse<pb::offline_message>(r);
+  if (!m)
+    return base::fail(m.error());
+  return offline_message{m->stanza(), m->stored_us(), m->expires_us()};
+}
+
+std::vector<change> erase_account(const xmpp::jid& bare) {
+  std::vector<change> all;
+  all.emplace_back(erase{account_key(bare)});
+  all.emplace_back(erase{head_key(bare)});
+  for (auto* t : {&rosters, &offline, &offline_ids}) {
+    auto r = of(*t, bare).range();
+    all.emplace_back(erase_range{std::move(r.from), std::move(r.until)});
+  }
+  return all;
+}
+
+base::result<std::string, errc> secret(engine& e, std::string_view name, const std::string& fresh) {
+  auto key = key_builder{secrets}.text(name).take();
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto there = e.get(key);
+    if (!there)
+      return base::fail(there.error());
+    if (*there) {
+      auto m = parse<pb::secret>(**there);
+      if (!m)
+        return base::fail(m.error());
+      return m->value();
+    }
+    pb::secret m;
+    m.set_value(fresh);
+    batch b;
+    b.changes.emplace_back(put{key, m.SerializeAsString()});
+    b.preconditions.push_back({key, 0});
+    auto result = e.commit({&b, 1}).front();
+    if (result == outcome::done)
+      return fresh;
+    if (result != outcome::conflict) // conflict: another node was first; read its value
+      return base::fail(errc::unavailable);
+  }
+  return base::fail(errc::conflict);
+}
+
+base::result<void, std::string> check_schema(engine& e) {
+  auto key = key_builder{schema}.take();
+  auto there = e.get(key);
+  if (!there)
+    return base::fail(std::string{"the schema row cannot be read"});
+  pb::schema m;
+  if (!*there) {
+    m.set_version(schema_version);
+    m.set_jid_profile(xmpp::jid_profile_version);
+    batch b;
+    b.changes.emplace_back(put{key, m.SerializeAsString()});
+    b.preconditions.push_back({key, 0});
+    if (e.commit({&b, 1}).front() != outcome::done)
+      return base::fail(std::string{"the schema row cannot be written"});
+    return {};
+  }
+  if (!m.ParseFromString((*there)->value))
+    return base::fail(std::string{"the schema row is corrupt"});
+  if (m.version() > schema_version)
+    return base::fail("this database has schema " + std::to_string(m.version()) + ", written by a newer covey; this one knows up to "
+                      + std::to_string(schema_version));
+  if (m.jid_profile() != xmpp::jid_profile_version)
+    return base::fail("this database was written with JID profile " + std::to_string(m.jid_profile()) + "; this covey has "
+                      + std::to_string(xmpp::jid_profile_version));
+  return {};
+}
+
+} // namespace storage::tables

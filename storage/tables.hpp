@@ -1,0 +1,90 @@
+// The tables of one virtual host's store: accounts, heads, rosters, offline messages, secrets.
+#pragma once
+#include "storage/table.hpp"
+#include "xmpp/im/roster.hpp"
+#include "xmpp/sasl/credentials.hpp"
+#include <optional>
+
+namespace storage::tables {
+
+inline constexpr std::uint32_t schema_version = 1;
+
+namespace detail {
+using enum column_type;
+inline constexpr column account_key[]{{"host", text}, {"account", text}};
+inline constexpr column account_value[]{{"sha1", bytes}, {"sha256", bytes}, {"created_us", u64}, {"disabled", boolean}};
+inline constexpr column head_value[]{{"roster_version", u64}};
+inline constexpr column roster_key[]{{"host", text}, {"account", text}, {"contact", text}};
+inline constexpr column roster_value[]{{"name", text}, {"groups", text_list}, {"state", u64}, {"listed", boolean}, {"request", bytes}};
+inline constexpr column offline_key[]{{"host", text}, {"account", text}, {"entry", u64}, {"stanza_id", u128}};
+inline constexpr column offline_value[]{{"stanza", bytes}, {"stored_us", u64}, {"expires_us", u64}};
+inline constexpr column offline_id_key[]{{"host", text}, {"account", text}, {"stanza_id", u128}};
+inline constexpr column secret_key[]{{"name", text}};
+inline constexpr column secret_value[]{{"value", bytes}};
+inline constexpr column schema_value[]{{"version", u64}, {"jid_profile", u64}};
+} // namespace detail
+
+inline constexpr table schema{"schema", '\x01', 1, {}, detail::schema_value};
+inline constexpr table secrets{"secrets", '\x02', 1, detail::secret_key, detail::secret_value};
+inline constexpr table accounts{"accounts", '\x10', 1, detail::account_key, detail::account_value};
+inline constexpr table heads{"account_heads", '\x11', 1, detail::account_key, detail::head_value};
+inline constexpr table rosters{"rosters", '\x12', 1, detail::roster_key, detail::roster_value};
+inline constexpr table offline{"offline", '\x13', 1, detail::offline_key, detail::offline_value};
+/// Second key of offline by stanza-id: inserted if absent, so that nothing is kept twice.
+inline constexpr table offline_ids{"offline_ids", '\x14', 1, detail::offline_id_key, {}};
+inline constexpr const table* all[]{&schema, &secrets, &accounts, &heads, &rosters, &offline, &offline_ids};
+
+// --- accounts
+struct account {
+  std::optional<xmpp::sasl::scram_keys> sha1, sha256;
+  std::int64_t created_us = 0;
+  bool is_disabled = false;
+};
+[[nodiscard]] std::string account_key(const xmpp::jid& bare);
+[[nodiscard]] std::string encode(const account& a);
+/// Errors of all decoders: corrupt.
+[[nodiscard]] base::result<account, errc> decode_account(const row& r);
+/// The accounts of one host; local_of() reads a key back.
+[[nodiscard]] key_range accounts_of(std::string_view host);
+[[nodiscard]] std::string local_of(const row& r);
+
+// --- heads
+struct head { std::uint64_t roster_version = 0; };
+[[nodiscard]] std::string head_key(const xmpp::jid& bare);
+[[nodiscard]] std::string encode(const head& h);
+[[nodiscard]] base::result<head, errc> decode_head(const row& r);
+
+// --- rosters
+struct roster_row {
+  xmpp::im::roster_item item;
+  std::string request;
+};
+[[nodiscard]] std::string roster_key(const xmpp::jid& bare, const xmpp::jid& contact);
+[[nodiscard]] key_range roster_of(const xmpp::jid& bare);
+[[nodiscard]] std::string encode(const roster_row& r);
+[[nodiscard]] base::result<roster_row, errc> decode_roster(const row& r);
+
+// --- offline messages: key order is order of entry
+struct offline_message {
+  std::string stanza;
+  std::int64_t stored_us = 0, expires_us = 0;
+};
+[[nodiscard]] std::string offline_key(const xmpp::jid& bare, std::uint64_t entry, base::u128 stanza_id);
+[[nodiscard]] std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id);
+[[nodiscard]] key_range offline_of(const xmpp::jid& bare);
+[[nodiscard]] base::u128 stanza_id_of(const row& offline_row);
+[[nodiscard]] std::string encode(const offline_message& m);
+[[nodiscard]] base::result<offline_message, errc> decode_offline(const row& r);
+
+/// Every row of the account: what its removal erases.
+[[nodiscard]] std::vector<change> erase_account(const xmpp::jid& bare);
+
+// --- secrets
+/// The value under `name`, made with `fresh` if there is none. Blocks: at start only.
+[[nodiscard]] base::result<std::string, errc> secret(engine& e, std::string_view name, const std::string& fresh);
+
+/// Writes the schema row into an empty database; checks it otherwise. Errors: a text for the operator
+/// (written by a newer covey, or with another JID profile).
+[[nodiscard]] base::result<void, std::string> check_schema(engine& e);
+
+} // namespace storage::tables
