@@ -97,9 +97,9 @@ private:
   std::unique_ptr<backlog> backlog_;
   std::uint32_t queued_bytes_ = 0, idle_bytes_ = 0;
   entrance how_;
-  bool in_stream_ : 1 = false, is_dirty_ : 1 = false, is_paused_ : 1 = false, is_logged_in_ : 1 = false;
-  bool is_finishing_ : 1 = false, is_closed_ : 1 = false, waits_write_ : 1 = false, waits_read_ : 1 = false;
-  bool starts_tls_ : 1 = false, restarted_ : 1 = false;
+  bool in_stream_ = false, is_dirty_ = false, is_paused_ = false, is_logged_in_ = false;
+  bool is_finishing_ = false, is_closed_ = false, waits_write_ = false, waits_read_ = false;
+  bool starts_tls_ = false, restarted_ = false;
   std::unique_ptr<net::timer> goodbye_;
 };
 

@@ -72,6 +72,12 @@ entity::attached* entity::find_attached(std::uint64_t session) {
   return nullptr;
 }
 
+void entity::forget(std::uint64_t session) {
+  auto i = std::find_if(sessions_.begin(), sessions_.end(), [&](auto& a) { return a.session == session; });
+  if (i != sessions_.end())
+    sessions_.erase(i);
+}
+
 void entity::on_attach(modules::attach_request who) {
   idle_.cancel();
   sessions_.push_back({who.session, who.where, who.full, who.clock, who.limit});
@@ -81,7 +87,7 @@ void entity::on_attach(modules::attach_request who) {
 void entity::on_detach(std::uint64_t session) {
   if (!find_attached(session))
     return;
-  std::erase_if(sessions_, [&](auto& a) { return a.session == session; });
+  forget(session);
   home_.around().registry().withdraw(where_, session);
   step(modules::event::detach{session});
 }
@@ -179,7 +185,7 @@ void entity::carry(modules::effect::refuse& e) {
     return;
   home_.post<session>(a->where.reactor, a->where.ref,
                       [why = e.why](session& s) { s.on_refused(why); });
-  std::erase_if(sessions_, [&](auto& x) { return x.session == e.session; });
+  forget(e.session);
 }
 
 void entity::carry(modules::effect::end_session& e) {
@@ -195,6 +201,18 @@ void entity::carry(modules::effect::publish& e) {
 
 // --- storage
 
+/// What a thread of the storage calls: the answer comes home through the lane. An answer to what a
+/// crashed machine asked is dropped.
+template <class Answer, class Then>
+std::function<void(Answer)> entity::answer_home(void (entity::*handle)(Then, Answer), Then then) {
+  return [&h = home_, me = id(), g = generation_, handle, then = std::move(then)](Answer a) {
+    h.post_from_anywhere<entity>(me, [g, handle, then, a = std::move(a)](entity& self) mutable {
+      if (g == self.generation_)
+        (self.*handle)(std::move(then), std::move(a));
+    });
+  };
+}
+
 void entity::start_operations() {
   std::size_t n = 0;
   for (; n < waiting_.size() && !load_under_way_; ++n) {
@@ -202,19 +220,11 @@ void entity::start_operations() {
       if (commits_under_way_ > 0)
         break;
       load_under_way_ = true;
-      host_->store->scan(l->range, l->order, l->limit,
-                         home_answer<entity>(home_, id(), [then = std::move(l->then), g = generation_](entity& self, modules::rows r) mutable {
-                           if (g == self.generation_)
-                             self.on_loaded(std::move(then), std::move(r));
-                         }));
+      host_->store->scan(std::move(l->range), l->order, l->limit, answer_home<modules::rows>(&entity::on_loaded, std::move(l->then)));
     } else {
       auto& c = std::get<modules::effect::commit>(waiting_[n].what);
       ++commits_under_way_;
-      host_->store->submit(std::move(c.what),
-                           home_answer<entity>(home_, id(), [then = std::move(c.then), g = generation_](entity& self, storage::outcome o) mutable {
-                             if (g == self.generation_)
-                               self.on_committed(std::move(then), o);
-                           }));
+      host_->store->submit(std::move(c.what), answer_home<storage::outcome>(&entity::on_committed, std::move(c.then)));
     }
   }
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(n));

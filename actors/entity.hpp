@@ -59,10 +59,13 @@ private:
   void carry(modules::effect::refuse& e);
   void carry(modules::effect::end_session& e);
   void carry(modules::effect::publish& e);
+  template <class Answer, class Then>
+  std::function<void(Answer)> answer_home(void (entity::*handle)(Then, Answer), Then then);
   void start_operations();
   void on_loaded(modules::on_rows then, modules::rows result);
   void on_committed(modules::on_commit then, storage::outcome result);
   attached* find_attached(std::uint64_t session);
+  void forget(std::uint64_t session);
   void rest();
 
   home& home_;

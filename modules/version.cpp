@@ -11,7 +11,7 @@ class version final : public module {
 public:
   std::string_view name() const override { return "version"; }
   std::vector<setting_key> keys() const override {
-    return {{"show_system", setting_key::type::flag, "false", "Tell the operating system to whoever asks for the version."}};
+    return {{"show_system", setting_type::flag, "false", "Tell the operating system to whoever asks for the version."}};
   }
   void start(registrar& reg) override {
     reg.feature(ns);

@@ -103,10 +103,10 @@ private:
 };
 
 /// A configuration key of a module: `modules.<module>.<name>`.
+enum class setting_type : std::uint8_t { flag, number, duration, size, text, list };
 struct setting_key {
-  enum class type : std::uint8_t { flag, number, duration, size, text, list };
   std::string name;
-  setting_key::type type;
+  setting_type type;
   std::string default_value; // as written in the file: "true", "100", "30s", "256 kB", "[]"
   std::string doc;           // one line
 };

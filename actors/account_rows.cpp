@@ -1,0 +1,58 @@
+// Between the account and its tables.
+#include "actors/account_rows.hpp"
+#include "storage/tables.hpp"
+
+namespace actors::rows {
+
+using xmpp::error_type;
+using xmpp::stanza_errc;
+namespace tables = storage::tables;
+
+xmpp::stanza_error error_of(storage::errc e) {
+  if (e == storage::errc::corrupt)
+    return {stanza_errc::internal_server_error, error_type::cancel, "stored data is damaged"};
+  return {stanza_errc::resource_constraint, error_type::wait, "the storage does not answer"};
+}
+
+xmpp::stanza_error error_of(storage::outcome o) {
+  return error_of(o == storage::outcome::corrupt ? storage::errc::corrupt : storage::errc::unavailable);
+}
+
+storage::key_range account_range(const xmpp::jid& bare) { return storage::only(tables::account_key(bare)); }
+storage::key_range head_range(const xmpp::jid& bare) { return storage::only(tables::head_key(bare)); }
+
+base::result<head, storage::errc> decode_head(const std::vector<storage::row>& rows) {
+  if (rows.empty())
+    return head{};
+  auto decoded = tables::decode_head(rows.front());
+  if (!decoded)
+    return base::fail(decoded.error());
+  return head{rows.front().version, decoded->roster_version};
+}
+
+storage::key_range roster_range(const xmpp::jid& bare) { return tables::roster_of(bare); }
+storage::key_range roster_item_range(const xmpp::jid& bare, const xmpp::jid& contact) {
+  return storage::only(tables::roster_key(bare, contact));
+}
+
+base::result<stored_item, storage::errc> decode_item(const storage::row& row) {
+  auto decoded = tables::decode_roster(row);
+  if (!decoded)
+    return base::fail(decoded.error());
+  return stored_item{std::move(decoded->item), std::move(decoded->request)};
+}
+
+storage::batch change(const xmpp::jid& bare, const stored_item& item, bool removes, const head& before) {
+  storage::batch b;
+  auto key = tables::roster_key(bare, *item.item.contact);
+  if (removes)
+    b.changes.emplace_back(storage::erase{std::move(key)});
+  else
+    b.changes.emplace_back(storage::put{std::move(key), tables::encode({item.item, item.request})});
+  auto head_key = tables::head_key(bare);
+  b.preconditions.push_back({head_key, before.row_version});
+  b.changes.emplace_back(storage::put{std::move(head_key), tables::encode(tables::head{before.roster_version + 1})});
+  return b;
+}
+
+} // namespace actors::rows
