@@ -19,7 +19,7 @@ enum class target : std::uint8_t {
 enum class message_action : std::uint8_t {
   to_resource,     // the one that was named
   to_all_ready,    // every ready resource
-  store,           // keep for later if keepable(), else bounce
+  store,           // keep for later if keepable(), else bounce if worth_an_error(), else drop
   bounce,          // service-unavailable
   drop,
 };
@@ -39,5 +39,7 @@ struct message_facts {
 [[nodiscard]] message_facts facts_of(const stanza& message);
 /// XEP-0160 section 3, with the hints of XEP-0334 before it.
 [[nodiscard]] bool keepable(const message_facts& f);
+/// Must its sender learn that nobody will read it? Not for typing notifications and the like.
+[[nodiscard]] inline bool worth_an_error(const message_facts& f) { return f.has_body || f.has_payload; }
 
 } // namespace xmpp::im

@@ -2,6 +2,7 @@
 #include "xmpp/im/presence.hpp"
 #include "base/bytes.hpp"
 #include <array>
+#include <utility>
 
 namespace xmpp::im {
 namespace {
@@ -55,16 +56,13 @@ base::result<availability, stanza_error> parse_presence(const stanza& s) {
     if (c.ns() != root.ns())
       continue;
     if (c.name() == "show") {
-      auto value = parse_show(c.text());
-      if (!value || has_show)
-        return refuse("bad show");
-      has_show = true;
-      a.show = *value;
+      if (std::exchange(has_show, true))
+        return refuse("more than one show");
+      a.show = parse_show(c.text()).value_or(show::online);
     } else if (c.name() == "priority") {
       auto value = parse_priority(c.text());
-      if (!value || has_priority)
+      if (!value || std::exchange(has_priority, true))
         return refuse("bad priority");
-      has_priority = true;
       a.priority = *value;
     }
   }

@@ -22,7 +22,8 @@ struct availability {
 };
 
 /// Of a presence stanza without `to` (available or unavailable).
-/// Errors: bad_request: more than one <show/> or <priority/>, or a value that is none (section 4.7.2).
+/// A <show/> that nobody knows counts as none: only the receiver's client shows it.
+/// Errors: bad_request: more than one <show/> or <priority/>, or a bad priority (section 4.7.2).
 [[nodiscard]] base::result<availability, stanza_error> parse_presence(const stanza& s);
 
 /// Is `a` the better target for what is sent to the bare JID? By priority, then show.
