@@ -28,10 +28,7 @@ client_ref::behavior_type run_client(client_self* self, light_id stream) {
         auto* bound = s ? h.find<session>(s->session()) : nullptr;
         if (!bound || !bound->is_bound())
           return caf::sec::invalid_argument; // no session yet, or no longer
-        auto& c = s->below();
-        return session_info{std::string{bound->full()->full()}, c.socket().peer(), c.is_tls(),
-                            std::chrono::duration_cast<std::chrono::seconds>(bound->since().time_since_epoch()).count(),
-                            h.index(), bound->session_id()};
+        return bound->describe();
       },
       [close](const kick& k) { close(k.why, k.text); },
       [self](client_over) { self->quit(); },

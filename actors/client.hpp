@@ -3,21 +3,11 @@
 #pragma once
 #include "actors/light.hpp"
 #include "actors/reactor.hpp"
+#include "actors/session_info.hpp"
 #include "xmpp/errors.hpp"
 #include <string>
 
 namespace actors {
-
-class home;
-
-/// What an operator sees of one session.
-struct session_info {
-  std::string jid, peer;
-  bool is_tls = false;
-  std::int64_t since = 0; // seconds since 1970
-  std::uint16_t reactor = 0;
-  std::uint64_t id = 0;
-};
 
 struct describe {};
 struct kick { xmpp::stream_errc why; std::string text; };

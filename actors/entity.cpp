@@ -205,10 +205,12 @@ void entity::carry(modules::effect::publish& e) {
 /// crashed machine asked is dropped.
 template <class Answer, class Then>
 std::function<void(Answer)> entity::answer_home(void (entity::*handle)(Then, Answer), Then then) {
+  home_.around().operations.fetch_add(1, std::memory_order_relaxed);
   return [&h = home_, me = id(), g = generation_, handle, then = std::move(then)](Answer a) {
-    h.post_from_anywhere<entity>(me, [g, handle, then, a = std::move(a)](entity& self) mutable {
-      if (g == self.generation_)
-        (self.*handle)(std::move(then), std::move(a));
+    h.post_from_anywhere([me, g, handle, then, a = std::move(a)](home& at) mutable {
+      at.around().operations.fetch_sub(1, std::memory_order_relaxed);
+      if (auto* self = at.find<entity>(me); self && g == self->generation_)
+        at.guard(me, [&] { (self->*handle)(std::move(then), std::move(a)); });
     });
   };
 }

@@ -75,6 +75,8 @@ public:
 
   /// Unique while this process lives, and the order of binding: time in the high bits, a count below.
   [[nodiscard]] std::uint64_t next_session_id() { return session_ids_.fetch_add(1, std::memory_order_relaxed); }
+  /// Storage operations that entities wait for.
+  std::atomic<std::int64_t> operations{0};
   [[nodiscard]] bool is_draining() const { return draining_.load(std::memory_order_relaxed); }
   void drain() { draining_.store(true, std::memory_order_relaxed); }
 

@@ -49,6 +49,24 @@ void session::on_refused(const xmpp::stanza_error& why) {
   home_.end(*this);
 }
 
+session_info session::describe() const {
+  session_info i;
+  i.jid = full_->full();
+  if (stream_) {
+    i.peer = stream_->below().socket().peer();
+    i.is_tls = stream_->below().is_tls();
+  }
+  i.since = std::chrono::duration_cast<std::chrono::seconds>(since_.time_since_epoch()).count();
+  i.reactor = home_.index();
+  i.id = session_id_;
+  for (auto& row : home_.around().registry().sessions_of(*full_))
+    if (row.id == session_id_) {
+      i.priority = row.priority;
+      i.is_available = row.is_available;
+    }
+  return i;
+}
+
 // --- inward
 
 void session::refuse(const xmpp::stanza& s, const xmpp::stanza_error& why) {

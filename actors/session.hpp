@@ -2,6 +2,7 @@
 #pragma once
 #include "actors/home.hpp"
 #include "actors/host.hpp"
+#include "actors/session_info.hpp"
 #include <boost/container/small_vector.hpp>
 
 namespace actors {
@@ -38,6 +39,8 @@ public:
   [[nodiscard]] const base::ref<cluster::session_limit>& limit() const { return limit_; }
   [[nodiscard]] base::wall_time since() const { return since_; }
   [[nodiscard]] stream* below() const { return stream_; }
+
+  [[nodiscard]] session_info describe() const;
 
   /// Turns completions on (stream management does): from now on `h` is what completed_mark() says.
   void track_completions() { tracks_ = true; }

@@ -95,6 +95,16 @@ void registry::for_each_session(const std::function<void(const session_row&)>& f
   }
 }
 
+bool registry::is_quiet() const {
+  for (auto& s : shards_) {
+    std::shared_lock guard{s.mutex};
+    for (auto& [k, a] : s.rows)
+      if (a->limit.messages() > 0)
+        return false;
+  }
+  return true;
+}
+
 bool absent_names::contains(const xmpp::jid& bare, base::time_point now) const {
   auto& s = of(bare.hash());
   std::shared_lock guard{s.mutex};

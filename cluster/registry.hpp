@@ -84,6 +84,8 @@ public:
   [[nodiscard]] std::vector<session_row> sessions_of(const xmpp::jid& bare) const;
   /// Every session, shard by shard; `f` must not call the registry.
   void for_each_session(const std::function<void(const session_row&)>& f) const;
+  /// Nothing is charged anywhere: every message has been handled or dropped.
+  [[nodiscard]] bool is_quiet() const;
   [[nodiscard]] std::size_t session_count() const { return sessions_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::size_t address_count() const { return addresses_.load(std::memory_order_relaxed); }
 

@@ -1,0 +1,39 @@
+// The accounts of one host on its store: SCRAM keys instead of passwords, hashed off the reactors.
+#pragma once
+#include "actors/node.hpp"
+#include "actors/pool.hpp"
+#include "modules/api/services.hpp"
+#include "storage/store.hpp"
+#include "xmpp/sasl/credentials.hpp"
+
+namespace server {
+
+class stored_accounts final : public modules::accounts, public xmpp::sasl::credentials {
+public:
+  /// `fake_secret`: for the time that a wrong name takes. All references outlive this.
+  stored_accounts(storage::store& store, actors::pool& hashing, actors::node& node, base::random& random,
+                  std::string host, std::string fake_secret, std::uint32_t iterations);
+
+  // modules::accounts
+  void create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) override;
+  void set_password(const xmpp::jid_ref& bare, std::string password, modules::on_account then) override;
+  void remove(const xmpp::jid_ref& bare, modules::on_account then) override;
+  void exists(const xmpp::jid_ref& bare, std::function<void(base::result<bool, modules::account_errc>)> then) override;
+
+  // xmpp::sasl::credentials
+  void find_keys(std::string local, base::crypto::hash h, std::function<void(xmpp::sasl::keys_answer)> then) override;
+  void check_password(std::string local, std::string password, std::function<void(xmpp::sasl::password_answer)> then) override;
+  bool offers_scram() const override { return true; }
+
+private:
+  void write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then);
+
+  storage::store& store_;
+  actors::pool& hashing_;
+  actors::node& node_;
+  base::random& random_;
+  const std::string host_, fake_secret_;
+  const std::uint32_t iterations_;
+};
+
+} // namespace server

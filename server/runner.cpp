@@ -1,0 +1,308 @@
+// The one place that names every concrete type.
+#include "server/runner.hpp"
+#include "actors/client.hpp"
+#include "actors/connection.hpp"
+#include "actors/pool.hpp"
+#include "actors/reactor.hpp"
+#include "actors/session.hpp"
+#include "actors/stream.hpp"
+#include "modules/all.hpp"
+#include "net/listener.hpp"
+#include "server/accounts.hpp"
+#include "server/settings_view.hpp"
+#include "storage/memory/engine.hpp"
+#include "storage/rocksdb/engine.hpp"
+#include "storage/tables.hpp"
+#include <algorithm>
+#include <sys/resource.h>
+
+namespace server {
+
+namespace {
+struct caf_config : caf::actor_system_config {
+  caf_config() {
+    set("scheduler.max-threads", std::size_t{1});      // our actors live on reactors
+    set("scheduler.policy", caf::atom("sharing"));     // stealing would wake 100 times a second
+  }
+};
+
+void raise_descriptor_limit() {
+  rlimit l{};
+  getrlimit(RLIMIT_NOFILE, &l);
+  l.rlim_cur = l.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &l);
+}
+
+xmpp::sasl::mechanism_kind mechanism_of(const std::string& name) {
+  using enum xmpp::sasl::mechanism_kind;
+  if (name == "SCRAM-SHA-256-PLUS") return scram_sha256_plus;
+  if (name == "SCRAM-SHA-1-PLUS") return scram_sha1_plus;
+  if (name == "SCRAM-SHA-256") return scram_sha256;
+  if (name == "SCRAM-SHA-1") return scram_sha1;
+  return plain;
+}
+} // namespace
+
+struct runner::parts {
+  base::system_clock clock;
+  base::secure_random random;
+  caf_config caf;
+  caf::actor_system system{caf};
+  actors::node node;
+  std::unique_ptr<actors::pool> hashing = std::make_unique<actors::pool>(2);
+  std::vector<std::unique_ptr<modules::module>> modules = modules::all();
+  struct host_parts {
+    std::unique_ptr<storage::store> own_store; // null: shared with another host
+    std::unique_ptr<stored_accounts> accounts;
+    std::unique_ptr<modules::services> services;
+    std::vector<std::unique_ptr<settings_view>> settings;
+  };
+  std::map<std::string, host_parts, std::less<>> hosts;
+  std::unique_ptr<storage::store> embedded; // RocksDB, one for all hosts of this node
+  std::vector<std::unique_ptr<actors::reactor>> reactors;
+  std::vector<std::unique_ptr<net::listener>> listeners;
+  std::map<std::string, std::uint16_t> ports;
+  std::atomic<std::size_t> next_reactor{0};
+
+  explicit parts(const config& c) : node(c.node, clock, random) {}
+};
+
+runner::runner(config c) : config_(std::move(c)), parts_(std::make_unique<parts>(config_)) {}
+
+runner::~runner() { stop(); }
+
+actors::node& runner::node() { return parts_->node; }
+
+stored_accounts* runner::accounts_of(std::string_view domain) {
+  auto i = parts_->hosts.find(domain);
+  return i == parts_->hosts.end() ? nullptr : i->second.accounts.get();
+}
+
+std::uint16_t runner::port_of(const std::string& what) const {
+  auto i = parts_->ports.find(what);
+  return i == parts_->ports.end() ? 0 : i->second;
+}
+
+base::result<void, std::string> runner::start() {
+  raise_descriptor_limit();
+  auto& p = *parts_;
+  auto n = config_.reactors ? config_.reactors : std::max(1u, std::thread::hardware_concurrency());
+  for (std::uint32_t i = 0; i < n; ++i)
+    p.reactors.push_back(std::make_unique<actors::reactor>(p.system, p.node, static_cast<std::uint16_t>(i)));
+  for (auto& h : config_.hosts)
+    if (auto ok = open_host(h); !ok)
+      return ok;
+  for (auto& r : p.reactors)
+    r->start();
+  if (auto ok = listen(); !ok)
+    return ok;
+  is_ready_ = true;
+  return {};
+}
+
+base::result<void, std::string> runner::open_host(const host_config& h) {
+  auto& p = *parts_;
+  auto& own = p.hosts[h.domain];
+  storage::store* store = nullptr;
+  if (h.engine == "memory") {
+    own.own_store = std::make_unique<storage::threaded_store>(std::make_unique<storage::memory_engine>());
+    store = own.own_store.get();
+  } else {
+    if (!p.embedded) {
+      auto engine = storage::open_rocksdb({config_.data_folder + "/store"});
+      if (!engine)
+        return base::fail(engine.error());
+      if (auto ok = storage::tables::check_schema(**engine); !ok)
+        return base::fail(ok.error());
+      p.embedded = std::make_unique<storage::threaded_store>(std::move(*engine));
+    }
+    store = p.embedded.get();
+  }
+  auto secret = [&](const char* name, std::size_t size) {
+    std::string fresh(size, '\0');
+    p.random.fill({reinterpret_cast<std::uint8_t*>(fresh.data()), fresh.size()});
+    return storage::tables::secret(store->blocking(), name, fresh);
+  };
+  auto fake = secret("fake-salt", 32), ids = secret("stanza-id", 16);
+  if (!fake || !ids)
+    return base::fail(std::string{"the secrets of the database cannot be read or written"});
+  own.accounts = std::make_unique<stored_accounts>(*store, *p.hashing, p.node, p.random, h.domain, *fake, config_.iterations);
+  base::siphash_key key{base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
+  own.services = std::make_unique<modules::services>(modules::services{*own.accounts, p.clock, p.random, key});
+
+  auto host = std::make_shared<actors::host>();
+  auto domain = xmpp::parse_jid(h.domain);
+  if (!domain)
+    return base::fail("the domain " + h.domain + " is none");
+  host->view.domain = *domain;
+  host->view.admins = h.admins;
+  host->store = store;
+  host->credentials = own.accounts.get();
+  host->on_conflict = h.on_conflict;
+  host->max_sessions = h.max_sessions;
+  host->max_roster = h.max_roster;
+  host->view.stream_features = std::string{xmpp::im::roster_versioning_feature};
+  static const module_settings none;
+  for (auto& m : p.modules) {
+    auto on = h.modules_on.find(std::string{m->name()});
+    if (on != h.modules_on.end() ? !on->second : !m->is_on_by_default())
+      continue;
+    auto values = h.modules.find(std::string{m->name()});
+    own.settings.push_back(std::make_unique<settings_view>(values == h.modules.end() ? none : values->second));
+    modules::registrar reg{host->view, std::string{m->name()}, *own.settings.back(), *own.services};
+    m->start(reg);
+  }
+  auto& s = host->stream;
+  s.domain = h.domain;
+  s.require_tls = h.require_tls;
+  s.plain_without_tls = h.plain_without_tls;
+  s.mechanisms.clear();
+  for (auto& name : h.mechanisms)
+    s.mechanisms.push_back(mechanism_of(name));
+  s.fake_secret = *fake;
+  s.fake_iterations = config_.iterations;
+  s.features_before_login = host->view.login_features;
+  s.features_after_login = host->view.stream_features;
+  for (auto& [ns, handler] : host->view.stranger_iqs)
+    s.namespaces_before_login.push_back(ns);
+  s.has_tls = false;
+  if (!h.certificate.empty()) {
+    auto context = net::make_server_context(h.certificate, h.key);
+    if (!context)
+      return base::fail(context.error().file + ": " + context.error().text);
+    p.node.certificates().put(h.domain, std::move(*context));
+    s.has_tls = true;
+  }
+  p.node.put_host(std::move(host));
+  return {};
+}
+
+/// Called on the first reactor, which accepts for all.
+void runner::on_accepted(int fd, bool is_v6, bool is_direct) {
+  auto& p = *parts_;
+  auto& to = *p.reactors[p.next_reactor.fetch_add(1, std::memory_order_relaxed) % p.reactors.size()];
+  to.lights().post_from_anywhere([&to, fd, is_v6, is_direct](actors::home& h) {
+    auto& c = h.make<actors::connection>(net::adopt(h.loop(), fd, is_v6), actors::entrance{is_direct});
+    auto& s = h.make<actors::stream>(c);
+    s.set_client(actors::spawn_client(to, s.id()));
+    s.start();
+    c.start(s);
+  });
+}
+
+base::result<void, std::string> runner::listen() {
+  auto& p = *parts_;
+  auto& loop = p.reactors.front()->loop();
+  std::string failed;
+  // listeners belong to their loop's thread
+  std::mutex mutex;
+  std::condition_variable done;
+  bool is_done = false;
+  loop.post([&] {
+    auto open = [&](const std::vector<listen_at>& all, const char* what, bool is_direct) {
+      for (auto& at : all) {
+        auto l = net::listener::open(loop, at.address, at.port, [this, is_direct](int fd, bool is_v6) { on_accepted(fd, is_v6, is_direct); });
+        if (!l) {
+          failed += (failed.empty() ? "" : "\n") + std::string{what} + ": " + l.error().address + " port " + std::to_string(l.error().port) + ": " + l.error().text;
+          continue;
+        }
+        p.ports.emplace(what, (*l)->port());
+        p.listeners.push_back(std::move(*l));
+      }
+    };
+    open(config_.c2s, "c2s", false);
+    if (!p.node.certificates().is_empty())
+      open(config_.c2s_direct, "c2s_direct", true);
+    std::lock_guard guard{mutex};
+    is_done = true;
+    done.notify_one();
+  });
+  std::unique_lock guard{mutex};
+  done.wait(guard, [&] { return is_done; });
+  if (!failed.empty())
+    return base::fail(failed);
+  return {};
+}
+
+void runner::stop() {
+  if (!parts_)
+    return;
+  auto& p = *parts_;
+  is_ready_ = false;
+  p.node.drain();
+  if (!p.listeners.empty()) {
+    std::mutex mutex;
+    std::condition_variable done;
+    bool is_done = false;
+    p.reactors.front()->loop().post([&] {
+      p.listeners.clear();
+      std::lock_guard guard{mutex};
+      is_done = true;
+      done.notify_one();
+    });
+    std::unique_lock guard{mutex};
+    done.wait(guard, [&] { return is_done; });
+  }
+  for (auto& r : p.reactors)
+    r->end_all(); // every client closes its stream; it is gone when its connection is
+  auto until = std::chrono::steady_clock::now() + config_.node.drain_timeout;
+  auto count = [&] {
+    return p.node.registry().session_count();
+  };
+  while (count() > 0 && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  // what sessions left behind is still being stored: wait until no entity has anything under way
+  auto has_work = [&] { return p.node.operations.load() > 0 || !p.node.registry().is_quiet(); };
+  while (has_work() && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  for (auto& r : p.reactors)
+    r->end_all(caf::exit_reason::kill);
+  p.system.await_all_actors_done();
+  for (auto& r : p.reactors)
+    r->stop();
+  p.hashing = nullptr;  // its jobs name the stores
+  p.embedded = nullptr; // commits what waits
+  p.hosts.clear();
+  p.reactors.clear();
+  parts_ = nullptr;
+}
+
+void runner::list_sessions(std::function<void(std::vector<actors::session_info>)> then) {
+  auto& p = *parts_;
+  struct gathering {
+    std::mutex mutex;
+    std::vector<actors::session_info> found;
+    std::function<void(std::vector<actors::session_info>)> then;
+    ~gathering() { then(std::move(found)); } // the last reactor has answered
+  };
+  auto all = std::make_shared<gathering>();
+  all->then = std::move(then);
+  for (auto& r : p.reactors)
+    r->lights().post_from_anywhere([all](actors::home& h) {
+      std::vector<actors::session_info> mine;
+      h.table().for_each([&](actors::light& l) {
+        auto* s = dynamic_cast<actors::session*>(&l);
+        if (s && s->is_bound())
+          mine.push_back(s->describe());
+      });
+      std::lock_guard guard{all->mutex};
+      std::move(mine.begin(), mine.end(), std::back_inserter(all->found));
+    });
+}
+
+bool runner::kick(std::string_view full_jid, const std::string& text) {
+  auto full = xmpp::parse_jid(full_jid);
+  if (!full)
+    return false;
+  bool found = false;
+  for (auto& row : parts_->node.registry().sessions_of(**full)) {
+    if (!(*full)->is_bare() && !(*row.full == **full))
+      continue;
+    found = true;
+    parts_->node.homes()[row.where.reactor]->post_from_anywhere<actors::session>(
+        row.where.ref, [text](actors::session& s) { s.close(xmpp::stream_errc::policy_violation, text); });
+  }
+  return found;
+}
+
+} // namespace server
