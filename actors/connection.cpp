@@ -38,7 +38,7 @@ void connection::start(stream& above) {
 // --- reading
 
 void connection::read_more() {
-  if (is_closed_ || waits_read_ || (is_paused_ && !is_finishing_))
+  if (is_closed_ || waits_read_ || starts_tls_ || (is_paused_ && !is_finishing_))
     return;
   waits_read_ = true;
   socket_.wait_readable([this, &h = home_, me = id()](const net::error_code& ec) {
@@ -128,7 +128,7 @@ std::size_t connection::frame(xmpp::framer& f, std::string_view in) {
         in_stream_ = true;
         open_ = relied_on(&open);
         done += f.position();
-        f.next();
+        f.enter_stream(open_.get());
         stream_->on_header(std::move(open));
         break;
       }

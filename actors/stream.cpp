@@ -135,6 +135,11 @@ void stream::carry(xmpp::stream::todo::authenticated& c) {
 }
 
 void stream::carry(xmpp::stream::todo::login_failed& c) {
+  if (c.local.empty()) { // the mechanism failed before a name was tried: a client that probes what works
+    base::log::info("auth.mechanism_failed", "a login attempt ended before a password was tried",
+                    {{"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
+    return;
+  }
   auto name = c.local + '@' + std::string{negotiating_->host->view.domain->domain()};
   auto& limits = home_.around().logins();
   limits.on_failure(name, home_.now());

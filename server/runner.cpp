@@ -161,6 +161,7 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
     s.mechanisms.push_back(mechanism_of(name));
   s.fake_secret = *fake;
   s.fake_iterations = config_.iterations;
+  s.max_login_attempts = h.max_login_attempts;
   s.features_before_login = host->view.login_features;
   s.features_after_login = host->view.stream_features;
   for (auto& [ns, handler] : host->view.stranger_iqs)

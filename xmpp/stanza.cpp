@@ -74,10 +74,10 @@ char* put(char* o, std::string_view s) {
   std::memcpy(o, s.data(), s.size());
   return o + s.size();
 }
-char* put_jid(char* o, const jid& j) {
+char* put_jid(char* o, const jid& j, std::string_view part) {
   if (!j.needs_escape())
-    return put(o, j.full());
-  for (char c : j.full())
+    return put(o, part);
+  for (char c : part)
     switch (c) {
       case '&': o = put(o, "&amp;"); break;
       case '<': o = put(o, "&lt;"); break;
@@ -214,9 +214,9 @@ char* render(char* o, const delivery& d) {
   std::uint32_t at = 1u + h.name_size;
   o = put(o, {b, at});
   if (s.from)
-    o = put(put_jid(put(o, " from='"), *s.from), "'");
+    o = put(put_jid(put(o, " from='"), *s.from, s.from->full()), "'");
   if (to)
-    o = put(put_jid(put(o, " to='"), *to), "'");
+    o = put(put_jid(put(o, " to='"), *to, to->full()), "'");
   for (int k = 0; k < n; ++k) {
     o = put(o, {b + at, cuts[k].from - at});
     at = cuts[k].to;
@@ -236,7 +236,7 @@ char* render(char* o, const delivery& d) {
   }
   if (has_id) {
     o = put_hex(put_hex(put(o, "<stanza-id xmlns='urn:xmpp:sid:0' id='"), s.stanza_id.a), s.stanza_id.b);
-    o = put(put_jid(put(o, "' by='"), *s.stanza_id_by), "'/>");
+    o = put(put_jid(put(o, "' by='"), *s.stanza_id_by, s.stanza_id_by->bare()), "'/>");
     if (h.is_empty)
       return put(put(put(o, "</"), {b + 1, h.name_size}), ">");
   }
