@@ -1,14 +1,46 @@
 // Reads, writes and the handshake of a client's socket.
 #include "net/client_socket.hpp"
-#include <boost/asio/ssl/error.hpp>
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <new>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 namespace net {
+
+namespace {
+/// Where an SSL keeps the socket that drives it; index 0 is the identity source's.
+int owner_index() {
+  static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+  return index;
+}
+
+constexpr std::size_t largest_record = 16'384;
+
+error_code last_error() {
+  return errno == EAGAIN || errno == EINTR ? error_code{asio::error::would_block}
+                                           : error_code{errno, boost::system::system_category()};
+}
+
+/// RFC 5929 section 4.1: the hash of the certificate's own signature, but at least SHA-256; undefined
+/// where the signature uses none (Ed25519).
+std::string end_point_hash_of(X509& x) {
+  int digest = NID_undef;
+  if (X509_get_signature_info(&x, &digest, nullptr, nullptr, nullptr) != 1 || digest == NID_undef)
+    return {};
+  auto* md = digest == NID_md5 || digest == NID_sha1 ? EVP_sha256() : EVP_get_digestbynid(digest);
+  std::array<unsigned char, EVP_MAX_MD_SIZE> hash;
+  unsigned n = 0;
+  if (!md || X509_digest(&x, md, hash.data(), &n) != 1)
+    return {};
+  return {reinterpret_cast<const char*>(hash.data()), n};
+}
+} // namespace
 
 client_socket::client_socket(tcp_socket s) : socket_(std::move(s)) {
   error_code ignored; // a socket that the peer has reset already says so at the first read
@@ -19,105 +51,86 @@ client_socket::client_socket(tcp_socket s) : socket_(std::move(s)) {
 client_socket::~client_socket() { close(); }
 
 void client_socket::close() {
-  if (ssl_)
+  if (ssl_) {
+    SSL_set_ex_data(ssl_, owner_index(), nullptr);
     SSL_free(std::exchange(ssl_, nullptr));
+  }
+  must_repeat_ = 0;
   error_code ignored;
   socket_.close(ignored);
 }
 
-error_code client_socket::error_of(int result) {
-  switch (SSL_get_error(ssl_, result)) {
-    case SSL_ERROR_WANT_READ:
-    case SSL_ERROR_WANT_WRITE:
-      return asio::error::would_block;
-    case SSL_ERROR_ZERO_RETURN:
-      return asio::error::eof;
-    case SSL_ERROR_SYSCALL:
-      failed_ = true;
-      return errno ? error_code{errno, boost::system::system_category()} : asio::error::broken_pipe;
-    default:
-      failed_ = true;
-      if (auto e = ERR_get_error(); ERR_GET_REASON(e) != SSL_R_UNEXPECTED_EOF_WHILE_READING)
-        return {static_cast<int>(e), asio::error::get_ssl_category()};
-      return asio::ssl::error::stream_truncated;
-  }
-}
-
-template <class Call>
-std::size_t client_socket::attempt(Call call, error_code& ec) {
-  if (failed_) {
-    ec = asio::error::broken_pipe;
-    return 0;
-  }
-  ERR_clear_error(); // the queue is per thread: another stream's error must not be taken as ours
-  errno = 0;
-  std::size_t n = 0;
-  int r = call(n);
-  ec = r > 0 ? error_code{} : error_of(r);
-  return r > 0 ? n : 0;
+void client_socket::abort() {
+  error_code ignored;
+  socket_.set_option(asio::socket_base::linger{true, 0}, ignored);
+  close();
 }
 
 std::size_t client_socket::read_some(char* to, std::size_t size, error_code& ec) {
-  if (ssl_)
-    return attempt([&](std::size_t& n) { return SSL_read_ex(ssl_, to, size, &n); }, ec);
-  auto n = ::recv(socket_.native_handle(), to, size, MSG_DONTWAIT);
-  if (n > 0) {
-    ec = {};
-    return static_cast<std::size_t>(n);
+  if (ssl_) {
+    std::size_t n = 0;
+    auto next = tls::attempt(ssl_, failed_, ec, [&] { return SSL_read_ex(ssl_, to, size, &n); });
+    read_needs_write_ = next == tls::need::write;
+    if (next != tls::need::nothing)
+      ec = asio::error::would_block;
+    return ec ? 0 : n;
   }
-  if (n == 0)
-    ec = asio::error::eof;
-  else if (errno == EAGAIN || errno == EINTR)
-    ec = asio::error::would_block;
-  else
-    ec = {errno, boost::system::system_category()};
-  return 0;
+  auto n = ::recv(socket_.native_handle(), to, size, MSG_DONTWAIT);
+  ec = n > 0 ? error_code{} : n == 0 ? error_code{asio::error::eof} : last_error();
+  return n > 0 ? static_cast<std::size_t>(n) : 0;
 }
 
-bool client_socket::has_buffered() const { return ssl_ && !failed_ && SSL_has_pending(ssl_); }
+bool client_socket::has_buffered() const { return ssl_ && !failed_ && !read_needs_write_ && SSL_has_pending(ssl_); }
 
 std::size_t client_socket::write_some(const char* from, std::size_t size, error_code& ec) {
-  if (ssl_)
-    return attempt([&](std::size_t& n) { return SSL_write_ex(ssl_, from, size, &n); }, ec);
-  auto n = ::send(socket_.native_handle(), from, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (n >= 0) {
-    ec = {};
-    return static_cast<std::size_t>(n);
+  ec = {};
+  if (!ssl_) {
+    auto n = ::send(socket_.native_handle(), from, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0)
+      ec = last_error();
+    else if (static_cast<std::size_t>(n) < size)
+      ec = asio::error::would_block;
+    return n > 0 ? static_cast<std::size_t>(n) : 0;
   }
-  ec = errno == EAGAIN || errno == EINTR ? error_code{asio::error::would_block}
-                                         : error_code{errno, boost::system::system_category()};
-  return 0;
+  std::size_t taken = 0;
+  must_repeat_ = 0;
+  while (taken < size) { // each call takes one record
+    std::size_t n = 0;
+    auto next = tls::attempt(ssl_, failed_, ec, [&] { return SSL_write_ex(ssl_, from + taken, size - taken, &n); });
+    write_needs_read_ = next == tls::need::read;
+    if (next != tls::need::nothing) {
+      must_repeat_ = static_cast<std::uint16_t>(std::min(size - taken, largest_record));
+      ec = asio::error::would_block;
+    }
+    if (ec)
+      break;
+    taken += n;
+  }
+  return taken;
 }
 
 bool client_socket::begin_tls(const tls_identity_source& ids) {
   auto context = ids.find({});
   if (!context)
     return false;
-  ssl_ = SSL_new(context.get()); // holds the context itself
-  if (!ssl_)
+  auto s = tls::make(*context, socket_.native_handle(), true, &ids); // holds the context itself
+  if (SSL_set_ex_data(s.get(), owner_index(), this) != 1)
     throw std::bad_alloc{};
-  SSL_set_app_data(ssl_, const_cast<tls_identity_source*>(&ids)); // for the server name
-  SSL_set_fd(ssl_, socket_.native_handle());
-  SSL_set_accept_state(ssl_);
+  ssl_ = s.release();
   return true;
 }
 
-client_socket::wanted client_socket::step_handshake(error_code& ec) {
-  ERR_clear_error();
-  errno = 0;
-  int r = SSL_do_handshake(ssl_);
-  if (r > 0) {
-    ec = {};
-    return wanted::nothing;
-  }
-  switch (SSL_get_error(ssl_, r)) {
-    case SSL_ERROR_WANT_READ: return wanted::read;
-    case SSL_ERROR_WANT_WRITE: return wanted::write;
-    default: break;
-  }
-  ec = error_of(r);
-  failed_ = true;
-  return wanted::failed;
+tls::need client_socket::step_handshake(error_code& ec) {
+  return tls::attempt(ssl_, failed_, ec, [this] { return SSL_do_handshake(ssl_); });
+}
+
+tls::handle client_socket::share(SSL* s) {
+  SSL_up_ref(s);
+  return tls::handle{s};
+}
+
+client_socket* client_socket::owner_of(SSL* s) {
+  return static_cast<client_socket*>(SSL_get_ex_data(s, owner_index()));
 }
 
 tls_facts client_socket::facts() const {
@@ -129,7 +142,8 @@ tls_facts client_socket::facts() const {
   const unsigned char* protocol = nullptr;
   unsigned size = 0;
   SSL_get0_alpn_selected(ssl_, &protocol, &size);
-  f.alpn.assign(reinterpret_cast<const char*>(protocol), size);
+  if (protocol)
+    f.alpn.assign(reinterpret_cast<const char*>(protocol), size);
   if (auto* name = SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name))
     f.server_name = name;
   // RFC 9266 section 4.2: with TLS 1.2 only where the extended master secret was negotiated
@@ -140,15 +154,8 @@ tls_facts client_socket::facts() const {
                                    label.size(), nullptr, 0, 0) != 1)
       f.exporter.clear();
   }
-  if (auto* x = SSL_get_certificate(ssl_)) { // RFC 5929 section 4.1: the signature's hash, at least SHA-256
-    int digest = NID_undef;
-    OBJ_find_sigid_algs(X509_get_signature_nid(x), &digest, nullptr);
-    auto* md = digest == NID_sha384 ? EVP_sha384() : digest == NID_sha512 ? EVP_sha512() : EVP_sha256();
-    unsigned char hash[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-    if (X509_digest(x, md, hash, &n) == 1)
-      f.end_point_hash.assign(reinterpret_cast<const char*>(hash), n);
-  }
+  if (auto* x = SSL_get_certificate(ssl_))
+    f.end_point_hash = end_point_hash_of(*x);
   return f;
 }
 
@@ -179,12 +186,19 @@ std::string client_socket::peer_address() const {
 }
 
 void client_socket::shutdown() {
-  if (ssl_ && !failed_ && !SSL_in_init(ssl_)) {
-    ERR_clear_error();
-    SSL_shutdown(ssl_); // our close_notify; the peer's is not waited for
-  }
   error_code ignored;
+  if (ssl_)
+    tls::say_goodbye(ssl_, failed_, ignored);
   socket_.shutdown(tcp_socket::shutdown_send, ignored);
+}
+
+tcp_socket adopt(loop& l, int fd, bool is_v6) {
+  tcp_socket s{l.io().get_executor()};
+  error_code ec;
+  s.assign(is_v6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4(), fd, ec);
+  if (ec)
+    ::close(fd);
+  return s;
 }
 
 } // namespace net

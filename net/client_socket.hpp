@@ -2,27 +2,22 @@
 // descriptor itself, Asio only waits for readiness, and an idle connection has no buffer.
 #pragma once
 #include "net/loop.hpp"
+#include "net/tls_call.hpp"
 #include "net/tls_identity.hpp"
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <memory>
 #include <string>
 
-typedef struct ssl_st SSL;
-
 namespace net {
-using error_code = boost::system::error_code;
-/// The concrete executor: smaller and faster than the type-erased default.
-using tcp_socket = asio::basic_stream_socket<asio::ip::tcp, asio::io_context::executor_type>;
 
 /// What logs and channel binding want to know of a finished handshake.
 struct tls_facts {
   std::string protocol, cipher, alpn, server_name;
   std::string exporter;       // tls-exporter (RFC 9266); empty where it would not be safe
-  std::string end_point_hash; // tls-server-end-point (RFC 5929 section 4.1)
+  std::string end_point_hash; // tls-server-end-point (RFC 5929 section 4.1); empty where it is undefined
 };
 
-/// One thread. Handlers are never called from inside the initiating function.
+/// One thread. Handlers are never called from inside the initiating function. A handler of a wait may
+/// still be called after close(), without an error, if the socket became ready before: it must check
+/// that its owner lives.
 class client_socket {
 public:
   /// Sets TCP_NODELAY (Nagle and delayed acknowledgements together stall for 40 ms) and non-blocking.
@@ -30,21 +25,30 @@ public:
   ~client_socket();
   client_socket(client_socket&&) = delete;
 
-  /// One wait of each kind at a time.
+  /// One wait of each kind at a time. TLS may need the opposite direction to go on; that is seen to.
   template <class Handler>
-  void wait_readable(Handler h) { socket_.async_wait(tcp_socket::wait_read, std::move(h)); }
+  void wait_readable(Handler h) {
+    socket_.async_wait(read_needs_write_ ? tcp_socket::wait_write : tcp_socket::wait_read, std::move(h));
+  }
   template <class Handler>
-  void wait_writable(Handler h) { socket_.async_wait(tcp_socket::wait_write, std::move(h)); }
+  void wait_writable(Handler h) {
+    socket_.async_wait(write_needs_read_ ? tcp_socket::wait_read : tcp_socket::wait_write, std::move(h));
+  }
 
   /// One recv, or at most one TLS record. Errors: would_block, eof, those of the socket and of TLS.
   std::size_t read_some(char* to, std::size_t size, error_code& ec);
   /// More can be read without waiting: read again before the next wait.
   [[nodiscard]] bool has_buffered() const;
-  /// May take less than all; 0 with would_block. What was refused must be offered again first.
+  /// Returns how many bytes were taken; `ec` is would_block where that is not all of them. What was
+  /// refused must be offered again first, at least must_repeat() bytes of it.
   std::size_t write_some(const char* from, std::size_t size, error_code& ec);
+  /// So many of the bytes refused last are already encrypted: part of them may be with the peer, so
+  /// they can no longer be taken back. 0 without TLS.
+  [[nodiscard]] std::size_t must_repeat() const { return must_repeat_; }
 
   /// The server's side of a handshake on this socket, fresh or after STARTTLS. A client that offers
-  /// protocols must offer XMPP (ALPN, XEP-0368). `h(error_code)` once.
+  /// protocols must offer XMPP (RFC 7301 section 3.2, XEP-0368). `ids` must outlive the handshake.
+  /// `h(error_code)` once, unless close() comes first. No deadline of its own.
   template <class Handler>
   void start_tls(const tls_identity_source& ids, Handler h) {
     if (!begin_tls(ids)) {
@@ -61,35 +65,46 @@ public:
   /// Says goodbye as far as possible: close_notify, FIN. Reading goes on.
   void shutdown();
   void close();
+  /// Close with a reset: nothing waits in the kernel for a peer that does not read.
+  void abort();
   [[nodiscard]] int native_handle() { return socket_.native_handle(); }
 
 private:
-  enum class wanted { nothing, read, write, failed };
   bool begin_tls(const tls_identity_source& ids);
-  wanted step_handshake(error_code& ec);
-  template <class Call>
-  std::size_t attempt(Call call, error_code& ec);
-  error_code error_of(int result);
+  tls::need step_handshake(error_code& ec);
+  static tls::handle share(SSL* s);
+  static client_socket* owner_of(SSL* s); // null after close()
 
   template <class Handler>
   void handshake(Handler h) {
     error_code ec;
     auto next = step_handshake(ec);
-    if (next == wanted::read || next == wanted::write) {
-      socket_.async_wait(next == wanted::read ? tcp_socket::wait_read : tcp_socket::wait_write,
-                         [this, h = std::move(h)](const error_code& failed) mutable {
-                           if (failed) // closed: this object may be gone
-                             return;
-                           handshake(std::move(h));
-                         });
+    if (next == tls::need::nothing) {
+      asio::post(socket_.get_executor(), [h = std::move(h), ec]() mutable { h(ec); });
       return;
     }
-    asio::post(socket_.get_executor(), [h = std::move(h), ec]() mutable { h(ec); });
+    socket_.async_wait(next == tls::need::read ? tcp_socket::wait_read : tcp_socket::wait_write,
+                       [s = share(ssl_), h = std::move(h)](const error_code& failed) mutable {
+                         auto* self = owner_of(s.get());
+                         if (!self)
+                           return;
+                         s = nullptr;
+                         if (failed)
+                           h(failed);
+                         else
+                           self->handshake(std::move(h));
+                       });
   }
 
   tcp_socket socket_;
   SSL* ssl_ = nullptr;
+  std::uint16_t must_repeat_ = 0;
   bool failed_ = false; // after a fatal error OpenSSL forbids further calls, SSL_shutdown included
+  bool read_needs_write_ = false, write_needs_read_ = false;
 };
+
+/// An accepted descriptor as a socket of that loop, which may be another thread's than the acceptor's.
+/// Call on the loop's thread. Owns the descriptor, also where it is refused (then the socket is closed).
+[[nodiscard]] tcp_socket adopt(loop& l, int fd, bool is_v6);
 
 } // namespace net

@@ -5,11 +5,15 @@
 #include <cerrno>
 #include <cstring>
 #include <sys/socket.h>
-#include <unistd.h>
+#include <utility>
 
 namespace net {
 
-listener::listener(loop& l, on_accept f) : loop_(l), acceptor_(l.io().get_executor()), accept_(std::move(f)) {}
+namespace {
+bool is_shortage(int error) { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
+} // namespace
+
+listener::listener(loop& l, on_accept f) : loop_(l), acceptor_(l.io().get_executor()), accept_(std::make_shared<on_accept>(std::move(f))) {}
 
 listener::~listener() { close(); }
 
@@ -29,7 +33,7 @@ listener::open(loop& l, const std::string& address, std::uint16_t port, on_accep
   if (!ec && ip.is_v6())
     a.set_option(asio::ip::v6_only{true}, ec);
   if (!ec)
-    a.bind(at, ec);
+    a.bind(at, ec); // of the other family the same port stays free
   if (!ec)
     a.listen(4'096, ec);
   if (ec)
@@ -42,46 +46,41 @@ listener::open(loop& l, const std::string& address, std::uint16_t port, on_accep
 
 void listener::close() {
   pause_.cancel();
+  accept_ = nullptr;
   error_code ignored;
   acceptor_.close(ignored);
 }
 
 void listener::wait() {
-  acceptor_.async_wait(asio::socket_base::wait_read, [this](const error_code& ec) {
-    if (!ec)
+  acceptor_.async_wait(asio::socket_base::wait_read, [this, alive = std::weak_ptr{accept_}](const error_code& ec) {
+    if (!ec && !alive.expired())
       drain();
   });
 }
 
 void listener::drain() {
+  auto accept = accept_; // the call may end this object
   for (int n = 0; n < per_turn; ++n) {
     int fd = ::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
+      (*accept)(fd, is_v6_);
+      if (accept.use_count() == 1)
+        return;
+      continue;
+    }
+    if (errno == EAGAIN || errno == EBADF) {
       was_short_ = false;
-      accept_(fd, is_v6_);
-      continue;
+      break;
     }
-    if (errno == EINTR || errno == ECONNABORTED)
-      continue;
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      if (!std::exchange(was_short_, true))
-        base::log::error("listener.no_descriptors", "connections wait: this process has no descriptor left",
-                         {{"error", std::strerror(errno)}});
-      pause_ = loop_.after(std::chrono::milliseconds{100}, [this] { drain(); });
-      return;
-    }
-    break; // nobody waits
+    if (!is_shortage(errno))
+      continue; // what befell that one connection (accept(2))
+    if (!std::exchange(was_short_, true))
+      base::log::error("listener.no_descriptors", "connections wait: this process has no descriptor left",
+                       {{"error", std::strerror(errno)}});
+    pause_ = loop_.after(std::chrono::milliseconds{100}, [this] { drain(); });
+    return;
   }
   wait();
-}
-
-tcp_socket adopt(loop& l, int fd, bool is_v6) {
-  tcp_socket s{l.io().get_executor()};
-  error_code ec;
-  s.assign(is_v6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4(), fd, ec);
-  if (ec)
-    ::close(fd);
-  return s;
 }
 
 } // namespace net

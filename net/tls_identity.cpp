@@ -1,25 +1,32 @@
 // Loading and checking certificates; contexts set up for many idle connections.
 #include "net/tls_identity.hpp"
+#include <arpa/inet.h>
+#include <cerrno>
 #include <csignal>
-#include <cstdio>
-#include <fstream>
+#include <cstring>
+#include <new>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 namespace net {
 
 namespace {
 using problem = certificate_problem;
 
+constexpr off_t largest_file = 1 << 20;
+
 struct x509_free { void operator()(X509* x) const { X509_free(x); } };
 struct pkey_free { void operator()(EVP_PKEY* k) const { EVP_PKEY_free(k); } };
 struct bio_free { void operator()(BIO* b) const { BIO_free(b); } };
+using x509_ptr = std::unique_ptr<X509, x509_free>;
+using pkey_ptr = std::unique_ptr<EVP_PKEY, pkey_free>;
+using bio_ptr = std::unique_ptr<BIO, bio_free>;
 
 std::string name_text(X509_NAME* n) {
-  std::unique_ptr<BIO, bio_free> out{BIO_new(BIO_s_mem())};
+  bio_ptr out{BIO_new(BIO_s_mem())};
   X509_NAME_print_ex(out.get(), n, 0, XN_FLAG_ONELINE);
   char* data = nullptr;
   auto size = BIO_get_mem_data(out.get(), &data);
@@ -32,11 +39,19 @@ std::chrono::system_clock::time_point time_of(const ASN1_TIME* t) {
   return std::chrono::system_clock::from_time_t(timegm(&tm));
 }
 
-/// ALPN of XEP-0368. A client that offers protocols, but not ours, is in the wrong place.
+/// What a client may ask for, as the extension carries it (RFC 7301 section 3.1; XEP-0368).
+std::string_view protocol_of(tls_use use) {
+  using namespace std::string_view_literals;
+  return use == tls_use::http ? "\x08http/1.1"sv : "\x0bxmpp-client"sv;
+}
+
+/// A client that offers protocols, but not ours, is in the wrong place: alert no_application_protocol.
+template <tls_use Use>
 int choose_protocol(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in, unsigned in_size, void*) {
-  static constexpr unsigned char ours[] = "\x0bxmpp-client";
+  auto ours = protocol_of(Use);
   unsigned char* chosen = nullptr;
-  if (SSL_select_next_proto(&chosen, size, ours, sizeof ours - 1, in, in_size) != OPENSSL_NPN_NEGOTIATED)
+  if (SSL_select_next_proto(&chosen, size, reinterpret_cast<const unsigned char*>(ours.data()),
+                            static_cast<unsigned>(ours.size()), in, in_size) != OPENSSL_NPN_NEGOTIATED)
     return SSL_TLSEXT_ERR_ALERT_FATAL;
   *out = chosen;
   return SSL_TLSEXT_ERR_OK;
@@ -52,28 +67,91 @@ int choose_host(SSL* ssl, int*, void*) {
   return SSL_TLSEXT_ERR_OK;
 }
 
-base::result<std::unique_ptr<X509, x509_free>, problem> read_chain(const std::string& file) {
-  if (access(file.c_str(), F_OK) != 0)
-    return base::fail(problem{certificate_errc::chain_missing, file, "there is no such file"});
-  std::unique_ptr<BIO, bio_free> in{BIO_new_file(file.c_str(), "r")};
+enum class state { fine, missing, unreadable };
+
+state look_at(const std::string& file, std::string& why) {
+  struct stat s{};
+  if (stat(file.c_str(), &s) != 0) {
+    why = errno == ENOENT || errno == ENOTDIR ? "there is no such file" : std::string{"it cannot be read: "} + std::strerror(errno);
+    return errno == ENOENT || errno == ENOTDIR ? state::missing : state::unreadable;
+  }
+  if (!S_ISREG(s.st_mode)) {
+    why = S_ISDIR(s.st_mode) ? "it is a folder" : "it is no regular file";
+    return state::unreadable;
+  }
+  if (s.st_size > largest_file) {
+    why = "it is too large to be one";
+    return state::unreadable;
+  }
+  return state::fine;
+}
+
+base::result<bio_ptr, problem> open_file(const std::string& file, certificate_errc missing, certificate_errc unreadable) {
+  std::string why;
+  if (auto found = look_at(file, why); found != state::fine)
+    return base::fail(problem{found == state::missing ? missing : unreadable, file, why});
+  errno = 0;
+  bio_ptr in{BIO_new_file(file.c_str(), "r")};
   if (!in)
-    return base::fail(problem{certificate_errc::chain_unreadable, file, "it cannot be read"});
-  std::unique_ptr<X509, x509_free> x{PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr)};
+    return base::fail(problem{unreadable, file, std::string{"it cannot be read: "} + std::strerror(errno)});
+  return in;
+}
+
+base::result<x509_ptr, problem> read_chain(const std::string& file) {
+  auto in = open_file(file, certificate_errc::chain_missing, certificate_errc::chain_unreadable);
+  if (!in)
+    return base::fail(in.error());
+  x509_ptr x{PEM_read_bio_X509(in->get(), nullptr, nullptr, nullptr)};
   if (!x)
     return base::fail(problem{certificate_errc::chain_not_pem, file, "it holds no certificate in PEM form"});
   return x;
 }
 
-base::result<std::unique_ptr<EVP_PKEY, pkey_free>, problem> read_key(const std::string& file) {
-  if (access(file.c_str(), F_OK) != 0)
-    return base::fail(problem{certificate_errc::key_missing, file, "there is no such file"});
-  std::unique_ptr<BIO, bio_free> in{BIO_new_file(file.c_str(), "r")};
+base::result<pkey_ptr, problem> read_key(const std::string& file) {
+  auto in = open_file(file, certificate_errc::key_missing, certificate_errc::key_unreadable);
   if (!in)
-    return base::fail(problem{certificate_errc::key_unreadable, file, "it cannot be read"});
-  std::unique_ptr<EVP_PKEY, pkey_free> k{PEM_read_bio_PrivateKey(in.get(), nullptr, [](char*, int, int, void*) { return 0; }, nullptr)};
+    return base::fail(in.error());
+  auto no_password = [](char*, int, int, void*) { return -1; };
+  pkey_ptr k{PEM_read_bio_PrivateKey(in->get(), nullptr, no_password, nullptr)};
   if (!k)
     return base::fail(problem{certificate_errc::key_not_pem, file, "it holds no unencrypted private key in PEM form"});
   return k;
+}
+
+std::string text_of(const ASN1_STRING* s) {
+  return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(s)), static_cast<std::size_t>(ASN1_STRING_length(s))};
+}
+
+std::vector<std::string> names_of(X509* x) {
+  std::vector<std::string> names, addresses;
+  auto* all = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(x, NID_subject_alt_name, nullptr, nullptr));
+  for (int i = 0; i < sk_GENERAL_NAME_num(all); ++i) { // -1 without names
+    auto* n = sk_GENERAL_NAME_value(all, i);
+    if (n->type == GEN_DNS) {
+      names.push_back(text_of(n->d.dNSName));
+    } else if (n->type == GEN_IPADD) {
+      auto bytes = text_of(n->d.iPAddress);
+      char text[INET6_ADDRSTRLEN];
+      if ((bytes.size() == 4 || bytes.size() == 16)
+          && inet_ntop(bytes.size() == 4 ? AF_INET : AF_INET6, bytes.data(), text, sizeof text))
+        addresses.push_back(text);
+    }
+  }
+  GENERAL_NAMES_free(all);
+  names.insert(names.end(), addresses.begin(), addresses.end());
+  return names;
+}
+
+/// Never the Common Name (CVE-2014-3451).
+bool covers(X509* x, std::string_view host) {
+  std::string name{host};
+  return X509_check_host(x, host.data(), host.size(), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, nullptr) == 1
+         || X509_check_ip_asc(x, name.c_str(), 0) == 1;
+}
+
+std::string reason() {
+  const char* text = ERR_reason_error_string(ERR_peek_last_error());
+  return text ? std::string{" ("} + text + ")" : std::string{};
 }
 } // namespace
 
@@ -93,59 +171,91 @@ check_certificate(const std::string& chain_file, const std::string& key_file, st
   info.issuer = name_text(X509_get_issuer_name(x->get()));
   info.not_before = time_of(X509_get0_notBefore(x->get()));
   info.not_after = time_of(X509_get0_notAfter(x->get()));
-  if (auto* names = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(x->get(), NID_subject_alt_name, nullptr, nullptr))) {
-    for (int i = 0; i < sk_GENERAL_NAME_num(names); ++i) {
-      auto* n = sk_GENERAL_NAME_value(names, i);
-      if (n->type == GEN_DNS)
-        info.names.emplace_back(reinterpret_cast<const char*>(ASN1_STRING_get0_data(n->d.dNSName)),
-                                static_cast<std::size_t>(ASN1_STRING_length(n->d.dNSName)));
-    }
-    GENERAL_NAMES_free(names);
-  }
+  info.names = names_of(x->get());
   auto now = std::chrono::system_clock::now();
   if (now >= info.not_after)
     return base::fail(problem{certificate_errc::expired, chain_file, "it has expired"});
   if (now < info.not_before)
     return base::fail(problem{certificate_errc::not_yet_valid, chain_file, "it is not valid yet"});
-  // never the Common Name (CVE-2014-3451)
-  if (!host.empty()
-      && X509_check_host(x->get(), host.data(), host.size(), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, nullptr) != 1)
+  if (X509_check_purpose(x->get(), X509_PURPOSE_SSL_SERVER, 0) != 1)
+    return base::fail(problem{certificate_errc::not_for_servers, chain_file, "its key usage does not allow a TLS server"});
+  if (!host.empty() && !covers(x->get(), host))
     return base::fail(problem{certificate_errc::wrong_host, chain_file, "it does not name this host among its subject alternative names"});
   return info;
 }
 
 base::result<tls_context_ref, certificate_problem>
-make_server_context(const std::string& chain_file, const std::string& key_file) {
-  std::signal(SIGPIPE, SIG_IGN); // OpenSSL writes with write(2), which has no MSG_NOSIGNAL
+make_server_context(const std::string& chain_file, const std::string& key_file, const tls_options& options) {
+  std::signal(SIGPIPE, SIG_IGN);
   if (auto ok = check_certificate(chain_file, key_file, {}); !ok)
     if (ok.error().what != certificate_errc::expired && ok.error().what != certificate_errc::not_yet_valid)
-      return base::fail(ok.error()); // whether an expired one may be used is the configuration's business
+      return base::fail(ok.error());
   ERR_clear_error();
   tls_context_ref c{SSL_CTX_new(TLS_server_method()), [](SSL_CTX* x) { SSL_CTX_free(x); }};
+  if (!c)
+    throw std::bad_alloc{};
   SSL_CTX_set_min_proto_version(c.get(), TLS1_2_VERSION);
   SSL_CTX_set_options(c.get(), SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-  SSL_CTX_set_cipher_list(c.get(), "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK"); // of TLS 1.2
-  SSL_CTX_set1_groups_list(c.get(), "X25519:P-256:P-384");
-  SSL_CTX_set_session_cache_mode(c.get(), SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_num_tickets(c.get(), 0); // two would be written by each handshake
-  SSL_CTX_set_options(c.get(), SSL_OP_NO_TICKET);
+  bool ok = SSL_CTX_set_cipher_list(c.get(), "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK") == 1 // of TLS 1.2
+            && SSL_CTX_set1_groups_list(c.get(), "X25519:P-256:P-384") == 1;
+  SSL_CTX_set_session_cache_mode(c.get(), SSL_SESS_CACHE_OFF); // does not stop tickets
+  SSL_CTX_set_num_tickets(c.get(), options.tickets);
+  if (options.tickets == 0)
+    SSL_CTX_set_options(c.get(), SSL_OP_NO_TICKET); // those of TLS 1.2
   SSL_CTX_set_mode(c.get(), SSL_MODE_RELEASE_BUFFERS // -33 KB per idle connection
                                 | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  // else one read goes on for as long as a peer sends key updates
+  SSL_CTX_clear_mode(c.get(), SSL_MODE_AUTO_RETRY);
   SSL_CTX_set_read_ahead(c.get(), 1); // one read call per record instead of two
   SSL_CTX_set_tlsext_servername_callback(c.get(), choose_host);
-  SSL_CTX_set_alpn_select_cb(c.get(), choose_protocol, nullptr);
-  if (SSL_CTX_use_certificate_chain_file(c.get(), chain_file.c_str()) != 1)
-    return base::fail(problem{certificate_errc::chain_not_pem, chain_file, "OpenSSL refuses this chain"});
+  SSL_CTX_set_alpn_select_cb(c.get(), options.use == tls_use::http ? choose_protocol<tls_use::http>
+                                                                   : choose_protocol<tls_use::xmpp_client>, nullptr);
+  if (!ok || SSL_CTX_use_certificate_chain_file(c.get(), chain_file.c_str()) != 1)
+    return base::fail(problem{certificate_errc::refused, chain_file, "OpenSSL refuses this chain" + reason()});
   if (SSL_CTX_use_PrivateKey_file(c.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1)
-    return base::fail(problem{certificate_errc::key_not_pem, key_file, "OpenSSL refuses this key"});
+    return base::fail(problem{certificate_errc::refused, key_file, "OpenSSL refuses this key" + reason()});
   return c;
 }
 
+namespace {
+/// Host names of certificates and of client hellos are ASCII (RFC 6066 section 3).
+std::string lower(std::string_view host) {
+  std::string out{host};
+  for (auto& c : out)
+    if (c >= 'A' && c <= 'Z')
+      c = static_cast<char>(c - 'A' + 'a');
+  return out;
+}
+} // namespace
+
 void tls_identity_source::put(const std::string& host, tls_context_ref context) {
+  auto name = lower(host);
   std::lock_guard guard{mutex_};
-  if (first_.empty())
-    first_ = host;
-  contexts_[host] = std::move(context);
+  if (!default_)
+    default_host_ = name;
+  if (name == default_host_)
+    default_ = context;
+  contexts_[name] = std::move(context);
+}
+
+base::result<void, std::vector<certificate_problem>>
+tls_identity_source::load(const std::vector<files>& all, const tls_options& options) {
+  table fresh;
+  std::vector<certificate_problem> problems;
+  for (auto& f : all) {
+    if (auto c = make_server_context(f.chain, f.key, options))
+      fresh[lower(f.host)] = std::move(*c);
+    else
+      problems.push_back(std::move(c.error()));
+  }
+  if (!problems.empty())
+    return base::fail(std::move(problems));
+  auto first = all.empty() ? std::string{} : lower(all.front().host);
+  std::lock_guard guard{mutex_};
+  contexts_.swap(fresh); // the old one is freed behind the lock
+  default_host_ = first;
+  default_ = first.empty() ? nullptr : contexts_[first];
+  return {};
 }
 
 bool tls_identity_source::is_empty() const {
@@ -154,11 +264,10 @@ bool tls_identity_source::is_empty() const {
 }
 
 tls_context_ref tls_identity_source::find(std::string_view host) const {
+  auto name = lower(host);
   std::shared_lock guard{mutex_};
-  auto i = contexts_.find(host);
-  if (i == contexts_.end())
-    i = contexts_.find(first_);
-  return i == contexts_.end() ? nullptr : i->second;
+  auto i = contexts_.find(name);
+  return i == contexts_.end() ? default_ : i->second;
 }
 
 } // namespace net

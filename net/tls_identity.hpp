@@ -12,13 +12,13 @@
 
 typedef struct ssl_ctx_st SSL_CTX;
 
-
 namespace net {
 
 /// Why a certificate cannot be used.
 enum class certificate_errc {
   chain_missing, chain_unreadable, chain_not_pem, key_missing, key_unreadable, key_not_pem,
-  key_does_not_match, expired, not_yet_valid, wrong_host,
+  key_does_not_match, expired, not_yet_valid, wrong_host, not_for_servers,
+  refused, // by OpenSSL: too weak a key or signature, a broken chain
 };
 struct certificate_problem {
   certificate_errc what;
@@ -26,7 +26,7 @@ struct certificate_problem {
 };
 struct certificate_info {
   std::string subject, issuer;
-  std::vector<std::string> names; // subject alternative names (DNS)
+  std::vector<std::string> names; // subject alternative names: DNS, then IP addresses
   std::chrono::system_clock::time_point not_before, not_after;
 };
 
@@ -37,26 +37,44 @@ check_certificate(const std::string& chain_file, const std::string& key_file, st
 
 using tls_context_ref = std::shared_ptr<SSL_CTX>;
 
-/// A server context for very many idle connections (docs/security.md says which settings and why).
-[[nodiscard]] base::result<tls_context_ref, certificate_problem>
-make_server_context(const std::string& chain_file, const std::string& key_file);
+/// What is spoken under TLS: a client that offers protocols (ALPN) must offer this one.
+enum class tls_use { xmpp_client, http };
+struct tls_options {
+  tls_use use = tls_use::xmpp_client;
+  unsigned tickets = 0; // sent by each handshake of TLS 1.3, for resumption
+};
 
-/// Host name to context; the server name of the client hello chooses (SNI), else the first one.
+/// A server context for very many idle connections: TLS 1.2 and 1.3, forward secrecy only, no
+/// renegotiation, no compression. Ignores SIGPIPE for the process, as OpenSSL writes with write(2).
+/// An expired certificate is taken: whether it may be used is the configuration's business.
+[[nodiscard]] base::result<tls_context_ref, certificate_problem>
+make_server_context(const std::string& chain_file, const std::string& key_file, const tls_options& options = {});
+
+/// Host name to context; the server name of the client hello chooses (SNI), else the default. Any
+/// thread. Connections keep the context that they began with.
 class tls_identity_source {
 public:
+  struct files { std::string host, chain, key; };
   tls_identity_source() = default;
   tls_identity_source(const tls_identity_source&) = delete;
   tls_identity_source& operator=(const tls_identity_source&) = delete;
-  /// Adds or replaces. Any thread.
+  /// Adds or replaces. The first host is the default.
   void put(const std::string& host, tls_context_ref context);
+  /// Loads all anew and swaps the table at once, the first being the default; with any problem
+  /// nothing changes. Reads files.
+  [[nodiscard]] base::result<void, std::vector<certificate_problem>>
+  load(const std::vector<files>& all, const tls_options& options = {});
   [[nodiscard]] bool is_empty() const;
-  /// For a new connection; null if there is none at all. `host` empty: the default.
+  /// For a new connection; null if there is none at all. Case does not matter; a host that is not
+  /// there (or empty): the default.
   [[nodiscard]] tls_context_ref find(std::string_view host) const;
 
 private:
+  using table = std::map<std::string, tls_context_ref, std::less<>>;
   mutable std::shared_mutex mutex_;
-  std::map<std::string, tls_context_ref, std::less<>> contexts_;
-  std::string first_;
+  table contexts_;
+  tls_context_ref default_;
+  std::string default_host_;
 };
 
 } // namespace net

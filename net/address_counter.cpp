@@ -1,0 +1,66 @@
+// Counting connections by address.
+#include "net/address_counter.hpp"
+#include "base/bytes.hpp"
+#include <cstring>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+namespace net {
+
+std::optional<address_key> peer_key(int fd) {
+  sockaddr_storage at{};
+  socklen_t size = sizeof at;
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&at), &size) != 0)
+    return std::nullopt;
+  address_key key;
+  if (at.ss_family == AF_INET) {
+    key.bits = reinterpret_cast<const sockaddr_in&>(at).sin_addr.s_addr;
+    return key;
+  }
+  if (at.ss_family != AF_INET6)
+    return std::nullopt;
+  auto& address = reinterpret_cast<const sockaddr_in6&>(at).sin6_addr;
+  if (IN6_IS_ADDR_V4MAPPED(&address)) {
+    std::uint32_t v4 = 0;
+    std::memcpy(&v4, address.s6_addr + 12, sizeof v4);
+    key.bits = v4;
+    return key;
+  }
+  key.is_v6 = true;
+  std::memcpy(&key.bits, address.s6_addr, sizeof key.bits);
+  return key;
+}
+
+std::size_t address_counter::hash::operator()(const address_key& k) const {
+  return base::hash_bytes({reinterpret_cast<const char*>(&k.bits), sizeof k.bits}) ^ (k.is_v6 ? 1 : 0);
+}
+
+std::optional<address_counter::place> address_counter::enter(address_key key) {
+  std::lock_guard guard{mutex_};
+  if (total_ >= limits_.total)
+    return std::nullopt;
+  auto& count = counts_[key];
+  if (count >= limits_.per_address) {
+    if (count == 0)
+      counts_.erase(key);
+    return std::nullopt;
+  }
+  ++count;
+  ++total_;
+  return place{*this, key};
+}
+
+void address_counter::leave(address_key key) {
+  std::lock_guard guard{mutex_};
+  auto i = counts_.find(key);
+  if (--i->second == 0)
+    counts_.erase(i);
+  --total_;
+}
+
+std::uint32_t address_counter::total() const {
+  std::lock_guard guard{mutex_};
+  return total_;
+}
+
+} // namespace net

@@ -1,0 +1,73 @@
+// How many connections that have not logged in one address may have at once. Bounded.
+#pragma once
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+namespace net {
+
+/// What counts as one address: an IPv4 address, or the /64 of an IPv6 one (whoever has one address of
+/// it has them all). IPv4 within IPv6 is IPv4.
+struct address_key {
+  std::uint64_t bits = 0;
+  bool is_v6 = false;
+  bool operator==(const address_key&) const = default;
+};
+/// Of the peer of a connected descriptor; nothing if it is gone already.
+[[nodiscard]] std::optional<address_key> peer_key(int fd);
+
+/// Any thread. Counts from accept, so that unfinished handshakes count, too.
+class address_counter {
+public:
+  struct limits {
+    std::uint32_t per_address = 100;
+    std::uint32_t total = 20'000; // of all addresses: also the bound on memory
+  };
+  explicit address_counter(const limits& l) : limits_(l) {}
+  address_counter(const address_counter&) = delete;
+
+  /// A counted connection, until destroyed or given up: at login, or with the connection. Any thread.
+  /// The counter must outlive it.
+  class place {
+  public:
+    place() = default;
+    place(place&& other) noexcept : in_(std::exchange(other.in_, nullptr)), key_(other.key_) {}
+    place& operator=(place&& other) noexcept {
+      if (this != &other) {
+        give_up();
+        in_ = std::exchange(other.in_, nullptr);
+        key_ = other.key_;
+      }
+      return *this;
+    }
+    ~place() { give_up(); }
+    void give_up() {
+      if (auto* in = std::exchange(in_, nullptr))
+        in->leave(key_);
+    }
+
+  private:
+    friend class address_counter;
+    place(address_counter& in, address_key key) : in_(&in), key_(key) {}
+    address_counter* in_ = nullptr;
+    address_key key_;
+  };
+
+  /// Nothing: the address, or all of them together, have too many.
+  [[nodiscard]] std::optional<place> enter(address_key key);
+  [[nodiscard]] std::uint32_t total() const;
+
+private:
+  void leave(address_key key);
+  struct hash {
+    std::size_t operator()(const address_key& k) const;
+  };
+  limits limits_;
+  mutable std::mutex mutex_; // taken twice per connection
+  std::uint32_t total_ = 0;
+  std::unordered_map<address_key, std::uint32_t, hash> counts_; // never 0
+};
+
+} // namespace net
