@@ -1,0 +1,172 @@
+// The table of configuration keys and what can be said of them.
+#include "server/config/keys.hpp"
+#include "base/bytes.hpp"
+#include <algorithm>
+
+namespace server {
+
+std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& all) {
+  using enum key_type;
+  using enum key_scope;
+  constexpr std::int64_t second = 1'000, day = 86'400 * second, kilo = 1'024, mega = kilo * kilo;
+  std::vector<key> keys{
+      {"domain", text, "", "The domain that this server serves. One such line is a complete configuration.", node},
+      {"domains", list, "[]", "Further domains of this node.", node},
+      {"admins", list, "[]", "Administrators, as bare JIDs; they may use the announce address.", host},
+      {"data", text, "/var/lib/covey", "Folder of the database and of the local certificate authority.", node},
+      {"run", text, "/run/covey", "Folder of the administration socket.", node},
+      {"reactors", number, "0", "Threads that serve clients; 0: one per core.", node, 0, 256},
+      {"resource_conflict", text, "replace", "What happens when a resource is bound twice.", host, 0, 0, {"replace", "refuse", "rename"}},
+      {"storage.engine", text, "rocksdb", "Where the host's data lives; memory forgets it at the end.", host, 0, 0, {"rocksdb", "memory"}},
+      {"listen.c2s", list, R"(["0.0.0.0:5222", "[::]:5222"])", "Client connections with STARTTLS.", node},
+      {"listen.c2s_direct", list, R"(["0.0.0.0:5223", "[::]:5223"])", "Client connections with TLS from the first byte (XEP-0368).", node},
+      {"listen.http", list, R"(["127.0.0.1:5280"])", "/metrics, /livez and /readyz; keep it on loopback.", node},
+      {"tls.certificate", text, "", "PEM file with the certificate and its chain; empty: the local authority makes one.", host},
+      {"tls.key", text, "", "PEM file with its private key.", host},
+      {"tls.require", flag, "true", "Nothing but STARTTLS is offered before TLS.", host},
+      {"sasl.mechanisms", list, R"(["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"])",
+       "Ways to log in, the strongest first.", host, 0, 0,
+       {"SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"}},
+      {"sasl.plain_without_tls", flag, "false", "PLAIN without TLS: for benchmarks and tests.", host},
+      {"sasl.iterations", number, "10000", "PBKDF2 rounds of new passwords.", node, 4'096, 1'000'000},
+      {"sasl.attempts_per_stream", number, "6", "Failed logins on one stream before it is closed.", host, 1, 100},
+      {"sasl.failures", number, "20", "Failed logins of one account or address within sasl.failure_window.", node, 1, 1'000'000},
+      {"sasl.failure_window", duration, "5m", "See sasl.failures.", node, second, day},
+      {"limits.login_timeout", duration, "30s", "From accept to a bound session.", node, second, 3'600 * second},
+      {"limits.stanza_before_login", size, "16 kB", "Largest element before login.", node, kilo, mega},
+      {"limits.stanza", size, "256 kB", "Largest stanza after login.", node, 10 * kilo, 64 * mega},
+      {"limits.output", size, "8 MB", "Bytes that wait for one client before its stream is closed.", node, 64 * kilo, 1'024 * mega},
+      {"limits.session_messages", number, "4096", "Stanzas that wait for one session before messages are kept offline instead.", node, 16, 1'000'000},
+      {"limits.session_bytes", size, "1 MB", "The same in bytes.", node, 64 * kilo, 256 * mega},
+      {"limits.directed_presence", number, "1000", "Directed presences of one session.", node, 1, 100'000},
+      {"limits.sessions_per_account", number, "20", "Resources of one account at a time.", host, 1, 10'000},
+      {"limits.roster", number, "2000", "Contacts of one account.", host, 1, 1'000'000},
+      {"log.level", text, "info", "The least that is logged.", node, 0, 0, {"debug", "info", "warning", "error"}},
+      {"log.format", text, "text", "Lines for people or for machines.", node, 0, 0, {"text", "json"}},
+      {"log.file", text, "", "A file; empty: standard error.", node},
+      {"drain_timeout", duration, "30s", "How long a stop may wait for what is under way.", node, 0, 3'600 * second},
+  };
+  for (auto& m : all) {
+    auto prefix = "modules." + std::string{m->name()} + '.';
+    keys.push_back({prefix + "on", flag, m->is_on_by_default() ? "true" : "false", "Whether this module runs.", host});
+    for (auto& k : m->keys())
+      keys.push_back({prefix + k.name, k.type, k.default_value, k.doc, host});
+  }
+  return keys;
+}
+
+namespace {
+/// The digits, and what follows them without the space between.
+std::optional<std::pair<std::int64_t, std::string_view>> split_unit(std::string_view text) {
+  auto end = text.find_first_not_of("0123456789");
+  auto n = base::to_number<std::int64_t>(text.substr(0, end));
+  if (!n)
+    return std::nullopt;
+  auto unit = end == text.npos ? std::string_view{} : text.substr(end);
+  if (unit.starts_with(' '))
+    unit.remove_prefix(1);
+  return std::pair{*n, unit};
+}
+} // namespace
+
+std::optional<std::int64_t> parse_duration(std::string_view text) {
+  auto parts = split_unit(text);
+  if (!parts)
+    return std::nullopt;
+  auto [n, unit] = *parts;
+  std::int64_t in_ms = unit == "ms" ? 1 : unit == "s" ? 1'000 : unit == "m" ? 60'000 : unit == "h" ? 3'600'000 : unit == "d" ? 86'400'000 : 0;
+  constexpr std::int64_t most = 3'650LL * 86'400'000;
+  if (in_ms == 0 || n > most / in_ms)
+    return std::nullopt;
+  return n * in_ms;
+}
+
+std::optional<std::int64_t> parse_size(std::string_view text) {
+  auto parts = split_unit(text);
+  if (!parts)
+    return std::nullopt;
+  auto [n, unit] = *parts;
+  std::int64_t bytes = unit.empty() || unit == "B" ? 1 : unit == "kB" ? 1'024 : unit == "MB" ? 1 << 20 : unit == "GB" ? 1 << 30 : 0;
+  if (bytes == 0 || n > (std::int64_t{1} << 40) / bytes)
+    return std::nullopt;
+  return n * bytes;
+}
+
+std::string allowed_text(const key& k) {
+  auto one_of = [&] {
+    std::string s;
+    for (auto& a : k.allowed)
+      s += (s.empty() ? "" : ", ") + ('"' + a + '"');
+    return s;
+  };
+  switch (k.type) {
+    case key_type::flag: return "true or false";
+    case key_type::number:
+      return "a whole number" + (k.most == INT64_MAX ? " from " + std::to_string(k.least) : " from " + std::to_string(k.least) + " to " + std::to_string(k.most));
+    case key_type::duration: return R"(a duration like "30s", "10m", "1h" or "7d")"
+                                    + (k.most == INT64_MAX ? std::string{} : " from " + std::to_string(k.least) + " ms to " + std::to_string(k.most) + " ms");
+    case key_type::size: return R"(a size like "64 kB" or "1 MB")"
+                                + (k.most == INT64_MAX ? std::string{} : " from " + std::to_string(k.least) + " to " + std::to_string(k.most) + " bytes");
+    case key_type::list: return k.allowed.empty() ? R"(a list of texts: ["…", "…"])" : "a list of " + one_of();
+    case key_type::text: return k.allowed.empty() ? "a text in quotes" : "one of " + one_of();
+  }
+  return {};
+}
+
+std::optional<std::string> nearest(std::string_view typed, const std::vector<std::string>& names) {
+  constexpr std::size_t most_edits = 2;
+  std::optional<std::string> best;
+  auto best_distance = most_edits + 1;
+  for (auto& name : names) {
+    auto longer = std::max(name.size(), typed.size()), shorter = std::min(name.size(), typed.size());
+    if (longer - shorter > most_edits)
+      continue;
+    // edit distance with transpositions, three rows
+    std::vector<std::size_t> before(name.size() + 1), last(name.size() + 1), now(name.size() + 1);
+    for (std::size_t j = 0; j <= name.size(); ++j)
+      last[j] = j;
+    for (std::size_t i = 1; i <= typed.size(); ++i) {
+      now[0] = i;
+      for (std::size_t j = 1; j <= name.size(); ++j) {
+        bool same = typed[i - 1] == name[j - 1];
+        now[j] = std::min({last[j] + 1, now[j - 1] + 1, last[j - 1] + (same ? 0 : 1)});
+        if (i > 1 && j > 1 && typed[i - 1] == name[j - 2] && typed[i - 2] == name[j - 1])
+          now[j] = std::min(now[j], before[j - 2] + 1);
+      }
+      std::swap(before, last);
+      std::swap(last, now);
+    }
+    if (last[name.size()] < best_distance && last[name.size()] * 2 < name.size()) {
+      best_distance = last[name.size()];
+      best = name;
+    }
+  }
+  return best;
+}
+
+std::string document(const std::vector<key>& keys) {
+  std::string out = R"(# Configuration
+
+One line is a complete configuration: `domain = "example.org"`. Everything else has a default. The file is
+TOML. A key of the host (third column) can stand at the top, for all hosts, or under `[host."example.org"]` for
+one. The environment overrides the file: `COVEY_LIMITS__ROSTER=500` is `limits.roster = 500`. `covey config
+check` finds every mistake in one run; `covey config show --effective` prints what is in force and where each
+value comes from. This page is made from the code (`covey config docs`).
+
+| key | default | of | what it is | allowed |
+|---|---|---|---|---|
+)";
+  auto escape = [](std::string s) {
+    for (std::size_t at = 0; (at = s.find('|', at)) != s.npos; at += 2)
+      s.insert(at, "\\");
+    return s;
+  };
+  for (auto& k : keys) {
+    bool is_quoted = k.type == key_type::text || k.type == key_type::duration || k.type == key_type::size;
+    out += "| `" + k.name + "` | `" + (is_quoted ? '"' + k.default_value + '"' : k.default_value) + "` | "
+           + (k.scope == key_scope::host ? "host" : "node") + " | " + escape(k.doc) + " | " + escape(allowed_text(k)) + " |\n";
+  }
+  return out;
+}
+
+} // namespace server

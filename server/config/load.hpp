@@ -1,0 +1,44 @@
+// From a TOML file and the environment to a checked configuration, or to every mistake in them.
+#pragma once
+#include "server/config/config.hpp"
+#include "server/config/keys.hpp"
+
+namespace server {
+
+/// One mistake, with all that is needed to mend it.
+struct problem {
+  std::string file;     // or "environment"
+  std::uint32_t line = 0, column = 0;
+  std::string key;      // "" where it is about the file
+  std::string found, allowed;
+  std::string remedy;   // the line to write instead, or what to do
+};
+/// "covey.toml:3:5: limits.rostr: unknown key. Allowed: … Write: …"
+[[nodiscard]] std::string to_text(const problem& p);
+
+struct effective_value {
+  std::string key, text; // as it could be written in a file
+  std::string origin;    // "default", "covey.toml:3", "environment"
+};
+
+struct loaded {
+  server::config config;
+  std::vector<problem> problems; // none: the configuration can be used
+  std::vector<effective_value> effective;
+};
+
+using environment = std::vector<std::pair<std::string, std::string>>;
+
+struct load_options {
+  bool checks_machine = true; // certificates, folders, ports: what lies outside the file
+  bool checks_ports = true;   // false where the server itself is running
+};
+
+/// Never throws. `env`: only names that begin with COVEY_ are looked at.
+[[nodiscard]] loaded load_config(const std::string& file, const environment& env, const load_options& how = {});
+/// This process's environment.
+[[nodiscard]] environment own_environment();
+
+inline constexpr int exit_config = 78; // EX_CONFIG of sysexits.h
+
+} // namespace server
