@@ -4,7 +4,6 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <exception>
-#include <unistd.h>
 #include <unordered_set>
 
 namespace net {
