@@ -3,11 +3,11 @@
 #include "server/config/config.hpp"
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <atomic>
 #include <functional>
 #include <memory>
 
 namespace actors { class pool; class reactor; struct session_info; }
-namespace net { class listener; class http_listener; }
 namespace storage { class store; }
 
 namespace server {
@@ -46,7 +46,7 @@ private:
   struct parts;
   config config_;
   std::unique_ptr<parts> parts_;
-  bool is_ready_ = false;
+  std::atomic<bool> is_ready_{false};
 };
 
 } // namespace server

@@ -24,7 +24,7 @@ struct written {
   std::uint32_t line = 0, column = 0;
 };
 
-std::string quoted(std::string_view s) { return '"' + std::string{s} + '"'; }
+std::string in_quotes(std::string_view s) { return '"' + std::string{s} + '"'; }
 
 std::string text_of(const toml::node& n) {
   std::ostringstream out;
@@ -82,7 +82,7 @@ private:
       auto& e = result.error();
       auto at = e.source().begin;
       std::string line = line_of(text, at.line);
-      problem p{file_, at.line, at.column, key_of(line), line.empty() ? "the end of the file" : quoted(line), std::string{e.description()},
+      problem p{file_, at.line, at.column, key_of(line), line.empty() ? "the end of the file" : in_quotes(line), std::string{e.description()},
                 "key = value, with texts in quotes"};
       if (p.allowed.find("redefine") != p.allowed.npos || p.allowed.find("existing") != p.allowed.npos)
         p.remedy = "remove this line: the key stands twice";
@@ -147,7 +147,7 @@ private:
         for (auto&& [domain, inner] : *node.as_table()) {
           auto prepared = xmpp::parse_jid(domain.str());
           if (!prepared || !(*prepared)->is_domain() || !(*prepared)->is_bare() || !inner.is_table()) {
-            add(domain.source().begin, "host", quoted(domain.str()), "a table named after a domain: [host.\"example.org\"]", {});
+            add(domain.source().begin, "host", in_quotes(domain.str()), "a table named after a domain: [host.\"example.org\"]", {});
             continue;
           }
           std::string d{(*prepared)->domain()};
@@ -196,7 +196,7 @@ private:
 
   static std::string example(const key& k) {
     bool is_quoted = k.type == key_type::text || k.type == key_type::duration || k.type == key_type::size;
-    return k.name + " = " + (is_quoted ? quoted(k.default_value) : k.default_value);
+    return k.name + " = " + (is_quoted ? in_quotes(k.default_value) : k.default_value);
   }
 
   /// Nothing: not of the key's type or out of its range.
@@ -253,7 +253,7 @@ private:
       std::string remedy = example(k);
       if (auto s = n.value_exact<std::string>(); s && !k.allowed.empty())
         if (auto meant = nearest(*s, k.allowed))
-          remedy = k.name + " = " + (k.type == key_type::list ? "[" + quoted(*meant) + "]" : quoted(*meant));
+          remedy = k.name + " = " + (k.type == key_type::list ? "[" + in_quotes(*meant) + "]" : in_quotes(*meant));
       out_.problems.push_back({origin == "environment" ? origin : file_, at.line, at.column, k.name, text_of(n), allowed_text(k), remedy});
       return;
     }
@@ -312,7 +312,7 @@ private:
     auto& d = defaults_[name];
     if (d.origin.empty()) {
       bool is_quoted = k->type == key_type::text || k->type == key_type::duration || k->type == key_type::size;
-      d.text = is_quoted ? quoted(k->default_value) : k->default_value;
+      d.text = is_quoted ? in_quotes(k->default_value) : k->default_value;
       auto parsed = toml::parse("x = " + d.text);
       d.v = *convert(*k, *parsed.table().get("x"));
       d.origin = "default";
@@ -349,12 +349,12 @@ private:
         address = address.substr(1, address.size() - 2);
       auto port = colon == text.npos ? std::nullopt : base::to_number<std::uint16_t>(text.substr(colon + 1));
       if (!port || *port == 0 || !is_address(address)) {
-        complain(name, "", R"(addresses with a port: "0.0.0.0:5222" or "[::]:5222")", name + R"( = ["0.0.0.0:5222"])", quoted(text));
+        complain(name, "", R"(addresses with a port: "0.0.0.0:5222" or "[::]:5222")", name + R"( = ["0.0.0.0:5222"])", in_quotes(text));
         continue;
       }
       for (auto& [other, taken] : taken_ports_)
         if (taken.port == *port && (taken.address == address))
-          complain(name, "", "each address and port once", "another port than " + other + " has", quoted(text));
+          complain(name, "", "each address and port once", "another port than " + other + " has", in_quotes(text));
       taken_ports_.push_back({name, {address, *port}});
       all.push_back({address, *port});
     }
@@ -397,7 +397,7 @@ private:
     }
     for (auto& [at, w] : values_)
       if (!at.first.empty())
-        out_.effective.push_back({"host." + quoted(at.first) + '.' + at.second, w.text, w.origin});
+        out_.effective.push_back({"host." + in_quotes(at.first) + '.' + at.second, w.text, w.origin});
   }
 
   void fill_hosts() {
@@ -405,12 +405,12 @@ private:
     auto add_host = [&](const std::string& text, const char* key) {
       auto j = xmpp::parse_jid(text);
       if (!j || !(*j)->is_domain() || !(*j)->is_bare()) {
-        complain(key, "", "a domain name", std::string{key} + R"( = "example.org")", quoted(text));
+        complain(key, "", "a domain name", std::string{key} + R"( = "example.org")", in_quotes(text));
         return;
       }
       std::string d{(*j)->domain()};
       if (std::any_of(c.hosts.begin(), c.hosts.end(), [&](auto& h) { return h.domain == d; })) {
-        complain(key, "", "each domain once", "remove " + quoted(text) + " here", quoted(text));
+        complain(key, "", "each domain once", "remove " + in_quotes(text) + " here", in_quotes(text));
         return;
       }
       c.hosts.push_back({});
@@ -422,7 +422,7 @@ private:
       add_host(d, "domains");
     for (auto& [d, at] : named_hosts_)
       if (std::none_of(c.hosts.begin(), c.hosts.end(), [&](auto& h) { return h.domain == d; }))
-        add(at, "host." + quoted(d), "settings of a host that is not served", "a domain of `domain` or `domains`", "domains = [" + quoted(d) + "]");
+        add(at, "host." + in_quotes(d), "settings of a host that is not served", "a domain of `domain` or `domains`", "domains = [" + in_quotes(d) + "]");
     if (c.hosts.empty() && out_.problems.empty())
       out_.problems.push_back({file_, 0, 0, "domain", "no domain", "the domain that this server serves", R"(domain = "example.org")"});
     for (auto& h : c.hosts)
@@ -453,7 +453,7 @@ private:
     for (auto& text : get("admins", d).v.list) {
       auto j = xmpp::parse_jid(text);
       if (!j || (*j)->is_domain() || !(*j)->is_bare())
-        complain("admins", d, "bare JIDs", "admins = [" + quoted("admin@" + d) + "]", quoted(text));
+        complain("admins", d, "bare JIDs", "admins = [" + in_quotes("admin@" + d) + "]", in_quotes(text));
       else
         h.admins.emplace_back((*j)->bare());
     }

@@ -1,0 +1,195 @@
+// Translates administration calls; the only gRPC code of the server program.
+#include "server/admin/service.hpp"
+#include "actors/session_info.hpp"
+#include "base/metrics.hpp"
+#include "proto/admin.grpc.pb.h"
+#include "server/accounts.hpp"
+#include "server/runner.hpp"
+#include <future>
+#include <grpcpp/grpcpp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace server {
+
+namespace {
+namespace pb = covey::admin;
+using modules::account_errc;
+
+void answer(pb::status* s, pb::code code, std::string text) {
+  s->set_result(code);
+  s->set_text(std::move(text));
+}
+
+void answer(pb::status* s, const base::result<void, account_errc>& r, const std::string& jid) {
+  if (r)
+    return answer(s, pb::code::ok, jid);
+  switch (r.error()) {
+    case account_errc::exists: return answer(s, pb::code::conflict, jid + " exists already");
+    case account_errc::not_found: return answer(s, pb::code::not_found, "there is no account " + jid);
+    case account_errc::bad_password: return answer(s, pb::code::usage, "this password cannot be used: it is empty or has forbidden characters");
+    case account_errc::not_allowed: return answer(s, pb::code::failed, "the accounts of this host are kept elsewhere");
+    case account_errc::unavailable: return answer(s, pb::code::failed, "the storage does not answer");
+    case account_errc::overloaded: return answer(s, pb::code::failed, "the server is busy: try again");
+  }
+}
+
+class handlers final : public pb::admin::CallbackService {
+public:
+  handlers(runner& r, std::vector<effective_value> config, std::function<void()> stop)
+    : runner_(r), config_(std::move(config)), stop_(std::move(stop)) {}
+
+private:
+  using context = grpc::CallbackServerContext;
+  using reactor = grpc::ServerUnaryReactor;
+
+  /// The account and who keeps it; null: answered already.
+  xmpp::jid_ref account(const std::string& text, stored_accounts*& keeper, pb::status* out) {
+    auto j = xmpp::parse_jid(text);
+    if (!j || (*j)->is_domain() || !(*j)->is_bare()) {
+      answer(out, pb::code::usage, '"' + text + "\" is no bare JID like alice@example.org");
+      return nullptr;
+    }
+    keeper = runner_.accounts_of((*j)->domain());
+    if (!keeper) {
+      answer(out, pb::code::not_found, std::string{(*j)->domain()} + " is no host of this server");
+      return nullptr;
+    }
+    return *j;
+  }
+
+  /// `call(keeper, jid, then)`, then the answer.
+  template <class Call>
+  reactor* with_account(context* c, const std::string& text, pb::status* out, Call call) {
+    auto* done = c->DefaultReactor();
+    stored_accounts* keeper = nullptr;
+    auto j = account(text, keeper, out);
+    if (!j) {
+      done->Finish(grpc::Status::OK);
+      return done;
+    }
+    call(*keeper, j, [done, out, j](base::result<void, account_errc> r) {
+      answer(out, r, std::string{j->bare()});
+      done->Finish(grpc::Status::OK);
+    });
+    return done;
+  }
+
+  reactor* add_user(context* c, const pb::account_password* in, pb::status* out) override {
+    return with_account(c, in->jid(), out, [&](auto& k, auto& j, auto then) { k.create(j, in->password(), then); });
+  }
+  reactor* set_password(context* c, const pb::account_password* in, pb::status* out) override {
+    return with_account(c, in->jid(), out, [&](auto& k, auto& j, auto then) { k.set_password(j, in->password(), then); });
+  }
+  reactor* remove_user(context* c, const pb::account* in, pb::status* out) override {
+    return with_account(c, in->jid(), out, [&](auto& k, auto& j, auto then) { k.remove(j, then); });
+  }
+
+  reactor* list_sessions(context* c, const pb::session_filter* in, pb::session_list* out) override {
+    auto* done = c->DefaultReactor();
+    auto wanted = in->jid().empty() ? base::result<xmpp::jid_ref, xmpp::jid_errc>{nullptr} : xmpp::parse_jid(in->jid());
+    if (!wanted) {
+      answer(out->mutable_result(), pb::code::usage, '"' + in->jid() + "\" is no JID");
+      done->Finish(grpc::Status::OK);
+      return done;
+    }
+    runner_.list_sessions([done, out, only = *wanted](std::vector<actors::session_info> all) {
+      for (auto& s : all) {
+        if (only && s.jid != only->full() && !s.jid.starts_with(std::string{only->full()} + '/'))
+          continue;
+        auto* o = out->add_sessions();
+        o->set_jid(s.jid);
+        o->set_peer(s.peer);
+        o->set_tls(s.is_tls);
+        o->set_since(s.since);
+        o->set_reactor(s.reactor);
+        o->set_priority(s.priority);
+        o->set_available(s.is_available);
+        o->set_id(s.id);
+      }
+      done->Finish(grpc::Status::OK);
+    });
+    return done;
+  }
+
+  reactor* kick(context* c, const pb::kick_request* in, pb::status* out) override {
+    auto* done = c->DefaultReactor();
+    if (runner_.kick(in->jid(), in->reason()))
+      answer(out, pb::code::ok, in->jid());
+    else
+      answer(out, pb::code::not_found, "there is no session " + in->jid());
+    done->Finish(grpc::Status::OK);
+    return done;
+  }
+
+  reactor* stats(context* c, const pb::empty*, pb::stats_reply* out) override {
+    for (auto& [name, v] : base::metrics::values())
+      (*out->mutable_values())[name] = v;
+    auto* done = c->DefaultReactor();
+    done->Finish(grpc::Status::OK);
+    return done;
+  }
+
+  reactor* show_config(context* c, const pb::empty*, pb::config_reply* out) override {
+    for (auto& v : config_) {
+      auto* o = out->add_values();
+      o->set_key(v.key);
+      o->set_text(v.text);
+      o->set_origin(v.origin);
+    }
+    auto* done = c->DefaultReactor();
+    done->Finish(grpc::Status::OK);
+    return done;
+  }
+
+  reactor* stop(context* c, const pb::empty*, pb::status* out) override {
+    answer(out, pb::code::ok, "stopping");
+    auto* done = c->DefaultReactor();
+    done->Finish(grpc::Status::OK);
+    stop_();
+    return done;
+  }
+
+  runner& runner_;
+  std::vector<effective_value> config_;
+  std::function<void()> stop_;
+};
+} // namespace
+
+struct admin_service::impl {
+  handlers service;
+  std::unique_ptr<grpc::Server> server;
+  std::string file;
+};
+
+admin_service::admin_service(runner& r, std::vector<effective_value> config, std::function<void()> stop)
+  : impl_(new impl{{r, std::move(config), std::move(stop)}, nullptr, {}}) {}
+
+admin_service::~admin_service() { close(); }
+
+base::result<void, std::string> admin_service::listen(const std::string& socket_file) {
+  if (socket_file.size() > 100)
+    return base::fail("the path of the administration socket is too long: " + socket_file);
+  unlink(socket_file.c_str()); // what a killed server left; another one would hold the ports
+  auto before = umask(0177);   // the socket is its owner's alone from the first moment
+  grpc::ServerBuilder b;
+  b.AddListeningPort("unix:" + socket_file, grpc::InsecureServerCredentials());
+  b.RegisterService(&impl_->service);
+  b.SetMaxReceiveMessageSize(1 << 20);
+  impl_->server = b.BuildAndStart();
+  umask(before);
+  if (!impl_->server)
+    return base::fail("the administration socket " + socket_file + " cannot be opened");
+  impl_->file = socket_file;
+  return {};
+}
+
+void admin_service::close() {
+  if (!impl_->server)
+    return;
+  impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds{2});
+  impl_->server = nullptr;
+  unlink(impl_->file.c_str());
+}
+
+} // namespace server

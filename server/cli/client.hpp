@@ -1,0 +1,28 @@
+// Talks to a running server over its administration socket.
+#pragma once
+#include "base/result.hpp"
+#include "proto/admin.grpc.pb.h"
+#include <memory>
+#include <string>
+
+namespace cli {
+
+enum exit_code : int { ok = 0, failed = 1, usage = 2, unreachable = 3, not_found = 4, conflict = 5 };
+
+/// A call, or the text why there is no server to call. Short: an operator waits.
+class client {
+public:
+  explicit client(const std::string& socket_file);
+  /// `method`: of the stub's synchronous ones. False: unreachable.
+  template <class In, class Out>
+  bool call(grpc::Status (covey::admin::admin::Stub::*method)(grpc::ClientContext*, const In&, Out*), const In& in, Out* out) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds{30});
+    return (stub_.get()->*method)(&context, in, out).ok();
+  }
+
+private:
+  std::unique_ptr<covey::admin::admin::Stub> stub_;
+};
+
+} // namespace cli

@@ -1,0 +1,270 @@
+// covey: the operator's command line. Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 not found,
+// 5 conflict, 78 mistakes in the configuration (docs/cli.md).
+#include "server/admin/service.hpp"
+#include "server/certificates.hpp"
+#include "server/cli/completion.hpp"
+#include "server/cli/output.hpp"
+#include "server/config/load.hpp"
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+namespace {
+namespace pb = covey::admin;
+using stub = pb::admin::Stub;
+using cli::exit_code;
+
+struct options {
+  std::string config, jid, reason, domain, data, shell;
+  cli::password_source password;
+  bool json = false, yes = false, effective = false;
+};
+
+std::string default_config() {
+  auto* named = std::getenv("COVEY_CONFIG");
+  return named ? named : "/etc/covey/covey.toml";
+}
+
+/// The run folder is all that a command needs of the configuration; mistakes elsewhere do not matter here.
+std::string socket_of(const options& o) {
+  auto loaded = server::load_config(o.config, server::own_environment(), {false, false});
+  return server::socket_in(loaded.config.run_folder);
+}
+
+template <class In, class Out>
+bool call(const options& o, int& code, grpc::Status (stub::*method)(grpc::ClientContext*, const In&, Out*), const In& in, Out* out) {
+  auto file = socket_of(o);
+  if (std::error_code ec; std::filesystem::exists(file, ec) && cli::client{file}.call(method, in, out))
+    return true;
+  code = cli::say_unreachable(o.json, file);
+  return false;
+}
+
+// --- accounts
+
+int with_password(const options& o, grpc::Status (stub::*method)(grpc::ClientContext*, const pb::account_password&, pb::status*), const char* done) {
+  auto password = cli::read_password(o.password, true);
+  if (!password)
+    return exit_code::usage;
+  pb::account_password in;
+  in.set_jid(o.jid);
+  in.set_password(*password);
+  pb::status out;
+  int code = 0;
+  return call(o, code, method, in, &out) ? cli::say(o.json, out, o.jid + done) : code;
+}
+
+int user_remove(const options& o) {
+  if (!o.yes && !cli::confirm("Remove " + o.jid + " with everything that is kept for it?"))
+    return cli::say(o.json, exit_code::usage, "nothing was removed: say --yes");
+  pb::account in;
+  in.set_jid(o.jid);
+  pb::status out;
+  int code = 0;
+  return call(o, code, &stub::remove_user, in, &out) ? cli::say(o.json, out, o.jid + " has been removed") : code;
+}
+
+// --- sessions
+
+int sessions(const options& o) {
+  pb::session_filter in;
+  in.set_jid(o.jid);
+  pb::session_list out;
+  int code = 0;
+  if (!call(o, code, &stub::list_sessions, in, &out))
+    return code;
+  if (out.result().result() != pb::code::ok)
+    return cli::say(o.json, out.result(), {});
+  if (o.json) {
+    auto list = nlohmann::json::array();
+    for (auto& s : out.sessions())
+      list.push_back({{"jid", s.jid()}, {"peer", s.peer()}, {"tls", s.tls()}, {"since", s.since()}, {"reactor", s.reactor()},
+                      {"priority", s.priority()}, {"available", s.available()}, {"id", s.id()}});
+    return cli::say(true, exit_code::ok, {}, {{"sessions", std::move(list)}});
+  }
+  for (auto& s : out.sessions())
+    std::cout << s.jid() << "  " << s.peer() << (s.tls() ? "  tls" : "  clear") << (s.available() ? "  available " + std::to_string(s.priority()) : "  unavailable") << '\n';
+  std::cout << out.sessions_size() << (out.sessions_size() == 1 ? " session\n" : " sessions\n");
+  return exit_code::ok;
+}
+
+int kick(const options& o) {
+  if (!o.yes && !cli::confirm("End the session of " + o.jid + "?"))
+    return cli::say(o.json, exit_code::usage, "nobody was kicked: say --yes");
+  pb::kick_request in;
+  in.set_jid(o.jid);
+  in.set_reason(o.reason);
+  pb::status out;
+  int code = 0;
+  return call(o, code, &stub::kick, in, &out) ? cli::say(o.json, out, o.jid + " has been told to go") : code;
+}
+
+int stats(const options& o) {
+  pb::stats_reply out;
+  int code = 0;
+  if (!call(o, code, &stub::stats, pb::empty{}, &out))
+    return code;
+  std::map<std::string, double> values{out.values().begin(), out.values().end()};
+  if (o.json)
+    return cli::say(true, exit_code::ok, {}, {{"stats", values}});
+  for (auto& [name, v] : values)
+    std::cout << name << ' ' << v << '\n';
+  return exit_code::ok;
+}
+
+int stop(const options& o) {
+  if (!o.yes && !cli::confirm("Stop the server? Its users are told, and what is under way is finished."))
+    return cli::say(o.json, exit_code::usage, "nothing was stopped: say --yes");
+  pb::status out;
+  int code = 0;
+  return call(o, code, &stub::stop, pb::empty{}, &out) ? cli::say(o.json, out, "stopping") : code;
+}
+
+// --- configuration
+
+nlohmann::json to_json(const server::problem& p) {
+  return {{"file", p.file}, {"line", p.line}, {"column", p.column}, {"key", p.key}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}};
+}
+
+int config_check(const options& o) {
+  // a server that runs with this file holds its ports
+  std::error_code ec;
+  bool runs = std::filesystem::exists(socket_of(o), ec);
+  auto loaded = server::load_config(o.config, server::own_environment(), {true, !runs});
+  if (o.json) {
+    auto list = nlohmann::json::array();
+    for (auto& p : loaded.problems)
+      list.push_back(to_json(p));
+    bool good = loaded.problems.empty();
+    return cli::say(true, good ? exit_code::ok : server::exit_config, {}, {{"problems", std::move(list)}});
+  }
+  for (auto& p : loaded.problems)
+    std::cerr << server::to_text(p) << '\n';
+  if (loaded.problems.empty())
+    return cli::say(false, exit_code::ok, o.config + " is good");
+  std::cerr << loaded.problems.size() << (loaded.problems.size() == 1 ? " mistake\n" : " mistakes\n");
+  return server::exit_config;
+}
+
+int config_show(const options& o) {
+  auto loaded = server::load_config(o.config, server::own_environment(), {false, false});
+  auto list = nlohmann::json::array();
+  for (auto& v : loaded.effective) {
+    if (!o.effective && v.origin == "default")
+      continue;
+    if (o.json)
+      list.push_back({{"key", v.key}, {"value", v.text}, {"origin", v.origin}});
+    else
+      std::cout << v.key << " = " << v.text << "   # " << v.origin << '\n';
+  }
+  return o.json ? cli::say(true, exit_code::ok, {}, {{"values", std::move(list)}}) : static_cast<int>(exit_code::ok);
+}
+
+int config_docs(const options&) {
+  std::cout << server::document(server::all_keys(modules::all()));
+  return exit_code::ok;
+}
+
+/// The one-line file and the certificates. What is there already stays.
+int setup(const options& o) {
+  auto domain = xmpp::parse_jid(o.domain);
+  if (!domain || !(*domain)->is_domain() || !(*domain)->is_bare())
+    return cli::say(o.json, exit_code::usage, '"' + o.domain + "\" is no domain");
+  std::string name{(*domain)->domain()}, did;
+  std::error_code ec;
+  if (std::filesystem::exists(o.config, ec)) {
+    did = o.config + " was there already and stays as it is\n";
+  } else {
+    auto folder = std::filesystem::path{o.config}.parent_path();
+    if (!folder.empty())
+      std::filesystem::create_directories(folder, ec);
+    std::ofstream out{o.config};
+    out << "domain = \"" << name << "\"\n";
+    if (!o.data.empty())
+      out << "data = \"" << o.data << "\"\nrun = \"" << o.data << "/run\"\n";
+    if (!out.flush())
+      return cli::say(o.json, exit_code::failed, o.config + " cannot be written");
+    did = "wrote " + o.config + '\n';
+  }
+  auto loaded = server::load_config(o.config, server::own_environment(), {false, false});
+  auto made = server::local_certificate(loaded.config.data_folder + "/certificates", name);
+  if (!made)
+    return cli::say(o.json, exit_code::failed, made.error());
+  did += (made->is_new ? "made the certificate " : "the certificate is ") + made->chain + '\n';
+  did += "clients of this machine trust it after: " + server::how_to_trust(made->authority) + '\n';
+  did += "next: coveyd --config " + o.config + ", then: covey user add alice@" + name;
+  return cli::say(o.json, exit_code::ok, did,
+                  {{"config", o.config}, {"certificate", made->chain}, {"authority", made->authority}, {"trust", server::how_to_trust(made->authority)}});
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  options o;
+  o.config = default_config();
+  int result = 0;
+  CLI::App app{"The command line of covey, an XMPP server."};
+  app.set_version_flag("--version", COVEY_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--config", o.config, "The server's configuration file")->capture_default_str();
+  app.add_flag("--json", o.json, "Print JSON (docs/cli.md has each command's schema)");
+
+  auto command = [&](CLI::App* parent, const char* name, const char* what, const char* example, int (*run)(const options&)) {
+    auto* c = parent->add_subcommand(name, what);
+    c->footer(std::string{"Example: "} + example);
+    c->callback([&o, &result, run] { result = run(o); });
+    return c;
+  };
+  auto passwords = [&](CLI::App* c) {
+    c->add_option("jid", o.jid, "The account: alice@example.org")->required();
+    auto* from_stdin = c->add_flag("--password-stdin", o.password.from_stdin, "The first line of standard input is the password");
+    auto* from_file = c->add_option("--password-file", o.password.file, "The first line of this file is the password");
+    auto* from_env = c->add_option("--password-env", o.password.variable, "This environment variable is the password");
+    from_stdin->excludes(from_file)->excludes(from_env);
+    from_file->excludes(from_env);
+  };
+  auto asks = [&](CLI::App* c) { c->add_flag("--yes", o.yes, "Do not ask"); };
+
+  auto* s = command(&app, "setup", "Write a one-line configuration and certificates", "covey setup chat.example.org", setup);
+  s->add_option("domain", o.domain, "The domain to serve")->required();
+  s->add_option("--data", o.data, "Folder for data and certificates, instead of /var/lib/covey");
+
+  auto* user = app.add_subcommand("user", "Accounts")->require_subcommand(1);
+  passwords(command(user, "add", "Create an account", "covey user add alice@example.org",
+                    [](const options& x) { return with_password(x, &stub::add_user, " has been created"); }));
+  passwords(command(user, "password", "Set a new password", "covey user password alice@example.org --password-stdin < file",
+                    [](const options& x) { return with_password(x, &stub::set_password, " has a new password"); }));
+  auto* remove = command(user, "remove", "Remove an account with all its data", "covey user remove alice@example.org --yes", user_remove);
+  remove->add_option("jid", o.jid, "The account")->required();
+  asks(remove);
+
+  command(&app, "sessions", "Who is connected", "covey sessions alice@example.org --json", sessions)
+      ->add_option("jid", o.jid, "Only this account or session");
+  auto* k = command(&app, "kick", "End a session, or all of an account", "covey kick alice@example.org/phone --yes", kick);
+  k->add_option("jid", o.jid, "Full or bare JID")->required();
+  k->add_option("--reason", o.reason, "What the client is told");
+  asks(k);
+  command(&app, "stats", "All metrics with their present values", "covey stats --json", stats);
+  asks(command(&app, "stop", "Stop the server gracefully", "covey stop --yes", stop));
+
+  auto* config = app.add_subcommand("config", "The configuration")->require_subcommand(1);
+  command(config, "check", "Find every mistake; needs no server", "covey config check --config covey.toml", config_check);
+  command(config, "show", "What is set, and where", "covey config show --effective", config_show)
+      ->add_flag("--effective", o.effective, "With all defaults");
+  command(config, "docs", "docs/configuration.md, made from the code", "covey config docs", config_docs);
+
+  auto* completion = app.add_subcommand("completion", "A completion script for bash, zsh or fish");
+  completion->footer("Example: covey completion bash > /etc/bash_completion.d/covey");
+  completion->add_option("shell", o.shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  completion->callback([&] { std::cout << cli::completion(app, o.shell); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? exit_code::ok : exit_code::usage;
+  }
+  std::cout.flush();
+  std::_Exit(result); // gRPC's own threads need no farewell: it costs more than the call
+}

@@ -1,0 +1,102 @@
+// Printing, prompting.
+#include "server/cli/output.hpp"
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <termios.h>
+#include <unistd.h>
+
+namespace cli {
+
+int say(bool as_json, int code, const std::string& text, nlohmann::json extra) {
+  if (as_json) {
+    extra["ok"] = code == exit_code::ok;
+    if (!text.empty())
+      extra["text"] = text;
+    std::cout << extra.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace) << '\n';
+  } else if (!text.empty()) {
+    (code == exit_code::ok ? std::cout : std::cerr) << text << '\n';
+  }
+  return code;
+}
+
+int say(bool as_json, const covey::admin::status& s, const std::string& done) {
+  int code = s.result();
+  return say(as_json, code, code == exit_code::ok ? done : s.text());
+}
+
+int say_unreachable(bool as_json, const std::string& socket_file) {
+  return say(as_json, exit_code::unreachable,
+             "no server answers at " + socket_file + "\n    start it (coveyd), or name its configuration with --config");
+}
+
+namespace {
+/// One line from the terminal, not shown.
+std::optional<std::string> prompt(const char* text) {
+  int tty = isatty(STDIN_FILENO) ? STDIN_FILENO : -1;
+  if (tty < 0) {
+    std::fputs("covey: there is no terminal to ask for the password: use --password-stdin or --password-file\n", stderr);
+    return std::nullopt;
+  }
+  termios before{}, silent{};
+  tcgetattr(tty, &before);
+  silent = before;
+  silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+  std::fputs(text, stderr);
+  tcsetattr(tty, TCSAFLUSH, &silent);
+  std::string line;
+  bool got = static_cast<bool>(std::getline(std::cin, line));
+  tcsetattr(tty, TCSAFLUSH, &before);
+  std::fputs("\n", stderr);
+  return got ? std::optional{line} : std::nullopt;
+}
+
+std::optional<std::string> first_line(std::istream& in) {
+  std::string line;
+  if (!std::getline(in, line))
+    return std::nullopt;
+  if (line.ends_with('\r'))
+    line.pop_back();
+  return line;
+}
+} // namespace
+
+std::optional<std::string> read_password(const password_source& from, bool twice) {
+  std::optional<std::string> password;
+  if (from.from_stdin) {
+    password = first_line(std::cin);
+  } else if (!from.file.empty()) {
+    std::ifstream in{from.file};
+    password = in ? first_line(in) : std::nullopt;
+    if (!password)
+      std::fprintf(stderr, "covey: %s holds no password or cannot be read\n", from.file.c_str());
+    return password;
+  } else if (!from.variable.empty()) {
+    if (auto* v = std::getenv(from.variable.c_str()))
+      password = v;
+    else
+      std::fprintf(stderr, "covey: the environment has no %s\n", from.variable.c_str());
+    return password;
+  } else {
+    password = prompt("Password: ");
+    if (password && twice && prompt("The same again: ") != password) {
+      std::fputs("covey: the two are not the same\n", stderr);
+      return std::nullopt;
+    }
+    return password;
+  }
+  if (!password)
+    std::fputs("covey: standard input held no password\n", stderr);
+  return password;
+}
+
+bool confirm(const std::string& question) {
+  if (!isatty(STDIN_FILENO))
+    return false;
+  std::cerr << question << " [y/N] ";
+  std::string line;
+  return std::getline(std::cin, line) && (line == "y" || line == "Y" || line == "yes");
+}
+
+} // namespace cli

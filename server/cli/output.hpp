@@ -1,0 +1,25 @@
+// What commands print: for people, or as JSON.
+#pragma once
+#include "server/cli/client.hpp"
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace cli {
+
+/// `{"ok": true, …}` on standard output, or `text`. Returns `code`.
+int say(bool as_json, int code, const std::string& text, nlohmann::json extra = nlohmann::json::object());
+int say(bool as_json, const covey::admin::status& s, const std::string& done);
+/// Nothing listens there.
+int say_unreachable(bool as_json, const std::string& socket_file);
+
+/// The password by the way that was chosen: a prompt without echo, standard input, a file, an environment
+/// variable. Never an argument. Nothing: it could not be had; the reason was printed.
+struct password_source {
+  bool from_stdin = false;
+  std::string file, variable;
+};
+[[nodiscard]] std::optional<std::string> read_password(const password_source& from, bool twice);
+/// Asks a person; false without a terminal.
+[[nodiscard]] bool confirm(const std::string& question);
+
+} // namespace cli

@@ -1,0 +1,26 @@
+// /metrics, /livez and /readyz, on a loop and thread of their own, so that they answer while reactors do not.
+#pragma once
+#include "base/result.hpp"
+#include "server/config/config.hpp"
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace server {
+
+class runner;
+
+class health {
+public:
+  explicit health(runner& r);
+  ~health();
+  /// Errors: a text for the operator.
+  [[nodiscard]] base::result<void, std::string> listen(const std::vector<listen_at>& all);
+  void close();
+
+private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+} // namespace server

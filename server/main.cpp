@@ -1,0 +1,116 @@
+// coveyd: reads the configuration, runs the server until it is told to end.
+#include "server/admin/service.hpp"
+#include "server/certificates.hpp"
+#include "server/config/load.hpp"
+#include "server/health.hpp"
+#include "server/runner.hpp"
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace {
+
+int usage(int code) {
+  std::fprintf(code == 0 ? stdout : stderr,
+               "usage: coveyd [--config FILE]\n\n"
+               "Runs the XMPP server in the foreground until SIGTERM or `covey stop`.\n"
+               "FILE: default COVEY_CONFIG, or /etc/covey/covey.toml.\n"
+               "Exit status: 0 ended as asked, 1 could not start, 2 usage, 78 mistakes in the configuration.\n");
+  return code;
+}
+
+/// Where no certificate is configured the local authority makes one.
+bool provide_certificates(server::config& c) {
+  for (auto& h : c.hosts) {
+    if (!h.certificate.empty())
+      continue;
+    auto made = server::local_certificate(c.data_folder + "/certificates", h.domain);
+    if (!made) {
+      std::fprintf(stderr, "coveyd: %s\n", made.error().c_str());
+      return false;
+    }
+    h.certificate = made->chain;
+    h.key = made->key;
+    if (made->is_new)
+      base::log::info("certificate.made", "a certificate was made; clients that verify need its authority",
+                      {{"domain", h.domain}, {"authority", made->authority}, {"trust", server::how_to_trust(made->authority)}});
+  }
+  return true;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  std::string file = std::getenv("COVEY_CONFIG") ? std::getenv("COVEY_CONFIG") : "/etc/covey/covey.toml";
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--help") == 0)
+      return usage(0);
+    if (std::strcmp(argv[i], "--version") == 0)
+      return std::puts("coveyd " COVEY_VERSION), 0;
+    if (std::strcmp(argv[i], "--config") == 0 && i + 1 < argc)
+      file = argv[++i];
+    else
+      return usage(2);
+  }
+  umask(0077); // data, keys and sockets are this user's alone
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (int s : {SIGTERM, SIGINT, SIGHUP})
+    sigaddset(&signals, s);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr); // every thread inherits it; sigwait below takes them
+
+  auto loaded = server::load_config(file, server::own_environment());
+  if (!loaded.problems.empty()) {
+    for (auto& p : loaded.problems)
+      std::fprintf(stderr, "%s\n", server::to_text(p).c_str());
+    std::fprintf(stderr, "coveyd: %zu mistake%s in the configuration, nothing was started\n", loaded.problems.size(),
+                 loaded.problems.size() == 1 ? "" : "s");
+    return server::exit_config;
+  }
+  auto& config = loaded.config;
+  std::error_code ec;
+  std::filesystem::create_directories(config.data_folder, ec);
+  std::filesystem::create_directories(config.run_folder, ec);
+  try {
+    base::log::start(config.log_level, config.log_format, config.log_file);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "coveyd: %s\n", e.what());
+    return 1;
+  }
+  if (!provide_certificates(config))
+    return 1;
+  auto run_folder = config.run_folder;
+  auto http = config.http;
+  server::runner runner{std::move(config)};
+  if (auto ok = runner.start(); !ok) {
+    std::fprintf(stderr, "coveyd: %s\n", ok.error().c_str());
+    base::log::flush();
+    return 1;
+  }
+  server::admin_service admin{runner, loaded.effective, [] { kill(getpid(), SIGTERM); }};
+  if (auto ok = admin.listen(server::socket_in(run_folder)); !ok) {
+    std::fprintf(stderr, "coveyd: %s\n", ok.error().c_str());
+    return 1;
+  }
+  server::health health{runner};
+  if (auto ok = health.listen(http); !ok) {
+    std::fprintf(stderr, "coveyd: %s\n", ok.error().c_str());
+    return 1;
+  }
+  base::log::info("server.ready", "serving clients", {{"config", file}, {"pid", std::to_string(getpid())}});
+  int got = 0;
+  do
+    sigwait(&signals, &got);
+  while (got == SIGHUP);
+  base::log::info("server.stopping", "no new connections; what is under way is finished", {});
+  admin.close();
+  runner.stop();
+  health.close();
+  base::log::info("server.stopped", "ended as asked", {});
+  base::log::flush();
+  return 0;
+}
