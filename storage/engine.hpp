@@ -58,12 +58,16 @@ enum class order : std::uint8_t { forward, reverse };
 class engine {
 public:
   virtual ~engine() = default;
-  /// In order; a later batch sees what an earlier one of the same call did.
+  /// One outcome a batch. In order; a later batch sees what an earlier one of the same call did. A
+  /// batch that fails leaves the others alone.
   [[nodiscard]] virtual std::vector<outcome> commit(std::span<const batch> batches) = 0;
+  /// Errors of get and scan: unavailable, corrupt.
   [[nodiscard]] virtual base::result<std::optional<row>, errc> get(std::string_view key) = 0;
+  /// At most `limit` rows in key order, or from the end backwards; of one moment.
   [[nodiscard]] virtual base::result<std::vector<row>, errc> scan(const key_range& range, order o, std::size_t limit) = 0;
   /// Whether the batch with this id, whose outcome was unknown, took place. If it did not, it never
-  /// will from now on. An engine without unknown outcomes answers `conflict` errors never.
+  /// will from now on. Errors: conflict (this engine never answers `unknown`, so it keeps no ids),
+  /// unavailable (ask again).
   [[nodiscard]] virtual base::result<bool, errc> resolve(base::u128 batch_id) = 0;
   /// A consistent copy as files under `folder`. Errors: unavailable.
   [[nodiscard]] virtual base::result<void, errc> snapshot(const std::string& folder) = 0;

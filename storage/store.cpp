@@ -1,116 +1,74 @@
-// The committer: group commit. And the readers.
+// Stores without threads, and what all stores share.
 #include "storage/store.hpp"
-#include <algorithm>
+#include "storage/table.hpp"
 
 namespace storage {
 
 namespace {
-std::size_t size_of(const batch& b) {
-  std::size_t n = sizeof(batch);
-  for (auto& c : b.changes)
-    std::visit([&](auto& x) {
-      using type = std::decay_t<decltype(x)>;
-      if constexpr (std::is_same_v<type, put>) n += x.key.size() + x.value.size();
-      else if constexpr (std::is_same_v<type, erase>) n += x.key.size();
-      else n += x.from.size() + x.until.size();
-    }, c);
-  for (auto& p : b.preconditions)
-    n += p.key.size();
-  return n;
+/// Exceptions of the continuation reach the caller: without a thread between them it is one program.
+void answer(completion_target* to, std::function<void()> run) {
+  if (!to)
+    return run();
+  std::vector<std::function<void()>> one;
+  one.push_back(std::move(run));
+  to->post(std::move(one));
+}
+
+void perform(engine& e, read&& r) {
+  auto found = std::make_shared<base::result<std::vector<row>, errc>>(e.scan(r.range, r.direction, r.limit));
+  if (r.then)
+    answer(r.target, [then = std::move(r.then), found] { then(std::move(*found)); });
 }
 } // namespace
 
-threaded_store::threaded_store(std::unique_ptr<engine> e, store_limits limits)
-  : engine_(std::move(e)), limits_(limits),
-    groups_(base::metrics::make_counter("covey_storage_commits_total", "Group commits, each one fsync.")),
-    committed_(base::metrics::make_counter("covey_storage_batches_total", "Batches that were committed.")),
-    failed_(base::metrics::make_counter("covey_storage_failures_total", "Batches that failed for another reason than a precondition.")) {
-  committer_ = std::thread{[this] { commit_loop(); }};
-  for (std::size_t i = 0; i < limits_.readers; ++i)
-    readers_.emplace_back([this] { read_loop(); });
-}
-
-threaded_store::~threaded_store() {
-  {
-    std::scoped_lock guard{batches_mutex_, reads_mutex_};
-    stops_ = true;
-  }
-  batches_come_.notify_all();
-  reads_come_.notify_all();
-  committer_.join();
-  for (auto& r : readers_)
-    r.join();
-}
-
-void threaded_store::submit(batch b, on_outcome then) {
-  auto bytes = size_of(b);
-  {
-    std::lock_guard guard{batches_mutex_};
-    if (!stops_ && batches_.size() < limits_.most_batches && bytes_ + bytes <= limits_.most_bytes) {
-      bytes_ += bytes;
-      batches_.push_back({std::move(b), std::move(then), bytes});
-      if (batches_.size() == 1)
-        batches_come_.notify_one();
+void store::get(std::string key, on_row then, completion_target* to) {
+  scan(only(std::move(key)), order::forward, 1, [then = std::move(then)](base::result<std::vector<row>, errc> rows) {
+    if (!then)
       return;
-    }
-  }
-  if (then)
-    then(outcome::overloaded);
+    if (!rows)
+      return then(base::fail(rows.error()));
+    then(rows->empty() ? std::optional<row>{} : std::optional<row>{std::move(rows->front())});
+  }, to);
 }
 
-void threaded_store::commit_loop() {
-  std::vector<waiting_batch> group;
-  std::vector<batch> batches;
-  for (;;) {
-    group.clear();
-    batches.clear();
-    {
-      std::unique_lock guard{batches_mutex_};
-      batches_come_.wait(guard, [this] { return stops_ || !batches_.empty(); });
-      if (batches_.empty())
-        return;
-      auto n = std::min(batches_.size(), limits_.group);
-      std::move(batches_.begin(), batches_.begin() + static_cast<std::ptrdiff_t>(n), std::back_inserter(group));
-      batches_.erase(batches_.begin(), batches_.begin() + static_cast<std::ptrdiff_t>(n));
-      for (auto& w : group)
-        bytes_ -= w.bytes;
-    }
-    for (auto& w : group)
-      batches.push_back(std::move(w.what));
-    auto outcomes = engine_->commit(batches);
-    groups_.add();
-    for (std::size_t i = 0; i < group.size(); ++i) {
-      (outcomes[i] == outcome::done ? committed_ : failed_).add(outcomes[i] != outcome::conflict);
-      if (group[i].then)
-        group[i].then(outcomes[i]);
-    }
-  }
+void inline_store::do_submit(batch b, answer_to whom) {
+  auto o = engine_->commit({&b, 1}).front();
+  if (whom.then)
+    answer(whom.target, [then = std::move(whom.then), o] { then(o); });
 }
 
-void threaded_store::scan(key_range range, order o, std::size_t limit, on_rows then) {
-  {
-    std::lock_guard guard{reads_mutex_};
-    if (!stops_ && reads_.size() < limits_.most_reads) {
-      reads_.push_back({std::move(range), o, limit, std::move(then)});
-      reads_come_.notify_one();
-      return;
-    }
+void inline_store::do_read(read r) { perform(*engine_, std::move(r)); }
+
+void stepped_store::do_submit(batch b, answer_to whom) { batches_.emplace_back(std::move(b), std::move(whom)); }
+void stepped_store::do_read(read r) { reads_.push_back(std::move(r)); }
+
+std::size_t stepped_store::commit(std::size_t most) {
+  std::vector<batch> group;
+  std::vector<answer_to> whom;
+  for (; !batches_.empty() && group.size() < most; batches_.pop_front()) {
+    group.push_back(std::move(batches_.front().first));
+    whom.push_back(std::move(batches_.front().second));
   }
-  then(base::fail(errc::overloaded));
+  if (group.empty())
+    return 0;
+  auto outcomes = engine_->commit(group);
+  for (std::size_t i = 0; i < whom.size(); ++i)
+    if (whom[i].then)
+      answer(whom[i].target, [then = std::move(whom[i].then), o = outcomes[i]] { then(o); });
+  return group.size();
 }
 
-void threaded_store::read_loop() {
-  for (;;) {
-    waiting_read r;
-    {
-      std::unique_lock guard{reads_mutex_};
-      reads_come_.wait(guard, [this] { return stops_ || !reads_.empty(); });
-      if (reads_.empty())
-        return;
-      r = std::move(reads_.front());
-      reads_.pop_front();
-    }
-    r.then(engine_->scan(r.range, r.direction, r.limit));
+bool stepped_store::read_one() {
+  if (reads_.empty())
+    return false;
+  auto r = std::move(reads_.front());
+  reads_.pop_front();
+  perform(*engine_, std::move(r));
+  return true;
+}
+
+void stepped_store::step() {
+  while (commit() > 0 || read_one()) {
   }
 }
 

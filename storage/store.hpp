@@ -1,47 +1,68 @@
 // What the layers above hold of storage: one engine with its committer and its readers. Asynchronous;
 // the same interface without threads is for tests and simulations.
 #pragma once
-#include "base/metrics.hpp"
+#include "storage/committer.hpp"
 #include "storage/engine.hpp"
-#include <condition_variable>
+#include "storage/readers.hpp"
 #include <deque>
 #include <memory>
-#include <mutex>
-#include <thread>
 
 namespace storage {
-
-using on_outcome = std::function<void(outcome)>;
-using on_rows = std::function<void(base::result<std::vector<row>, errc>)>;
 
 class store {
 public:
   virtual ~store() = default;
-  /// `then` once, on any thread, when the batch is durable (or failed). Batches of one caller are
-  /// committed in the order of their calls.
-  virtual void submit(batch b, on_outcome then) = 0;
-  /// `then` once, on any thread. Sees every batch whose outcome was told before the call.
-  virtual void scan(key_range range, order o, std::size_t limit, on_rows then) = 0;
+  /// `then` once, when the batch is durable (or failed). Batches of one caller are committed in the
+  /// order of their calls. Without a target `then` runs on any thread, perhaps before this returns;
+  /// with one it is in the group that the target gets.
+  void submit(batch b, on_outcome then, completion_target* to = nullptr) { do_submit(std::move(b), {std::move(then), to}); }
+  /// `then` once, as above. Sees every batch whose outcome was told before the call.
+  void scan(key_range range, order o, std::size_t limit, on_rows then, completion_target* to = nullptr) {
+    do_read({std::move(range), o, limit, std::move(then), to});
+  }
+  /// One row or none. Errors: those of the engine, overloaded.
+  void get(std::string key, on_row then, completion_target* to = nullptr);
   /// For start-up and tools only: blocks.
   [[nodiscard]] virtual engine& blocking() = 0;
+
+private:
+  virtual void do_submit(batch b, answer_to whom) = 0;
+  virtual void do_read(read what) = 0;
 };
 
 /// Everything happens inside the call.
 class inline_store final : public store {
 public:
   explicit inline_store(std::unique_ptr<engine> e) : engine_(std::move(e)) {}
-  void submit(batch b, on_outcome then) override {
-    auto result = engine_->commit({&b, 1}).front();
-    if (then)
-      then(result);
-  }
-  void scan(key_range range, order o, std::size_t limit, on_rows then) override {
-    then(engine_->scan(range, o, limit));
-  }
   engine& blocking() override { return *engine_; }
 
 private:
+  void do_submit(batch b, answer_to whom) override;
+  void do_read(read what) override;
   std::unique_ptr<engine> engine_;
+};
+
+/// Nothing happens before the test says so: batches in groups, reads one by one. Without a thread, so
+/// that a simulation decides what comes first.
+class stepped_store final : public store {
+public:
+  explicit stepped_store(std::unique_ptr<engine> e) : engine_(std::move(e)) {}
+  engine& blocking() override { return *engine_; }
+  /// Commits at most `most` of the batches that wait, as one group, and answers. How many these were.
+  std::size_t commit(std::size_t most = static_cast<std::size_t>(-1));
+  /// Does the oldest read and answers. False: none waits.
+  bool read_one();
+  /// Commits and reads until nothing waits, also what the answers ask for.
+  void step();
+  [[nodiscard]] std::size_t waiting_batches() const { return batches_.size(); }
+  [[nodiscard]] std::size_t waiting_reads() const { return reads_.size(); }
+
+private:
+  void do_submit(batch b, answer_to whom) override;
+  void do_read(read what) override;
+  std::unique_ptr<engine> engine_;
+  std::deque<std::pair<batch, answer_to>> batches_;
+  std::deque<read> reads_;
 };
 
 struct store_limits {
@@ -50,35 +71,28 @@ struct store_limits {
   std::size_t most_reads = 65'536;   // waiting for a reader
   std::size_t readers = 2;
   std::size_t group = 1'024;         // batches in one commit
+  std::size_t group_bytes = 8u << 20;
 };
 
-/// One committer thread (a commit blocks for its fsync) that gathers whatever waits, and a few readers.
+/// One committer thread and a few readers.
 class threaded_store final : public store {
 public:
-  explicit threaded_store(std::unique_ptr<engine> e, store_limits limits = {});
-  /// Commits what was submitted, then ends.
-  ~threaded_store() override;
-  void submit(batch b, on_outcome then) override;
-  void scan(key_range range, order o, std::size_t limit, on_rows then) override;
+  explicit threaded_store(std::unique_ptr<engine> e, const store_limits& l = {})
+    : engine_(std::move(e)), readers_(*engine_, {l.most_reads, l.readers}),
+      committer_(*engine_, {l.most_batches, l.most_bytes, l.group, l.group_bytes}) {}
+  /// Commits and reads what was submitted, then ends. What answers ask for meanwhile is overloaded.
+  ~threaded_store() override {
+    committer_.stop();
+    readers_.stop();
+  }
   engine& blocking() override { return *engine_; }
 
 private:
-  struct waiting_batch { batch what; on_outcome then; std::size_t bytes; };
-  struct waiting_read { key_range range; order direction; std::size_t limit; on_rows then; };
-  void commit_loop();
-  void read_loop();
-
+  void do_submit(batch b, answer_to whom) override { committer_.submit(std::move(b), std::move(whom)); }
+  void do_read(read what) override { readers_.submit(std::move(what)); }
   std::unique_ptr<engine> engine_;
-  const store_limits limits_;
-  std::mutex batches_mutex_, reads_mutex_;
-  std::condition_variable batches_come_, reads_come_;
-  std::vector<waiting_batch> batches_;
-  std::deque<waiting_read> reads_;
-  std::size_t bytes_ = 0;
-  bool stops_ = false; // under both mutexes
-  std::thread committer_;
-  std::vector<std::thread> readers_;
-  base::metrics::counter &groups_, &committed_, &failed_;
+  readers readers_;
+  committer committer_;
 };
 
 } // namespace storage

@@ -30,14 +30,6 @@ void put_keys(pb::account::keys& to, const xmpp::sasl::scram_keys& k) {
 xmpp::sasl::scram_keys get_keys(const pb::account::keys& k) {
   return {k.salt(), k.iterations(), k.stored_key(), k.server_key()};
 }
-
-/// The text column that ends a key, without its terminator.
-std::string last_text(const std::string& key) {
-  if (key.size() < 2 || key.back() != '\0')
-    return {};
-  auto start = key.rfind('\0', key.size() - 2);
-  return key.substr(start == key.npos ? 1 : start + 1, key.size() - (start == key.npos ? 1 : start + 1) - 1);
-}
 } // namespace
 
 std::string account_key(const xmpp::jid& bare) { return of(accounts, bare).take(); }
@@ -68,7 +60,11 @@ base::result<account, errc> decode_account(const row& r) {
 }
 
 key_range accounts_of(std::string_view host) { return key_builder{accounts}.text(host).range(); }
-std::string local_of(const row& r) { return last_text(r.key); }
+std::string local_of(const row& r) {
+  key_reader k{accounts, r.key};
+  (void)k.text();
+  return k.text().value_or(std::string{});
+}
 
 std::string head_key(const xmpp::jid& bare) { return of(heads, bare).take(); }
 
@@ -105,7 +101,13 @@ base::result<roster_row, errc> decode_roster(const row& r) {
   auto m = parse<pb::roster_item>(r);
   if (!m)
     return base::fail(m.error());
-  auto contact = xmpp::parse_jid(last_text(r.key));
+  key_reader k{rosters, r.key};
+  (void)k.text();
+  (void)k.text();
+  auto name = k.text();
+  if (!name || !k.is_at_end())
+    return base::fail(errc::corrupt);
+  auto contact = xmpp::parse_jid(*name);
   auto state = xmpp::im::subscription_state::from_bits(m->state());
   if (!contact || !state)
     return base::fail(errc::corrupt);
@@ -128,11 +130,11 @@ std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id) {
 key_range offline_of(const xmpp::jid& bare) { return of(offline, bare).range(); }
 
 base::u128 stanza_id_of(const row& r) {
-  if (r.key.size() < 16)
-    return {};
-  std::string_view tail{r.key};
-  tail.remove_prefix(r.key.size() - 16);
-  return {base::get_be64(tail), base::get_be64(tail.substr(8))};
+  key_reader k{offline, r.key};
+  (void)k.text();
+  (void)k.text();
+  (void)k.number();
+  return k.id().value_or(base::u128{});
 }
 
 std::string encode(const offline_message& o) {
@@ -185,33 +187,6 @@ base::result<std::string, errc> secret(engine& e, std::string_view name, const s
       return base::fail(errc::unavailable);
   }
   return base::fail(errc::conflict);
-}
-
-base::result<void, std::string> check_schema(engine& e) {
-  auto key = key_builder{schema}.take();
-  auto there = e.get(key);
-  if (!there)
-    return base::fail(std::string{"the schema row cannot be read"});
-  pb::schema m;
-  if (!*there) {
-    m.set_version(schema_version);
-    m.set_jid_profile(xmpp::jid_profile_version);
-    batch b;
-    b.changes.emplace_back(put{key, m.SerializeAsString()});
-    b.preconditions.push_back({key, 0});
-    if (e.commit({&b, 1}).front() != outcome::done)
-      return base::fail(std::string{"the schema row cannot be written"});
-    return {};
-  }
-  if (!m.ParseFromString((*there)->value))
-    return base::fail(std::string{"the schema row is corrupt"});
-  if (m.version() > schema_version)
-    return base::fail("this database has schema " + std::to_string(m.version()) + ", written by a newer covey; this one knows up to "
-                      + std::to_string(schema_version));
-  if (m.jid_profile() != xmpp::jid_profile_version)
-    return base::fail("this database was written with JID profile " + std::to_string(m.jid_profile()) + "; this covey has "
-                      + std::to_string(xmpp::jid_profile_version));
-  return {};
 }
 
 } // namespace storage::tables

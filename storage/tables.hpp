@@ -1,5 +1,6 @@
 // The tables of one virtual host's store: accounts, heads, rosters, offline messages, secrets.
 #pragma once
+#include "storage/schema.hpp"
 #include "storage/table.hpp"
 #include "xmpp/im/roster.hpp"
 #include "xmpp/sasl/credentials.hpp"
@@ -7,31 +8,32 @@
 
 namespace storage::tables {
 
-inline constexpr std::uint32_t schema_version = 1;
-
 namespace detail {
 using enum column_type;
 inline constexpr column account_key[]{{"host", text}, {"account", text}};
-inline constexpr column account_value[]{{"sha1", bytes}, {"sha256", bytes}, {"created_us", u64}, {"disabled", boolean}};
+inline constexpr column account_value[]{
+    {"sha1.salt", bytes}, {"sha1.iterations", u32}, {"sha1.stored_key", bytes}, {"sha1.server_key", bytes},
+    {"sha256.salt", bytes}, {"sha256.iterations", u32}, {"sha256.stored_key", bytes}, {"sha256.server_key", bytes},
+    {"created_us", time_us}, {"disabled", boolean}};
 inline constexpr column head_value[]{{"roster_version", u64}};
 inline constexpr column roster_key[]{{"host", text}, {"account", text}, {"contact", text}};
-inline constexpr column roster_value[]{{"name", text}, {"groups", text_list}, {"state", u64}, {"listed", boolean}, {"request", bytes}};
+inline constexpr column roster_value[]{{"name", text}, {"groups", text_list}, {"state", u32}, {"listed", boolean}, {"request", bytes}};
 inline constexpr column offline_key[]{{"host", text}, {"account", text}, {"entry", u64}, {"stanza_id", u128}};
-inline constexpr column offline_value[]{{"stanza", bytes}, {"stored_us", u64}, {"expires_us", u64}};
+inline constexpr column offline_value[]{{"stanza", bytes}, {"stored_us", time_us}, {"expires_us", time_us}};
 inline constexpr column offline_id_key[]{{"host", text}, {"account", text}, {"stanza_id", u128}};
 inline constexpr column secret_key[]{{"name", text}};
 inline constexpr column secret_value[]{{"value", bytes}};
-inline constexpr column schema_value[]{{"version", u64}, {"jid_profile", u64}};
+inline constexpr column schema_value[]{{"version", u32}, {"jid_profile", u32}};
 } // namespace detail
 
-inline constexpr table schema{"schema", '\x01', 1, {}, detail::schema_value};
-inline constexpr table secrets{"secrets", '\x02', 1, detail::secret_key, detail::secret_value};
-inline constexpr table accounts{"accounts", '\x10', 1, detail::account_key, detail::account_value};
-inline constexpr table heads{"account_heads", '\x11', 1, detail::account_key, detail::head_value};
-inline constexpr table rosters{"rosters", '\x12', 1, detail::roster_key, detail::roster_value};
-inline constexpr table offline{"offline", '\x13', 1, detail::offline_key, detail::offline_value};
+inline constexpr table schema{"schema", '\x01', 1, "schema", {}, detail::schema_value};
+inline constexpr table secrets{"secrets", '\x02', 1, "secret", detail::secret_key, detail::secret_value};
+inline constexpr table accounts{"accounts", '\x10', 1, "account", detail::account_key, detail::account_value};
+inline constexpr table heads{"account_heads", '\x11', 1, "account_head", detail::account_key, detail::head_value};
+inline constexpr table rosters{"rosters", '\x12', 1, "roster_item", detail::roster_key, detail::roster_value};
+inline constexpr table offline{"offline", '\x13', 1, "offline_message", detail::offline_key, detail::offline_value};
 /// Second key of offline by stanza-id: inserted if absent, so that nothing is kept twice.
-inline constexpr table offline_ids{"offline_ids", '\x14', 1, detail::offline_id_key, {}};
+inline constexpr table offline_ids{"offline_ids", '\x14', 1, "", detail::offline_id_key, {}};
 inline constexpr const table* all[]{&schema, &secrets, &accounts, &heads, &rosters, &offline, &offline_ids};
 
 // --- accounts
@@ -44,7 +46,7 @@ struct account {
 [[nodiscard]] std::string encode(const account& a);
 /// Errors of all decoders: corrupt.
 [[nodiscard]] base::result<account, errc> decode_account(const row& r);
-/// The accounts of one host; local_of() reads a key back.
+/// The accounts of one host, in order of their names; local_of() reads a key back (empty: corrupt).
 [[nodiscard]] key_range accounts_of(std::string_view host);
 [[nodiscard]] std::string local_of(const row& r);
 
@@ -72,6 +74,7 @@ struct offline_message {
 [[nodiscard]] std::string offline_key(const xmpp::jid& bare, std::uint64_t entry, base::u128 stanza_id);
 [[nodiscard]] std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id);
 [[nodiscard]] key_range offline_of(const xmpp::jid& bare);
+/// Zero: the key is corrupt.
 [[nodiscard]] base::u128 stanza_id_of(const row& offline_row);
 [[nodiscard]] std::string encode(const offline_message& m);
 [[nodiscard]] base::result<offline_message, errc> decode_offline(const row& r);
@@ -83,8 +86,5 @@ struct offline_message {
 /// The value under `name`, made with `fresh` if there is none. Blocks: at start only.
 [[nodiscard]] base::result<std::string, errc> secret(engine& e, std::string_view name, const std::string& fresh);
 
-/// Writes the schema row into an empty database; checks it otherwise. Errors: a text for the operator
-/// (written by a newer covey, or with another JID profile).
-[[nodiscard]] base::result<void, std::string> check_schema(engine& e);
 
 } // namespace storage::tables
