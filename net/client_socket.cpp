@@ -71,6 +71,7 @@ std::size_t client_socket::read_some(char* to, std::size_t size, error_code& ec)
     std::size_t n = 0;
     auto next = tls::attempt(ssl_, failed_, ec, [&] { return SSL_read_ex(ssl_, to, size, &n); });
     read_needs_write_ = next == tls::need::write;
+    is_dry_ = next != tls::need::nothing;
     if (next != tls::need::nothing)
       ec = asio::error::would_block;
     return ec ? 0 : n;
@@ -80,7 +81,7 @@ std::size_t client_socket::read_some(char* to, std::size_t size, error_code& ec)
   return n > 0 ? static_cast<std::size_t>(n) : 0;
 }
 
-bool client_socket::has_buffered() const { return ssl_ && !failed_ && !read_needs_write_ && SSL_has_pending(ssl_); }
+bool client_socket::has_buffered() const { return ssl_ && !failed_ && !is_dry_ && SSL_has_pending(ssl_); }
 
 std::size_t client_socket::write_some(const char* from, std::size_t size, error_code& ec) {
   ec = {};

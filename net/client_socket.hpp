@@ -25,9 +25,14 @@ public:
   ~client_socket();
   client_socket(client_socket&&) = delete;
 
-  /// One wait of each kind at a time. TLS may need the opposite direction to go on; that is seen to.
+  /// One wait of each kind at a time. TLS may have read ahead (what comes with the client's last
+  /// message of the handshake, too), or need the opposite direction to go on: both is seen to.
   template <class Handler>
   void wait_readable(Handler h) {
+    if (has_buffered()) {
+      asio::post(socket_.get_executor(), [h = std::move(h)]() mutable { h(error_code{}); });
+      return;
+    }
     socket_.async_wait(read_needs_write_ ? tcp_socket::wait_write : tcp_socket::wait_read, std::move(h));
   }
   template <class Handler>
@@ -37,7 +42,7 @@ public:
 
   /// One recv, or at most one TLS record. Errors: would_block, eof, those of the socket and of TLS.
   std::size_t read_some(char* to, std::size_t size, error_code& ec);
-  /// More can be read without waiting: read again before the next wait.
+  /// More can be read without waiting (as far as is known: the rest may be part of a record).
   [[nodiscard]] bool has_buffered() const;
   /// Returns how many bytes were taken; `ec` is would_block where that is not all of them. What was
   /// refused must be offered again first, at least must_repeat() bytes of it.
@@ -101,6 +106,7 @@ private:
   std::uint16_t must_repeat_ = 0;
   bool failed_ = false; // after a fatal error OpenSSL forbids further calls, SSL_shutdown included
   bool read_needs_write_ = false, write_needs_read_ = false;
+  bool is_dry_ = false; // OpenSSL's buffer holds no whole record
 };
 
 /// An accepted descriptor as a socket of that loop, which may be another thread's than the acceptor's.
