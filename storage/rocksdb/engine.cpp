@@ -1,14 +1,14 @@
 // Values are stored as version (8 bytes, big endian) and record.
 #include "storage/rocksdb/engine.hpp"
+#include "base/clock.hpp"
 #include "base/log.hpp"
-#include <filesystem>
+#include "storage/rocksdb/parts.hpp"
+#include "storage/table.hpp"
+#include <atomic>
 #include <mutex>
-#include <rocksdb/cache.h>
 #include <rocksdb/db.h>
-#include <rocksdb/filter_policy.h>
-#include <rocksdb/options.h>
-#include <rocksdb/table.h>
 #include <rocksdb/utilities/checkpoint.h>
+#include <thread>
 #include <unordered_map>
 
 namespace storage {
@@ -19,41 +19,127 @@ outcome outcome_of(const rocksdb::Status& s) {
   return s.ok() ? outcome::done : s.IsCorruption() ? outcome::corrupt : outcome::unavailable;
 }
 errc errc_of(const rocksdb::Status& s) { return s.IsCorruption() ? errc::corrupt : errc::unavailable; }
+rocksdb::Slice slice(std::string_view s) { return {s.data(), s.size()}; }
+
+base::result<row, errc> unpack(std::string_view key, std::string_view value) {
+  if (value.size() < 8)
+    return base::fail(errc::corrupt);
+  return row{std::string{key}, std::string{value.substr(8)}, base::get_be64(value)};
+}
+
+/// What one commit writes, and how rows look after the batches it has so far.
+class write_group {
+public:
+  explicit write_group(rocksdb::DB& db) : db_(db) {}
+
+  /// A batch that fails leaves nothing behind: all that can fail comes before the first change.
+  outcome add(const batch& b) {
+    for (auto& p : b.preconditions) {
+      auto v = version_of(p.key);
+      if (!v)
+        return outcome_of(v.error());
+      if (*v != p.expected)
+        return outcome::conflict;
+    }
+    for (auto& c : b.changes)
+      if (auto* p = std::get_if<put>(&c))
+        if (auto v = version_of(p->key); !v)
+          return outcome_of(v.error());
+    for (auto& c : b.changes)
+      if (auto* p = std::get_if<put>(&c))
+        add(*p);
+      else if (auto* e = std::get_if<erase>(&c))
+        add(*e);
+      else
+        add(std::get<erase_range>(c));
+    is_durable_ |= b.durability == durability::durable;
+    return outcome::done;
+  }
+
+  [[nodiscard]] bool is_empty() const { return writes_.Count() == 0; }
+  [[nodiscard]] bool is_durable() const { return is_durable_; }
+  [[nodiscard]] rocksdb::WriteBatch& writes() { return writes_; }
+
+private:
+  void add(const put& p) {
+    auto& v = known_[p.key];
+    ++v;
+    value_.clear();
+    base::put_be64(value_, v);
+    value_ += p.value;
+    writes_.Put(p.key, value_);
+  }
+  void add(const erase& e) {
+    known_[e.key] = 0;
+    writes_.Delete(e.key);
+  }
+  void add(const erase_range& r) {
+    if (r.until <= r.from)
+      return;
+    for (auto& [key, v] : known_)
+      if (key >= r.from && key < r.until)
+        v = 0;
+    ranges_.push_back(r);
+    writes_.DeleteRange(r.from, r.until);
+  }
+
+  /// 0: absent.
+  base::result<version, rocksdb::Status> version_of(const std::string& key) {
+    if (auto i = known_.find(key); i != known_.end())
+      return i->second;
+    version v = 0;
+    bool is_erased = false;
+    for (auto& r : ranges_)
+      is_erased |= key >= r.from && key < r.until;
+    if (!is_erased) {
+      rocksdb::PinnableSlice value;
+      auto s = db_.Get(rocksdb::ReadOptions{}, db_.DefaultColumnFamily(), key, &value);
+      if (s.ok() && value.size() < 8)
+        s = rocksdb::Status::Corruption("a row without version");
+      if (!s.ok() && !s.IsNotFound())
+        return base::fail(s);
+      if (s.ok())
+        v = base::get_be64(value.ToStringView());
+    }
+    known_.emplace(key, v);
+    return v;
+  }
+
+  rocksdb::DB& db_;
+  rocksdb::WriteBatch writes_;
+  std::unordered_map<std::string, version> known_;
+  std::vector<erase_range> ranges_;
+  std::string value_;
+  bool is_durable_ = false;
+};
 
 class rocksdb_engine final : public engine {
 public:
-  rocksdb_engine(std::unique_ptr<rocksdb::DB> db) : db_(std::move(db)) {}
+  rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<std::string> unchecked) : db_(std::move(db)) {
+    if (!unchecked.empty())
+      checker_ = std::thread{[this, files = std::move(unchecked)] { check(files); }};
+  }
   ~rocksdb_engine() override {
+    stops_ = true;
+    if (checker_.joinable())
+      checker_.join();
     if (auto s = db_->Close(); !s.ok())
       base::log::error("storage.close", "the database did not close cleanly", {{"error", s.ToString()}});
   }
 
   std::vector<outcome> commit(std::span<const batch> batches) override {
     std::lock_guard guard{mutex_}; // preconditions are read and written by one caller at a time
-    std::vector<outcome> outcomes(batches.size(), outcome::done);
-    rocksdb::WriteBatch writes;
-    pending_.clear();
-    ranges_.clear();
-    bool durable = false;
-    for (std::size_t i = 0; i < batches.size(); ++i) {
-      outcomes[i] = check(batches[i]);
-      if (outcomes[i] != outcome::done)
-        continue;
-      if (auto failed = append(writes, batches[i]); failed != outcome::done)
-        return std::vector<outcome>(batches.size(), failed); // nothing has been written
-      durable |= batches[i].durability == durability::durable;
+    std::vector<outcome> outcomes;
+    outcomes.reserve(batches.size());
+    write_group group{*db_};
+    for (auto& b : batches) {
+      outcomes.push_back(group.add(b));
+      if (outcomes.back() == outcome::corrupt)
+        report("a batch names a damaged row");
     }
-    if (writes.Count() == 0)
+    if (group.is_empty())
       return outcomes;
-    rocksdb::WriteOptions how;
-    how.sync = durable;
-    auto s = db_->Write(how, &writes);
-    if (!s.ok() && !s.IsCorruption()) { // a full disk makes RocksDB read-only until it is told to go on
-      base::log::error("storage.write_failed", "a commit failed", {{"error", s.ToString()}});
-      if (db_->Resume().ok())
-        s = db_->Write(how, &writes);
-    }
-    if (!s.ok())
+    if (auto s = write(group); !s.ok())
       for (auto& o : outcomes)
         if (o == outcome::done)
           o = outcome_of(s);
@@ -61,19 +147,30 @@ public:
   }
 
   base::result<std::optional<row>, errc> get(std::string_view key) override {
-    std::string value;
-    auto s = db_->Get(rocksdb::ReadOptions{}, slice(key), &value);
+    rocksdb::PinnableSlice value;
+    auto s = db_->Get(rocksdb::ReadOptions{}, db_->DefaultColumnFamily(), slice(key), &value);
     if (s.IsNotFound())
       return std::optional<row>{};
     if (!s.ok())
-      return base::fail(errc_of(s));
-    return unpack(key, value).map([](row r) { return std::optional<row>{std::move(r)}; });
+      return failed(s);
+    auto r = unpack(key, value.ToStringView());
+    if (!r)
+      return failed(rocksdb::Status::Corruption("a row without version"));
+    return std::optional<row>{std::move(*r)};
   }
 
   base::result<std::vector<row>, errc> scan(const key_range& range, order o, std::size_t limit) override {
     std::vector<row> found;
-    if (range.until <= range.from)
+    if (range.until <= range.from || limit == 0)
       return found;
+    if (is_one_key(range)) { // an iterator costs twice as much and asks no Bloom filter
+      auto one = get(range.from);
+      if (!one)
+        return base::fail(one.error());
+      if (*one)
+        found.push_back(std::move(**one));
+      return found;
+    }
     rocksdb::ReadOptions how;
     auto lower = slice(range.from), upper = slice(range.until);
     how.iterate_lower_bound = &lower;
@@ -83,123 +180,90 @@ public:
     for (; i->Valid() && found.size() < limit; o == order::forward ? i->Next() : i->Prev()) {
       auto r = unpack(i->key().ToStringView(), i->value().ToStringView());
       if (!r)
-        return base::fail(r.error());
+        return failed(rocksdb::Status::Corruption("a row without version"));
       found.push_back(std::move(*r));
     }
     if (!i->status().ok())
-      return base::fail(errc_of(i->status()));
+      return failed(i->status());
     return found;
   }
 
-  /// An embedded engine always knows what became of a batch, so nobody needs to ask.
+  /// Nobody needs to ask: this engine always knows what became of a batch.
   base::result<bool, errc> resolve(base::u128) override { return base::fail(errc::conflict); }
 
   base::result<void, errc> snapshot(const std::string& folder) override {
     rocksdb::Checkpoint* made = nullptr;
-    if (!rocksdb::Checkpoint::Create(db_.get(), &made).ok())
-      return base::fail(errc::unavailable);
+    if (auto s = rocksdb::Checkpoint::Create(db_.get(), &made); !s.ok())
+      return failed(s);
     std::unique_ptr<rocksdb::Checkpoint> checkpoint{made};
-    if (!checkpoint->CreateCheckpoint(folder).ok())
+    if (auto s = checkpoint->CreateCheckpoint(folder); !s.ok()) {
+      base::log::error("storage.snapshot_failed", "no copy was made", {{"folder", folder}, {"error", s.ToString()}});
       return base::fail(errc::unavailable);
+    }
     return {};
   }
 
 private:
-  static rocksdb::Slice slice(std::string_view s) { return {s.data(), s.size()}; }
-  static base::result<row, errc> unpack(std::string_view key, std::string_view value) {
-    if (value.size() < 8)
-      return base::fail(errc::corrupt);
-    return row{std::string{key}, std::string{value.substr(8)}, base::get_be64(value)};
+  tl::unexpected<errc> failed(const rocksdb::Status& s) {
+    if (s.IsCorruption())
+      report(s.ToString());
+    return base::fail(errc_of(s));
   }
 
-  /// As the row will be after the batches before it in this call. 0: absent.
-  base::result<version, outcome> version_of(const std::string& key) {
-    if (auto i = pending_.find(key); i != pending_.end())
-      return i->second;
-    for (auto& r : ranges_)
-      if (key >= r.from && key < r.until)
-        return version{0};
-    std::string value;
-    auto s = db_->Get(rocksdb::ReadOptions{}, key, &value);
-    if (s.IsNotFound())
-      return version{0};
-    if (!s.ok())
-      return base::fail(outcome_of(s));
-    if (value.size() < 8)
-      return base::fail(outcome::corrupt);
-    return base::get_be64(value);
+  /// Once a second at most: a damaged block is met again and again. Any thread.
+  void report(const std::string& what) {
+    auto now = base::steady::now().time_since_epoch().count();
+    auto last = last_report_.load();
+    if (last != 0 && now - last < std::chrono::nanoseconds{std::chrono::seconds{1}}.count())
+      return;
+    if (last_report_.compare_exchange_strong(last, now))
+      base::log::error("storage.corrupt", "bytes on disk are not what was written", {{"error", what}});
   }
 
-  outcome check(const batch& b) {
-    for (auto& p : b.preconditions) {
-      auto v = version_of(p.key);
-      if (!v)
-        return v.error();
-      if (*v != p.expected)
-        return outcome::conflict;
+  /// A failed write (a full disk) makes RocksDB read-only until it is told to go on. That flushes, so it
+  /// is not asked for with every commit.
+  rocksdb::Status write(write_group& group) {
+    rocksdb::WriteOptions how;
+    how.sync = group.is_durable();
+    auto s = db_->Write(how, &group.writes());
+    if (!s.ok()) {
+      auto now = base::steady::now();
+      if (!std::exchange(is_failing_, true))
+        base::log::error("storage.write_failed", "commits fail", {{"error", s.ToString()}});
+      else if (now < next_resume_)
+        return s;
+      next_resume_ = now + std::chrono::seconds{1};
+      if (!db_->Resume().ok())
+        return s;
+      s = db_->Write(how, &group.writes());
     }
-    return outcome::done;
+    if (s.ok() && std::exchange(is_failing_, false))
+      base::log::info("storage.recovered", "commits are done again", {});
+    return s;
   }
 
-  outcome append(rocksdb::WriteBatch& writes, const batch& b) {
-    for (auto& c : b.changes) {
-      if (auto* p = std::get_if<put>(&c)) {
-        auto v = version_of(p->key);
-        if (!v)
-          return v.error();
-        std::string value;
-        value.reserve(8 + p->value.size());
-        base::put_be64(value, *v + 1);
-        value += p->value;
-        writes.Put(p->key, value);
-        pending_[p->key] = *v + 1;
-      } else if (auto* e = std::get_if<erase>(&c)) {
-        writes.Delete(e->key);
-        pending_[e->key] = 0;
-      } else {
-        auto& r = std::get<erase_range>(c);
-        writes.DeleteRange(r.from, r.until);
-        std::erase_if(pending_, [&](auto& x) { return x.first >= r.from && x.first < r.until; });
-        ranges_.push_back(r);
-      }
+  void check(const std::vector<std::string>& files) {
+    for (auto& f : files) {
+      if (stops_)
+        return;
+      if (auto ok = check_table_file(f); !ok)
+        base::log::error("storage.corrupt", "bytes on disk are not what was written", {{"error", ok.error()}});
     }
-    return outcome::done;
   }
 
   std::unique_ptr<rocksdb::DB> db_;
   std::mutex mutex_;
-  std::unordered_map<std::string, version> pending_; // of the group that is being made
-  std::vector<erase_range> ranges_;
+  bool is_failing_ = false;          // with mutex_
+  base::time_point next_resume_{};   // with mutex_
+  std::atomic<std::int64_t> last_report_{0};
+  std::atomic<bool> stops_{false};
+  std::thread checker_;
 };
 
 } // namespace
 
-base::result<std::unique_ptr<engine>, std::string> open_rocksdb(const rocksdb_options& o) {
-  std::error_code ec;
-  std::filesystem::create_directories(o.folder, ec);
-  rocksdb::Options options;
-  options.create_if_missing = true;
-  options.paranoid_checks = true;
-  // What ends in the middle of a record was never acknowledged. Anything else that does not add up is an
-  // error: only the tail of the last log may be torn.
-  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  options.write_buffer_size = o.write_buffer;
-  options.max_write_buffer_number = 2;
-  options.max_background_jobs = 2;
-  options.max_open_files = 256;
-  options.keep_log_file_num = 4;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.compression = rocksdb::CompressionType::kLZ4Compression;
-  rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(o.block_cache);
-  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
-  table.cache_index_and_filter_blocks = true;
-  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-  rocksdb::DB* db = nullptr;
-  auto s = rocksdb::DB::Open(options, o.folder, &db);
-  if (!s.ok())
-    return base::fail("the database in " + o.folder + " cannot be opened: " + s.ToString());
-  return std::make_unique<rocksdb_engine>(std::unique_ptr<rocksdb::DB>{db});
+std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<std::string> unchecked) {
+  return std::make_unique<rocksdb_engine>(std::move(db), std::move(unchecked));
 }
 
 } // namespace storage
