@@ -182,6 +182,17 @@ void account::on_account_row(modules::rows r, effects& out) {
 }
 
 void account::handle(xmpp::delivery& what, effects& out) {
+  // RFC 6120 section 10.1: nothing from a contact overtakes its own subscription stanza, which waits
+  // for the disk
+  if (!changing_.empty() && std::any_of(changing_.begin(), changing_.end(), [&](auto& j) { return same_bare(*j, *what.what->from); }))
+    return enqueue([this, held = what](effects& o) mutable {
+      process(held, o);
+      finish(o);
+    }, out);
+  process(what, out);
+}
+
+void account::process(xmpp::delivery& what, effects& out) {
   if (!host_->view.received.empty()) {
     modules::stanza_received ev{what, *this, out};
     auto v = host_->view.received.run(ev);

@@ -56,6 +56,7 @@ private:
   void on(modules::event::timer&, effects&) {}
   void on(modules::event::no_room& e, effects& out);
   void handle(xmpp::delivery& what, effects& out);
+  void process(xmpp::delivery& what, effects& out);
   void wait_for_account(xmpp::delivery&& what, effects& out);
   void on_account_row(modules::rows r, effects& out);
   xmpp::jid_ref settle_conflict(const modules::attach_request& who, effects& out, std::optional<xmpp::stanza_error>& refused);
@@ -92,9 +93,10 @@ private:
   void deliver_requests(std::uint64_t session, effects& out);
   /// Writes one item (or removes it) and the account's head, then calls `then` with the new version.
   using on_written = std::function<void(bool ok, const std::string& version, effects&)>;
-  void write_item(const xmpp::im::roster_item& item, bool removes, const xmpp::stanza_ref& request, effects& out, on_written then);
+  void write_item(const xmpp::im::roster_item& item, bool removes, std::string request, effects& out, on_written then);
+  void forget_change(const xmpp::jid& contact);
   void with_item(const xmpp::jid_ref& contact, effects& out,
-                 std::function<void(std::optional<xmpp::im::roster_item>, effects&)> then);
+                 std::function<void(std::optional<xmpp::im::roster_item>, std::string request, effects&)> then);
   void push(const std::string& payload, effects& out);
   contact* find_contact(const xmpp::jid& j);
   [[nodiscard]] const contact* find_contact(const xmpp::jid& j) const;
@@ -114,6 +116,7 @@ private:
   std::vector<contact> contacts_;                    // sorted by JID hash
   std::vector<std::pair<const void*, std::any>> states_;
   std::vector<operation> operations_;
+  std::vector<xmpp::jid_ref> changing_; // contacts whose subscription stanza is being handled
   std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
   std::uint64_t head_version_ = 0;      // of the row: the fence
   std::uint64_t roster_version_ = 0;    // what clients see

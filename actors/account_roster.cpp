@@ -103,21 +103,24 @@ void account::load_roster(effects& out, operation then) {
 
 /// `then` gets the row of one contact as it is. Called inside an operation; a failed read ends it.
 void account::with_item(const xmpp::jid_ref& contact, effects& out,
-                        std::function<void(std::optional<xmpp::im::roster_item>, effects&)> then) {
+                        std::function<void(std::optional<xmpp::im::roster_item>, std::string request, effects&)> then) {
   if (!find_contact(*contact))
-    return then(std::nullopt, out);
+    return then(std::nullopt, {}, out);
   out.load(rows::roster_item_range(*bare_, *contact), 1, [then = std::move(then)](modules::rows r, effects& o) {
     std::optional<xmpp::im::roster_item> item;
+    std::string request;
     if (r && !r->empty())
-      if (auto decoded = rows::decode_item(r->front()))
+      if (auto decoded = rows::decode_item(r->front())) {
         item = std::move(decoded->item);
-    then(std::move(item), o);
+        request = std::move(decoded->request);
+      }
+    then(std::move(item), std::move(request), o);
   });
 }
 
-void account::write_item(const xmpp::im::roster_item& item, bool removes, const xmpp::stanza_ref& request,
+void account::write_item(const xmpp::im::roster_item& item, bool removes, std::string request,
                          effects& out, on_written then) {
-  rows::stored_item stored{item, request ? xmpp::to_string(request) : std::string{}};
+  rows::stored_item stored{item, item.state.pending_in ? std::move(request) : std::string{}};
   auto batch = rows::change(*bare_, stored, removes, {head_version_, roster_version_});
   out.commit(std::move(batch), [this, item, then = std::move(then)](storage::outcome o, effects& o1) {
     if (o == storage::outcome::done) {
@@ -198,7 +201,7 @@ void account::on_roster_set(std::uint64_t session, const xmpp::stanza_ref& what,
       refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::cancel, "the roster is full"}, o);
       return finish(o);
     }
-    with_item(change.contact, o, [this, session, what, change](std::optional<xmpp::im::roster_item> before, effects& o1) {
+    with_item(change.contact, o, [this, session, what, change](std::optional<xmpp::im::roster_item> before, std::string request, effects& o1) {
       auto after = xmpp::im::merge(change, before ? &*before : nullptr);
       xmpp::im::removal_decision removal;
       if (change.is_removal) {
@@ -210,7 +213,7 @@ void account::on_roster_set(std::uint64_t session, const xmpp::stanza_ref& what,
         after.is_listed = false;
       }
       bool gone = !after.is_listed && after.state.is_none();
-      write_item(after, gone, nullptr, o1, [=, this](bool ok, const std::string& version, effects& o2) {
+      write_item(after, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
         if (!ok) {
           refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the change was not stored"}, o2);
           return finish(o2);
@@ -266,12 +269,12 @@ void account::on_outbound_subscription(const xmpp::stanza_ref& what, effects& ou
     };
     if (decision.next == before && !becomes_listed)
       return after_commit(o);
-    with_item(what->to, o, [=, this](std::optional<xmpp::im::roster_item> row, effects& o1) {
+    with_item(what->to, o, [=, this](std::optional<xmpp::im::roster_item> row, std::string request, effects& o1) {
       xmpp::im::roster_item item = row ? std::move(*row) : xmpp::im::roster_item{xmpp::bare_of(what->to), {}, {}, {}, false};
       item.state = decision.next;
       item.is_listed = item.is_listed || becomes_listed || (what->type() == stanza_type::subscribed && decision.next.from);
       bool gone = !item.is_listed && item.state.is_none();
-      write_item(item, gone, nullptr, o1, [=, this](bool ok, const std::string& version, effects& o2) {
+      write_item(item, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
         if (!ok) {
           refuse(*what, wait_error, o2);
           return finish(o2);
@@ -284,12 +287,20 @@ void account::on_outbound_subscription(const xmpp::stanza_ref& what, effects& ou
   }, out);
 }
 
+void account::forget_change(const xmpp::jid& contact) {
+  auto i = std::find_if(changing_.begin(), changing_.end(), [&](auto& j) { return same_bare(*j, contact); });
+  if (i != changing_.end())
+    changing_.erase(i);
+}
+
 void account::on_inbound_subscription(const xmpp::stanza_ref& what, effects& out) {
   if (same_bare(*what->from, *bare_))
     return out.complete(what->completion, modules::outcome::refused);
+  changing_.push_back(what->from);
   load_roster(out, [](effects&) {});
   enqueue([this, what](effects& o) {
     if (!has_roster_) {
+      forget_change(*what->from);
       o.bounce(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the storage does not answer"});
       return finish(o);
     }
@@ -298,10 +309,12 @@ void account::on_inbound_subscription(const xmpp::stanza_ref& what, effects& out
     auto before = known ? known->state : xmpp::im::subscription_state{};
     auto decision = xmpp::im::inbound(before, what->type());
     if (!known && decision.next.pending_in && contacts_.size() >= host_->max_roster * 2) { // strangers fill it
+      forget_change(*what->from);
       o.bounce(*what, stanza_errc::resource_constraint);
       return finish(o);
     }
     auto after_commit = [this, what, contact_jid, decision](effects& o1) {
+      forget_change(*what->from);
       o1.complete(what->completion, modules::outcome::stored);
       if (decision.reply)
         o1.route({xmpp::im::make_presence(*decision.reply, bare_, contact_jid), {}});
@@ -317,12 +330,15 @@ void account::on_inbound_subscription(const xmpp::stanza_ref& what, effects& out
     };
     if (decision.next == before)
       return after_commit(o);
-    with_item(contact_jid, o, [=, this](std::optional<xmpp::im::roster_item> row, effects& o1) {
+    with_item(contact_jid, o, [=, this](std::optional<xmpp::im::roster_item> row, std::string request, effects& o1) {
       xmpp::im::roster_item item = row ? std::move(*row) : xmpp::im::roster_item{contact_jid, {}, {}, {}, false};
       item.state = decision.next;
       bool gone = !item.is_listed && item.state.is_none();
-      write_item(item, gone, item.state.pending_in ? what : nullptr, o1, [=, this](bool ok, const std::string& version, effects& o2) {
+      if (what->type() == stanza_type::subscribe)
+        request = xmpp::to_string(what); // as it came (section 3.1.3)
+      write_item(item, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
         if (!ok) {
+          forget_change(*what->from);
           o2.bounce(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the change was not stored"});
           return finish(o2);
         }

@@ -1,0 +1,43 @@
+// Character classes and names shared by the framer's files. Private to them.
+#pragma once
+#include "xmpp/framer.hpp"
+#include <array>
+
+namespace xmpp::framing {
+
+using u8 = std::uint8_t;
+using u32 = std::uint32_t;
+
+enum : u8 { c_name = 1, c_start = 2, c_space = 4, c_text = 8, c_value = 16 };
+inline constexpr auto classes = [] {
+  std::array<u8, 256> t{};
+  for (int c = 0; c < 256; ++c) {
+    u8 k = 0;
+    bool alpha = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c >= 0x80;
+    if (alpha)
+      k |= c_start | c_name;
+    if ((c >= '0' && c <= '9') || c == '-' || c == '.')
+      k |= c_name;
+    bool space = c == ' ' || c == '\t' || c == '\n' || c == '\r';
+    if (space)
+      k |= c_space;
+    bool plain = space || (c >= 0x20 && c < 0x80);
+    if (plain && c != '<' && c != '&' && c != '>')
+      k |= c_text;
+    if (plain && c != '<' && c != '&' && c != '"' && c != '\'')
+      k |= c_value;
+    t[static_cast<std::size_t>(c)] = k;
+  }
+  return t;
+}();
+inline u8 byte(const char* b, std::size_t i) { return static_cast<u8>(b[i]); }
+inline std::string_view of(const char* b, span s) { return {b + s.at, s.size}; }
+
+inline constexpr std::string_view ns_streams = "http://etherx.jabber.org/streams";
+inline constexpr std::string_view ns_framing = "urn:ietf:params:xml:ns:xmpp-framing";
+inline constexpr std::string_view ns_xml = "http://www.w3.org/XML/1998/namespace";
+inline constexpr std::string_view ns_xmlns = "http://www.w3.org/2000/xmlns/";
+inline constexpr std::string_view cdata_open = "[CDATA[";
+inline constexpr std::size_t longest_name = 250, longest_declaration = 128, longest_entity = 12;
+
+} // namespace xmpp::framing
