@@ -32,7 +32,7 @@ struct folder {
 struct certificate_wish {
   std::string alternative_names = "DNS:localhost,IP:127.0.0.1";
   std::string common_name = "covey test";
-  std::string extended_usage;                // "clientAuth"
+  std::string extended_usage = "";           // "clientAuth"
   std::string key = "P-256";                 // or "RSA-2048", "RSA-1024", "ED25519"
   std::string digest = "SHA256";             // of the signature; of Ed25519 none
   long valid_from_s = -3600, valid_to_s = 86'400; // from now
@@ -66,7 +66,7 @@ inline void make_certificate(const folder& at, const std::string& name, const ce
   auto extend = [&](int what, const std::string& value) {
     if (value.empty())
       return;
-    X509V3_CTX context;
+    X509V3_CTX context{};
     X509V3_set_ctx(&context, x.get(), x.get(), nullptr, nullptr, 0);
     std::unique_ptr<X509_EXTENSION, void (*)(X509_EXTENSION*)> e{
         X509V3_EXT_conf_nid(nullptr, &context, what, value.c_str()), X509_EXTENSION_free};
