@@ -391,11 +391,11 @@ std::vector<xmpp::delivery> connection::take_unwritten() {
   if (backlog_ && !backlog_->marks.empty()) {
     auto& b = *backlog_;
     auto last = b.marks.back().end;
-    auto begun = b.marks.front().end; // its receiver may see all of it: twice is better than never
-    if (b.sent > 0 && begun < last)
-      b.bytes.erase(begun, last - begun);
-    else if (b.sent == 0)
-      b.bytes.erase(0, last);
+    // of what is begun its receiver may see all: twice is better than never
+    auto committed = b.sent + socket_.must_repeat();
+    auto part = std::ranges::find_if(b.marks, [&](auto& m) { return m.end >= committed; });
+    auto begun = committed == 0 ? 0 : part == b.marks.end() ? last : part->end;
+    b.bytes.erase(begun, last - begun);
     for (auto& m : b.marks)
       take(m.what);
   }
