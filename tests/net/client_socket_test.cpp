@@ -466,6 +466,27 @@ TEST_CASE("key updates while data flows, many in a row, and one that wants an an
   }
 }
 
+TEST_CASE("a flood of key updates does not keep the loop in one read") {
+  tls_server s{echo};
+  plain_client below{s.port};
+  tls_client c{below};
+  REQUIRE(c.is_connected());
+  BIO* memory = BIO_new(BIO_s_mem()); // all at once, so that the socket is never empty
+  SSL_set0_wbio(c.native(), memory);
+  for (int i = 0; i < 30'000; ++i) {
+    REQUIRE(SSL_key_update(c.native(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
+    REQUIRE(SSL_do_handshake(c.native()) == 1);
+  }
+  CHECK(c.send("x"));
+  char* data = nullptr;
+  auto size = BIO_get_mem_data(memory, &data);
+  REQUIRE(size > 600'000);
+  auto reads = s.reads.load();
+  below.send({data, static_cast<std::size_t>(size)});
+  CHECK(c.read(1) == "x");
+  CHECK(s.reads.load() - reads >= 30); // OpenSSL reads 16 KB at a time
+}
+
 TEST_CASE("renegotiation is refused") {
   tls_server s{echo};
   plain_client below{s.port};

@@ -5,6 +5,7 @@
 #include "net/client_socket.hpp"
 #include "net/listener.hpp"
 #include <arpa/inet.h>
+#include <atomic>
 #include <condition_variable>
 #include <doctest/doctest.h>
 #include <functional>
@@ -167,6 +168,7 @@ public:
   net::tls_identity_source ids;
   running_loop on;
   std::uint16_t port = 0;
+  std::atomic<int> reads{0}; // calls, those that found nothing included
 
 private:
   friend class connection;
@@ -217,6 +219,7 @@ inline void connection::on_readable() {
     char buffer[8'192];
     net::error_code ec;
     auto n = socket_.read_some(buffer, sizeof buffer, ec);
+    ++server_.reads;
     if (ec == net::asio::error::would_block)
       break;
     if (ec)
