@@ -5,6 +5,7 @@
 #include "storage/rocksdb/parts.hpp"
 #include "storage/table.hpp"
 #include <atomic>
+#include <limits>
 #include <mutex>
 #include <rocksdb/db.h>
 #include <rocksdb/utilities/checkpoint.h>
@@ -19,6 +20,7 @@ outcome outcome_of(const rocksdb::Status& s) {
   return s.ok() ? outcome::done : s.IsCorruption() ? outcome::corrupt : outcome::unavailable;
 }
 errc errc_of(const rocksdb::Status& s) { return s.IsCorruption() ? errc::corrupt : errc::unavailable; }
+constexpr auto with_its_log = std::numeric_limits<std::uint64_t>::max(); // not flushed into tables
 rocksdb::Slice slice(std::string_view s) { return {s.data(), s.size()}; }
 
 base::result<row, errc> unpack(std::string_view key, std::string_view value) {
@@ -115,7 +117,7 @@ private:
 
 class rocksdb_engine final : public engine {
 public:
-  rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<std::string> unchecked) : db_(std::move(db)) {
+  rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked) : db_(std::move(db)) {
     if (!unchecked.empty())
       checker_ = std::thread{[this, files = std::move(unchecked)] { check(files); }};
   }
@@ -196,7 +198,7 @@ public:
     if (auto s = rocksdb::Checkpoint::Create(db_.get(), &made); !s.ok())
       return failed(s);
     std::unique_ptr<rocksdb::Checkpoint> checkpoint{made};
-    if (auto s = checkpoint->CreateCheckpoint(folder); !s.ok()) {
+    if (auto s = checkpoint->CreateCheckpoint(folder, with_its_log); !s.ok()) {
       base::log::error("storage.snapshot_failed", "no copy was made", {{"folder", folder}, {"error", s.ToString()}});
       return base::fail(errc::unavailable);
     }
@@ -242,7 +244,7 @@ private:
     return s;
   }
 
-  void check(const std::vector<std::string>& files) {
+  void check(const std::vector<table_file>& files) {
     for (auto& f : files) {
       if (stops_)
         return;
@@ -262,7 +264,7 @@ private:
 
 } // namespace
 
-std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<std::string> unchecked) {
+std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked) {
   return std::make_unique<rocksdb_engine>(std::move(db), std::move(unchecked));
 }
 

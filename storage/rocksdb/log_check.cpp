@@ -11,7 +11,7 @@
 namespace storage {
 
 namespace {
-constexpr std::size_t block_size = 32'768, header_size = 7;
+constexpr std::size_t block_size = 32'768, header_size = 7, head_bytes = 12;
 enum : std::uint8_t { zero, full, first, middle, last };
 
 struct header {
@@ -59,7 +59,8 @@ base::result<void, std::string> damaged(std::size_t offset, const char* what) {
 }
 } // namespace
 
-base::result<void, std::string> check_log(std::string_view bytes) {
+base::result<void, std::string> check_log(std::string_view bytes, const on_log_record& each) {
+  std::string head; // of the record that is being read
   bool is_open = false; // between a first and its last
   for (std::size_t at = 0; at < bytes.size();) {
     auto block_end = std::min(bytes.size(), at / block_size * block_size + block_size);
@@ -90,19 +91,26 @@ base::result<void, std::string> check_log(std::string_view bytes) {
     if (goes_on != is_open)
       return damaged(at, "a record in pieces of which one is missing");
     is_open = h.type == first || h.type == middle;
+    if (each) {
+      if (!goes_on)
+        head.clear();
+      head.append(rest.substr(header_size, std::min(h.length, head_bytes - head.size())));
+      if (!is_open)
+        each(head);
+    }
     at += header_size + h.length;
   }
   return {};
 }
 
-base::result<void, std::string> check_log_file(const std::string& path) {
+base::result<void, std::string> check_log_file(const std::string& path, const on_log_record& each) {
   std::ifstream in{path, std::ios::binary};
   std::ostringstream all;
   if (in.peek() != std::ifstream::traits_type::eof())
     all << in.rdbuf();
   if (!in && !in.eof())
     return base::fail(path + ": cannot be read");
-  if (auto ok = check_log(all.view()); !ok)
+  if (auto ok = check_log(all.view(), each); !ok)
     return base::fail(path + ": " + ok.error());
   return {};
 }

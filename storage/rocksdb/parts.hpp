@@ -6,11 +6,19 @@ namespace rocksdb { class DB; }
 
 namespace storage {
 
-/// Reads every block of a table file. Errors: a text that begins with the file's name. A file that has
-/// gone (compaction replaced it) is none.
-[[nodiscard]] base::result<void, std::string> check_table_file(const std::string& path);
+/// A table file and the checksum that the manifest has of it.
+struct table_file { std::string path, checksum; };
+
+/// What can be known to be damaged before RocksDB opens the folder, and so begins to change its files:
+/// missing files, damaged logs, manifest or tables, changes that neither tables nor logs have. Tables are
+/// read newest first, at most `most_bytes` of them; returns the others. Errors: a text that names the file.
+[[nodiscard]] base::result<std::vector<table_file>, std::string> check_folder(const std::string& folder, std::uint64_t most_bytes);
+
+/// Reads the whole file. Errors: a text that begins with its name. A file that has gone (compaction
+/// replaced it) is none.
+[[nodiscard]] base::result<void, std::string> check_table_file(const table_file& file);
 
 /// Takes the open database. `unchecked`: table files that a thread of the engine's own checks.
-[[nodiscard]] std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<std::string> unchecked);
+[[nodiscard]] std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked);
 
 } // namespace storage
