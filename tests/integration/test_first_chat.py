@@ -74,6 +74,10 @@ class FirstChat(harness.Case):
             alice.add_event_handler("got_online", lambda p: p["from"].bare == "bob@localhost" and not seen.done() and seen.set_result(p))
             alice.send_presence_subscription("bob@localhost")
             await asyncio.wait_for(seen, 10)
+            for _ in range(100):  # both directions, as slixmpp approves and asks back by itself
+                if alice.client_roster["bob@localhost"]["subscription"] == "both":
+                    break
+                await asyncio.sleep(0.05)
             self.assertEqual(alice.client_roster["bob@localhost"]["subscription"], "both")
             gone = asyncio.get_running_loop().create_future()
             alice.add_event_handler("got_offline", lambda p: p["from"].bare == "bob@localhost" and not gone.done() and gone.set_result(p))
@@ -115,7 +119,8 @@ class FirstChat(harness.Case):
                 self.assertIn(ns, features)
             version = await alice["xep_0092"].get_version("localhost")
             self.assertEqual(version["software_version"]["name"], "covey")
-            self.assertTrue((await alice["xep_0202"].get_entity_time("localhost"))["entity_time"]["utc"])
+            time = await alice["xep_0202"].get_entity_time("localhost")
+            self.assertRegex(str(time), r"<utc>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z</utc>")
             self.assertGreater(await alice["xep_0199"].ping("localhost"), 0)
             await alice.disconnect()
         self.go(steps)
