@@ -109,6 +109,8 @@ struct setting_key {
   setting_type type;
   std::string default_value; // as written in the file: "true", "100", "30s", "256 kB", "[]"
   std::string doc;           // one line
+  std::int64_t least = 0, most = INT64_MAX; // numbers, durations (ms), sizes (bytes)
+  std::vector<std::string> allowed = {};    // texts: only these; empty: any
 };
 
 class module {

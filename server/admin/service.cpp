@@ -114,7 +114,9 @@ private:
 
   reactor* kick(context* c, const pb::kick_request* in, pb::status* out) override {
     auto* done = c->DefaultReactor();
-    if (runner_.kick(in->jid(), in->reason()))
+    if (auto j = xmpp::parse_jid(in->jid()); !j || (*j)->is_domain())
+      answer(out, pb::code::usage, '"' + in->jid() + "\" is no JID of an account or session");
+    else if (runner_.kick(in->jid(), in->reason()))
       answer(out, pb::code::ok, in->jid());
     else
       answer(out, pb::code::not_found, "there is no session " + in->jid());

@@ -6,8 +6,11 @@
 #include "server/cli/output.hpp"
 #include "server/config/load.hpp"
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 
 namespace {
@@ -26,50 +29,81 @@ std::string default_config() {
   return named ? named : "/etc/covey/covey.toml";
 }
 
-/// The run folder is all that a command needs of the configuration; mistakes elsewhere do not matter here.
-std::string socket_of(const options& o) {
-  auto loaded = server::load_config(o.config, server::own_environment(), {false, false});
-  return server::socket_in(loaded.config.run_folder);
-}
+/// Without a look at the machine: ports and certificates are the server's.
+server::loaded load(const options& o) { return server::load_config(o.config, server::own_environment(), {false, false}); }
+
+/// The run folder is all that most commands need of the configuration; mistakes elsewhere do not matter here.
+std::string socket_of(const options& o) { return server::socket_in(load(o).config.run_folder); }
 
 template <class In, class Out>
 bool call(const options& o, int& code, grpc::Status (stub::*method)(grpc::ClientContext*, const In&, Out*), const In& in, Out* out) {
   auto file = socket_of(o);
-  if (std::error_code ec; std::filesystem::exists(file, ec) && cli::client{file}.call(method, in, out))
-    return true;
-  code = cli::say_unreachable(o.json, file);
+  auto found = cli::probe(file);
+  if (found == cli::reach::up) {
+    auto status = cli::client{file}.call(method, in, out);
+    if (status.ok())
+      return true;
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+      code = cli::say(o.json, exit_code::failed, "the server did not answer this: " + status.error_message());
+      return false;
+    }
+    found = cli::reach::nobody;
+  }
+  code = cli::say_unreachable(o.json, file, found);
   return false;
+}
+
+/// "alice" is alice of the one host that there is. Nothing: there are several, or none; it was said.
+std::optional<std::string> account_of(const options& o) {
+  if (o.jid.find('@') != o.jid.npos || o.jid.empty())
+    return o.jid;
+  auto loaded = load(o);
+  auto& hosts = loaded.config.hosts;
+  bool is_host = std::any_of(hosts.begin(), hosts.end(), [&](auto& h) { return h.domain == o.jid; });
+  if (hosts.size() == 1 && !is_host)
+    return o.jid + '@' + hosts[0].domain;
+  cli::say(o.json, exit_code::usage, "of which host? " + o.jid + '@' + (hosts.empty() ? "example.org" : hosts[0].domain));
+  return std::nullopt;
 }
 
 // --- accounts
 
 int with_password(const options& o, grpc::Status (stub::*method)(grpc::ClientContext*, const pb::account_password&, pb::status*), const char* done) {
+  auto jid = account_of(o);
+  if (!jid)
+    return exit_code::usage;
   auto password = cli::read_password(o.password, true);
   if (!password)
     return exit_code::usage;
   pb::account_password in;
-  in.set_jid(o.jid);
+  in.set_jid(*jid);
   in.set_password(*password);
   pb::status out;
   int code = 0;
-  return call(o, code, method, in, &out) ? cli::say(o.json, out, o.jid + done) : code;
+  return call(o, code, method, in, &out) ? cli::say(o.json, out, *jid + done) : code;
 }
 
 int user_remove(const options& o) {
-  if (!o.yes && !cli::confirm("Remove " + o.jid + " with everything that is kept for it?"))
+  auto jid = account_of(o);
+  if (!jid)
+    return exit_code::usage;
+  if (!o.yes && !cli::confirm("Remove " + *jid + " with everything that is kept for it?"))
     return cli::say(o.json, exit_code::usage, "nothing was removed: say --yes");
   pb::account in;
-  in.set_jid(o.jid);
+  in.set_jid(*jid);
   pb::status out;
   int code = 0;
-  return call(o, code, &stub::remove_user, in, &out) ? cli::say(o.json, out, o.jid + " has been removed") : code;
+  return call(o, code, &stub::remove_user, in, &out) ? cli::say(o.json, out, *jid + " has been removed") : code;
 }
 
 // --- sessions
 
 int sessions(const options& o) {
+  auto jid = account_of(o);
+  if (!jid)
+    return exit_code::usage;
   pb::session_filter in;
-  in.set_jid(o.jid);
+  in.set_jid(*jid);
   pb::session_list out;
   int code = 0;
   if (!call(o, code, &stub::list_sessions, in, &out))
@@ -90,14 +124,17 @@ int sessions(const options& o) {
 }
 
 int kick(const options& o) {
-  if (!o.yes && !cli::confirm("End the session of " + o.jid + "?"))
+  auto jid = account_of(o);
+  if (!jid)
+    return exit_code::usage;
+  if (!o.yes && !cli::confirm("End what is connected as " + *jid + '?'))
     return cli::say(o.json, exit_code::usage, "nobody was kicked: say --yes");
   pb::kick_request in;
-  in.set_jid(o.jid);
+  in.set_jid(*jid);
   in.set_reason(o.reason);
   pb::status out;
   int code = 0;
-  return call(o, code, &stub::kick, in, &out) ? cli::say(o.json, out, o.jid + " has been told to go") : code;
+  return call(o, code, &stub::kick, in, &out) ? cli::say(o.json, out, *jid + " has been told to go") : code;
 }
 
 int stats(const options& o) {
@@ -127,28 +164,31 @@ nlohmann::json to_json(const server::problem& p) {
   return {{"file", p.file}, {"line", p.line}, {"column", p.column}, {"key", p.key}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}};
 }
 
-int config_check(const options& o) {
-  // a server that runs with this file holds its ports
-  std::error_code ec;
-  bool runs = std::filesystem::exists(socket_of(o), ec);
-  auto loaded = server::load_config(o.config, server::own_environment(), {true, !runs});
-  if (o.json) {
-    auto list = nlohmann::json::array();
-    for (auto& p : loaded.problems)
-      list.push_back(to_json(p));
-    bool good = loaded.problems.empty();
-    return cli::say(true, good ? exit_code::ok : server::exit_config, {}, {{"problems", std::move(list)}});
-  }
-  for (auto& p : loaded.problems)
+nlohmann::json to_json(const std::vector<server::problem>& problems) {
+  auto list = nlohmann::json::array();
+  for (auto& p : problems)
+    list.push_back(to_json(p));
+  return list;
+}
+
+int say_problems(const std::vector<server::problem>& problems) {
+  for (auto& p : problems)
     std::cerr << server::to_text(p) << '\n';
-  if (loaded.problems.empty())
-    return cli::say(false, exit_code::ok, o.config + " is good");
-  std::cerr << loaded.problems.size() << (loaded.problems.size() == 1 ? " mistake\n" : " mistakes\n");
+  std::cerr << problems.size() << (problems.size() == 1 ? " mistake\n" : " mistakes\n");
   return server::exit_config;
 }
 
+int config_check(const options& o) {
+  bool runs = cli::probe(socket_of(o)) == cli::reach::up; // then it holds its ports
+  auto problems = server::load_config(o.config, server::own_environment(), {true, !runs}).problems;
+  if (o.json)
+    return cli::say(true, problems.empty() ? static_cast<int>(exit_code::ok) : server::exit_config, {}, {{"problems", to_json(problems)}});
+  return problems.empty() ? cli::say(false, exit_code::ok, o.config + " is good") : say_problems(problems);
+}
+
+/// Of the files as they are now; a running server has what stood there when it began.
 int config_show(const options& o) {
-  auto loaded = server::load_config(o.config, server::own_environment(), {false, false});
+  auto loaded = load(o);
   auto list = nlohmann::json::array();
   for (auto& v : loaded.effective) {
     if (!o.effective && v.origin == "default")
@@ -158,12 +198,24 @@ int config_show(const options& o) {
     else
       std::cout << v.key << " = " << v.text << "   # " << v.origin << '\n';
   }
-  return o.json ? cli::say(true, exit_code::ok, {}, {{"values", std::move(list)}}) : static_cast<int>(exit_code::ok);
+  int code = loaded.problems.empty() ? static_cast<int>(exit_code::ok) : server::exit_config;
+  if (o.json)
+    return cli::say(true, code, {}, {{"values", std::move(list)}, {"problems", to_json(loaded.problems)}});
+  return loaded.problems.empty() ? code : say_problems(loaded.problems);
 }
 
 int config_docs(const options&) {
   std::cout << server::document(server::all_keys(modules::all()));
   return exit_code::ok;
+}
+
+/// A file that nobody has written yet. False: it is there, or cannot be made (errno).
+bool write_new(const std::string& path, const std::string& text) {
+  auto* f = std::fopen(path.c_str(), "wxe");
+  if (!f)
+    return false;
+  bool ok = std::fwrite(text.data(), 1, text.size(), f) == text.size();
+  return std::fclose(f) == 0 && ok;
 }
 
 /// The one-line file and the certificates. What is there already stays.
@@ -173,21 +225,32 @@ int setup(const options& o) {
     return cli::say(o.json, exit_code::usage, '"' + o.domain + "\" is no domain");
   std::string name{(*domain)->domain()}, did;
   std::error_code ec;
-  if (std::filesystem::exists(o.config, ec)) {
-    did = o.config + " was there already and stays as it is\n";
-  } else {
-    auto folder = std::filesystem::path{o.config}.parent_path();
-    if (!folder.empty())
+  bool is_new = !std::filesystem::exists(o.config, ec);
+  if (is_new) {
+    if (auto folder = std::filesystem::path{o.config}.parent_path(); !folder.empty())
       std::filesystem::create_directories(folder, ec);
-    std::ofstream out{o.config};
-    out << "domain = \"" << name << "\"\n";
+    std::string text = "domain = \"" + name + "\"\n";
     if (!o.data.empty())
-      out << "data = \"" << o.data << "\"\nrun = \"" << o.data << "/run\"\n";
-    if (!out.flush())
-      return cli::say(o.json, exit_code::failed, o.config + " cannot be written");
+      text += "data = \"" + o.data + "\"\nrun = \"" + o.data + "/run\"\n";
+    if (!write_new(o.config, text))
+      return cli::say(o.json, exit_code::failed, o.config + " cannot be written: " + std::strerror(errno));
     did = "wrote " + o.config + '\n';
+  } else {
+    did = o.config + " was there already and stays as it is\n";
   }
-  auto loaded = server::load_config(o.config, server::own_environment(), {false, false});
+  auto loaded = load(o);
+  if (!loaded.problems.empty()) {
+    if (o.json)
+      return cli::say(true, server::exit_config, {}, {{"problems", to_json(loaded.problems)}});
+    return say_problems(loaded.problems);
+  }
+  auto& hosts = loaded.config.hosts;
+  auto host = std::find_if(hosts.begin(), hosts.end(), [&](auto& h) { return h.domain == name; });
+  if (host == hosts.end())
+    return cli::say(o.json, exit_code::conflict, o.config + " serves " + hosts[0].domain + " and stays as it is\n    add there: domains = [\"" + name + "\"]");
+  if (!host->certificate.empty())
+    return cli::say(o.json, exit_code::ok, did + "the certificate is " + host->certificate,
+                    {{"config", o.config}, {"is_new", is_new}, {"certificate", host->certificate}});
   auto made = server::local_certificate(loaded.config.data_folder + "/certificates", name);
   if (!made)
     return cli::say(o.json, exit_code::failed, made.error());
@@ -195,7 +258,8 @@ int setup(const options& o) {
   did += "clients of this machine trust it after: " + server::how_to_trust(made->authority) + '\n';
   did += "next: coveyd --config " + o.config + ", then: covey user add alice@" + name;
   return cli::say(o.json, exit_code::ok, did,
-                  {{"config", o.config}, {"certificate", made->chain}, {"authority", made->authority}, {"trust", server::how_to_trust(made->authority)}});
+                  {{"config", o.config}, {"is_new", is_new}, {"certificate", made->chain}, {"authority", made->authority},
+                   {"trust", server::how_to_trust(made->authority)}});
 }
 
 } // namespace
@@ -207,6 +271,7 @@ int main(int argc, char** argv) {
   CLI::App app{"The command line of covey, an XMPP server."};
   app.set_version_flag("--version", COVEY_VERSION);
   app.require_subcommand(1);
+  app.footer("Example: covey setup chat.example.org\nExit status: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 not found, 5 conflict, 78 mistakes in the configuration.");
   app.fallthrough();
   app.add_option("--config", o.config, "The server's configuration file")->capture_default_str();
   app.add_flag("--json", o.json, "Print JSON (docs/cli.md has each command's schema)");
@@ -218,7 +283,7 @@ int main(int argc, char** argv) {
     return c;
   };
   auto passwords = [&](CLI::App* c) {
-    c->add_option("jid", o.jid, "The account: alice@example.org")->required();
+    c->add_option("jid", o.jid, "The account: alice@example.org, or alice where there is one host")->required();
     auto* from_stdin = c->add_flag("--password-stdin", o.password.from_stdin, "The first line of standard input is the password");
     auto* from_file = c->add_option("--password-file", o.password.file, "The first line of this file is the password");
     auto* from_env = c->add_option("--password-env", o.password.variable, "This environment variable is the password");
@@ -231,7 +296,7 @@ int main(int argc, char** argv) {
   s->add_option("domain", o.domain, "The domain to serve")->required();
   s->add_option("--data", o.data, "Folder for data and certificates, instead of /var/lib/covey");
 
-  auto* user = app.add_subcommand("user", "Accounts")->require_subcommand(1);
+  auto* user = app.add_subcommand("user", "Accounts")->require_subcommand(1)->footer("Example: covey user add alice@example.org");
   passwords(command(user, "add", "Create an account", "covey user add alice@example.org",
                     [](const options& x) { return with_password(x, &stub::add_user, " has been created"); }));
   passwords(command(user, "password", "Set a new password", "covey user password alice@example.org --password-stdin < file",
@@ -249,7 +314,7 @@ int main(int argc, char** argv) {
   command(&app, "stats", "All metrics with their present values", "covey stats --json", stats);
   asks(command(&app, "stop", "Stop the server gracefully", "covey stop --yes", stop));
 
-  auto* config = app.add_subcommand("config", "The configuration")->require_subcommand(1);
+  auto* config = app.add_subcommand("config", "The configuration")->require_subcommand(1)->footer("Example: covey config check");
   command(config, "check", "Find every mistake; needs no server", "covey config check --config covey.toml", config_check);
   command(config, "show", "What is set, and where", "covey config show --effective", config_show)
       ->add_flag("--effective", o.effective, "With all defaults");

@@ -1,5 +1,6 @@
 // Printing, prompting.
 #include "server/cli/output.hpp"
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -26,28 +27,44 @@ int say(bool as_json, const covey::admin::status& s, const std::string& done) {
   return say(as_json, code, code == exit_code::ok ? done : s.text());
 }
 
-int say_unreachable(bool as_json, const std::string& socket_file) {
+int say_unreachable(bool as_json, const std::string& socket_file, reach why) {
+  if (why == reach::forbidden)
+    return say(as_json, exit_code::unreachable, "this user may not use " + socket_file + "\n    be the server's user: sudo -u covey covey …");
   return say(as_json, exit_code::unreachable,
              "no server answers at " + socket_file + "\n    start it (coveyd), or name its configuration with --config");
 }
 
 namespace {
+termios as_it_was{};
+
+/// Ctrl-C at the prompt must not leave the terminal without echo.
+void restore_and_end(int signal) {
+  tcsetattr(STDIN_FILENO, TCSAFLUSH, &as_it_was);
+  _exit(128 + signal);
+}
+
 /// One line from the terminal, not shown.
 std::optional<std::string> prompt(const char* text) {
-  int tty = isatty(STDIN_FILENO) ? STDIN_FILENO : -1;
-  if (tty < 0) {
-    std::fputs("covey: there is no terminal to ask for the password: use --password-stdin or --password-file\n", stderr);
+  constexpr int tty = STDIN_FILENO;
+  if (!isatty(tty)) {
+    std::fputs("covey: there is no terminal to ask for the password: use --password-stdin, --password-file or --password-env\n", stderr);
     return std::nullopt;
   }
-  termios before{}, silent{};
-  tcgetattr(tty, &before);
-  silent = before;
+  tcgetattr(tty, &as_it_was);
+  auto silent = as_it_was;
   silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+  struct sigaction end{}, before[3]{};
+  end.sa_handler = restore_and_end;
+  constexpr int signals[]{SIGINT, SIGTERM, SIGHUP};
+  for (int i = 0; i < 3; ++i)
+    sigaction(signals[i], &end, &before[i]);
   std::fputs(text, stderr);
   tcsetattr(tty, TCSAFLUSH, &silent);
   std::string line;
   bool got = static_cast<bool>(std::getline(std::cin, line));
-  tcsetattr(tty, TCSAFLUSH, &before);
+  tcsetattr(tty, TCSAFLUSH, &as_it_was);
+  for (int i = 0; i < 3; ++i)
+    sigaction(signals[i], &before[i], nullptr);
   std::fputs("\n", stderr);
   return got ? std::optional{line} : std::nullopt;
 }

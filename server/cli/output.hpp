@@ -9,8 +9,8 @@ namespace cli {
 /// `{"ok": true, …}` on standard output, or `text`. Returns `code`.
 int say(bool as_json, int code, const std::string& text, nlohmann::json extra = nlohmann::json::object());
 int say(bool as_json, const covey::admin::status& s, const std::string& done);
-/// Nothing listens there.
-int say_unreachable(bool as_json, const std::string& socket_file);
+/// Nothing listens there, or not for this user.
+int say_unreachable(bool as_json, const std::string& socket_file, reach why = reach::nobody);
 
 /// The password by the way that was chosen: a prompt without echo, standard input, a file, an environment
 /// variable. Never an argument. Nothing: it could not be had; the reason was printed.

@@ -1,11 +1,14 @@
 // Certificates, folders and ports.
 #include "server/config/checks.hpp"
 #include "net/tls_identity.hpp"
+#include "server/certificates.hpp"
 #include <arpa/inet.h>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace server {
@@ -46,47 +49,90 @@ int try_bind(const listen_at& at) {
   return why;
 }
 
-/// The folder itself, or the nearest one above it, can be written to.
-bool is_writable(const std::string& folder) {
+/// The folder itself, or the nearest one above it, can be written to. Nothing: it can; else why not.
+std::string why_not_writable(const std::string& folder) {
   std::error_code ec;
   auto p = std::filesystem::absolute(folder, ec);
-  while (!p.empty() && !std::filesystem::exists(p, ec) && p.has_parent_path() && p != p.parent_path())
+  for (;;) {
+    struct stat st{};
+    if (stat(p.c_str(), &st) == 0) {
+      if (!S_ISDIR(st.st_mode))
+        return p.string() + " is no folder";
+      return access(p.c_str(), W_OK | X_OK) == 0 ? "" : p.string() + ": " + std::strerror(errno);
+    }
+    if (errno != ENOENT)
+      return p.string() + ": " + std::strerror(errno);
+    if (!p.has_parent_path() || p == p.parent_path())
+      return folder + " does not exist";
     p = p.parent_path();
-  return std::filesystem::is_directory(p, ec) && access(p.c_str(), W_OK | X_OK) == 0;
+  }
+}
+
+std::string why_no_log(const std::string& file, const std::string& data_folder) {
+  struct stat st{};
+  if (stat(file.c_str(), &st) == 0) {
+    if (S_ISDIR(st.st_mode))
+      return file + " is a folder";
+    return access(file.c_str(), W_OK) == 0 ? "" : file + ": " + std::strerror(errno);
+  }
+  // of folders, only that of the data is made before the log is opened
+  auto folder = std::filesystem::path{file}.parent_path();
+  auto where = folder.empty() ? std::string{"."} : folder.string();
+  if (std::error_code ec; where != data_folder && !std::filesystem::exists(where, ec))
+    return where + " does not exist";
+  return why_not_writable(where);
+}
+
+void check_certificates(const host_config& h, value_table& values, std::vector<problem>& problems) {
+  if (h.certificate.empty() || h.key.empty())
+    return;
+  auto ok = net::check_certificate(h.certificate, h.key, ascii_name(h.domain));
+  if (ok)
+    return;
+  using enum net::certificate_errc;
+  auto what = ok.error().what;
+  bool is_key = what == key_missing || what == key_unreadable || what == key_not_pem || what == key_does_not_match;
+  auto* key = is_key ? "tls.key" : "tls.certificate";
+  auto p = values.place_of(key, h.domain);
+  p.found = ok.error().file + ": " + ok.error().text;
+  p.allowed = is_key ? "the unencrypted private key of " + h.certificate : "a certificate for " + h.domain + " that is valid now";
+  p.remedy = what == key_does_not_match || is_key ? values.line_for(key, h.domain, "\"/etc/covey/" + ascii_name(h.domain) + ".key\"")
+                                                  : values.line_for(key, h.domain, "\"/etc/covey/" + ascii_name(h.domain) + ".pem\"");
+  problems.push_back(std::move(p));
 }
 } // namespace
 
-void check_machine(loaded& l, bool with_ports, const place_finder& place) {
-  auto complain = [&](const std::string& key, const std::string& host, std::string found, std::string allowed, std::string remedy) {
-    auto p = place(key, host);
+bool has_ipv6() {
+  static const bool has = try_bind({"::", 0}) == 0;
+  return has;
+}
+
+void check_machine(loaded& l, bool with_ports, value_table& values) {
+  auto complain = [&](const std::string& key, std::string found, std::string allowed, std::string remedy) {
+    if (values.is_refused(key))
+      return; // the value in force is not the one that was meant
+    auto p = values.place_of(key, "");
     p.found = std::move(found);
     p.allowed = std::move(allowed);
     p.remedy = std::move(remedy);
     l.problems.push_back(std::move(p));
   };
   auto& c = l.config;
-  for (auto& h : c.hosts) {
-    if (h.certificate.empty() || h.key.empty())
-      continue;
-    auto ok = net::check_certificate(h.certificate, h.key, h.domain);
-    if (ok)
-      continue;
-    bool is_key = ok.error().file == h.key && h.key != h.certificate;
-    complain(is_key ? "tls.key" : "tls.certificate", h.domain, ok.error().file + ": " + ok.error().text,
-             "a certificate for " + h.domain + " that is valid now, and its key",
-             is_key ? "tls.key = \"/path/to/the/key.pem\"" : "tls.certificate = \"/path/to/the/chain.pem\"");
-  }
+  for (auto& h : c.hosts)
+    check_certificates(h, values, l.problems);
   for (auto& [key, folder] : {std::pair{"data", c.data_folder}, std::pair{"run", c.run_folder}})
-    if (!is_writable(folder))
-      complain(key, "", folder + " cannot be written to", "a folder that the server's user may write to", "mkdir -p " + folder + " and give it to that user");
-  if (!c.log_file.empty() && !is_writable(std::filesystem::path{c.log_file}.parent_path().empty() ? "." : std::filesystem::path{c.log_file}.parent_path().string()))
-    complain("log.file", "", c.log_file + " cannot be written to", "a file in a folder that the server's user may write to", "log.file = \"/var/log/covey/covey.log\"");
+    if (auto why = why_not_writable(folder); !why.empty())
+      complain(key, why, "a folder that the server's user may write to", "install -d -m 700 -o covey " + folder + "   # as root; or another folder here");
+  if (!c.log_file.empty())
+    if (auto why = why_no_log(c.log_file, c.data_folder); !why.empty())
+      complain("log.file", why, "a file in a folder that exists and that the server's user may write to",
+               values.line_for("log.file", "", "\"/var/log/covey/covey.log\""));
   if (!with_ports)
     return;
   auto ports = [&](const char* key, const std::vector<listen_at>& all) {
     for (auto& at : all)
       if (int e = try_bind(at))
-        complain(key, "", at.address + " port " + std::to_string(at.port) + ": " + std::strerror(e),
+        complain(key, at.address + " port " + std::to_string(at.port) + ": " + std::strerror(e),
                  "an address of this machine and a port that is free and that this user may use",
                  e == EADDRINUSE ? "stop what listens there (ss -ltnp), or take another port" : "take another address or port");
   };

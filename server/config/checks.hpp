@@ -1,17 +1,16 @@
 // What a configuration needs of the machine: files, folders, ports.
 #pragma once
-#include "server/config/load.hpp"
-#include <functional>
+#include "server/config/values.hpp"
 
 namespace server {
 
+/// An IPv4 or IPv6 address, without brackets.
 [[nodiscard]] bool is_address(const std::string& text);
-
-/// Where a key stands in the file, for the problem's place.
-using place_finder = std::function<problem(const std::string& key, const std::string& host)>;
+/// Whether sockets of IPv6 can be bound here at all.
+[[nodiscard]] bool has_ipv6();
 
 /// Certificates (there, readable, fitting, valid now, naming the host), folders (writable), ports (free).
 /// Opens nothing for longer than the check.
-void check_machine(loaded& l, bool with_ports, const place_finder& place);
+void check_machine(loaded& l, bool with_ports, value_table& values);
 
 } // namespace server

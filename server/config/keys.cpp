@@ -9,20 +9,21 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
   using enum key_type;
   using enum key_scope;
   constexpr std::int64_t second = 1'000, day = 86'400 * second, kilo = 1'024, mega = kilo * kilo;
+  constexpr std::int64_t most_of_module = 1'000'000'000; // fits whatever they keep it in
   std::vector<key> keys{
-      {"domain", text, "", "The domain that this server serves. One such line is a complete configuration.", node},
-      {"domains", list, "[]", "Further domains of this node.", node},
-      {"admins", list, "[]", "Administrators, as bare JIDs; they may use the announce address.", host},
+      {"domain", text, "", "The domain that this server serves. One such line is a complete configuration.", node, 0, 0, {}, "example.org"},
+      {"domains", list, "[]", "Further domains of this node.", node, 0, 0, {}, R"(["example.net"])"},
+      {"admins", list, "[]", "Administrators, as bare JIDs; they may use the announce address.", host, 0, 0, {}, R"(["admin@example.org"])"},
       {"data", text, "/var/lib/covey", "Folder of the database and of the local certificate authority.", node},
       {"run", text, "/run/covey", "Folder of the administration socket.", node},
       {"reactors", number, "0", "Threads that serve clients; 0: one per core.", node, 0, 256},
       {"resource_conflict", text, "replace", "What happens when a resource is bound twice.", host, 0, 0, {"replace", "refuse", "rename"}},
       {"storage.engine", text, "rocksdb", "Where the host's data lives; memory forgets it at the end.", host, 0, 0, {"rocksdb", "memory"}},
-      {"listen.c2s", list, R"(["0.0.0.0:5222", "[::]:5222"])", "Client connections with STARTTLS.", node},
-      {"listen.c2s_direct", list, R"(["0.0.0.0:5223", "[::]:5223"])", "Client connections with TLS from the first byte (XEP-0368).", node},
+      {"listen.c2s", list, R"(["0.0.0.0:5222", "[::]:5222"])", "Client connections with STARTTLS. Where the machine has no IPv6 the default is IPv4 alone.", node},
+      {"listen.c2s_direct", list, R"(["0.0.0.0:5223", "[::]:5223"])", "Client connections with TLS from the first byte (XEP-0368). IPv6 as above.", node},
       {"listen.http", list, R"(["127.0.0.1:5280"])", "/metrics, /livez and /readyz; keep it on loopback.", node},
-      {"tls.certificate", text, "", "PEM file with the certificate and its chain; empty: the local authority makes one.", host},
-      {"tls.key", text, "", "PEM file with its private key.", host},
+      {"tls.certificate", text, "", "PEM file with the certificate and its chain; empty: the local authority makes one.", host, 0, 0, {}, "/etc/covey/example.org.pem"},
+      {"tls.key", text, "", "PEM file with its private key.", host, 0, 0, {}, "/etc/covey/example.org.key"},
       {"tls.require", flag, "true", "Nothing but STARTTLS is offered before TLS.", host},
       {"sasl.mechanisms", list, R"(["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"])",
        "Ways to log in, the strongest first.", host, 0, 0,
@@ -43,14 +44,15 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
       {"limits.roster", number, "2000", "Contacts of one account.", host, 1, 1'000'000},
       {"log.level", text, "info", "The least that is logged.", node, 0, 0, {"debug", "info", "warning", "error"}},
       {"log.format", text, "text", "Lines for people or for machines.", node, 0, 0, {"text", "json"}},
-      {"log.file", text, "", "A file; empty: standard error.", node},
+      {"log.file", text, "", "A file; empty: standard error.", node, 0, 0, {}, "/var/log/covey/covey.log"},
       {"drain_timeout", duration, "30s", "How long a stop may wait for what is under way.", node, 0, 3'600 * second},
   };
   for (auto& m : all) {
     auto prefix = "modules." + std::string{m->name()} + '.';
     keys.push_back({prefix + "on", flag, m->is_on_by_default() ? "true" : "false", "Whether this module runs.", host});
     for (auto& k : m->keys())
-      keys.push_back({prefix + k.name, k.type, k.default_value, k.doc, host});
+      keys.push_back({prefix + k.name, k.type, k.default_value, k.doc, host, k.least,
+                      k.type == number ? std::min(k.most, most_of_module) : k.most, k.allowed});
   }
   return keys;
 }
@@ -75,8 +77,7 @@ std::optional<std::int64_t> parse_duration(std::string_view text) {
     return std::nullopt;
   auto [n, unit] = *parts;
   std::int64_t in_ms = unit == "ms" ? 1 : unit == "s" ? 1'000 : unit == "m" ? 60'000 : unit == "h" ? 3'600'000 : unit == "d" ? 86'400'000 : 0;
-  constexpr std::int64_t most = 3'650LL * 86'400'000;
-  if (in_ms == 0 || n > most / in_ms)
+  if (in_ms == 0 || n > longest_duration / in_ms)
     return std::nullopt;
   return n * in_ms;
 }
@@ -87,9 +88,23 @@ std::optional<std::int64_t> parse_size(std::string_view text) {
     return std::nullopt;
   auto [n, unit] = *parts;
   std::int64_t bytes = unit.empty() || unit == "B" ? 1 : unit == "kB" ? 1'024 : unit == "MB" ? 1 << 20 : unit == "GB" ? 1 << 30 : 0;
-  if (bytes == 0 || n > (std::int64_t{1} << 40) / bytes)
+  if (bytes == 0 || n > largest_size / bytes)
     return std::nullopt;
   return n * bytes;
+}
+
+std::string duration_text(std::int64_t ms) {
+  for (auto& [unit, name] : {std::pair{86'400'000, "d"}, {3'600'000, "h"}, {60'000, "m"}, {1'000, "s"}})
+    if (ms != 0 && ms % unit == 0)
+      return std::to_string(ms / unit) + name;
+  return ms == 0 ? "0s" : std::to_string(ms) + "ms";
+}
+
+std::string size_text(std::int64_t bytes) {
+  for (auto& [unit, name] : {std::pair{1 << 30, " GB"}, {1 << 20, " MB"}, {1 << 10, " kB"}})
+    if (bytes != 0 && bytes % unit == 0)
+      return std::to_string(bytes / unit) + name;
+  return std::to_string(bytes);
 }
 
 std::string allowed_text(const key& k) {
@@ -104,9 +119,9 @@ std::string allowed_text(const key& k) {
     case key_type::number:
       return "a whole number" + (k.most == INT64_MAX ? " from " + std::to_string(k.least) : " from " + std::to_string(k.least) + " to " + std::to_string(k.most));
     case key_type::duration: return R"(a duration like "30s", "10m", "1h" or "7d")"
-                                    + (k.most == INT64_MAX ? std::string{} : " from " + std::to_string(k.least) + " ms to " + std::to_string(k.most) + " ms");
+                                    + (k.most == INT64_MAX ? std::string{} : " from " + duration_text(k.least) + " to " + duration_text(k.most));
     case key_type::size: return R"(a size like "64 kB" or "1 MB")"
-                                + (k.most == INT64_MAX ? std::string{} : " from " + std::to_string(k.least) + " to " + std::to_string(k.most) + " bytes");
+                                + (k.most == INT64_MAX ? std::string{} : " from " + size_text(k.least) + " to " + size_text(k.most));
     case key_type::list: return k.allowed.empty() ? R"(a list of texts: ["…", "…"])" : "a list of " + one_of();
     case key_type::text: return k.allowed.empty() ? "a text in quotes" : "one of " + one_of();
   }
@@ -149,7 +164,7 @@ std::string document(const std::vector<key>& keys) {
 
 One line is a complete configuration: `domain = "example.org"`. Everything else has a default. The file is
 TOML. A key of the host (third column) can stand at the top, for all hosts, or under `[host."example.org"]` for
-one. The environment overrides the file: `COVEY_LIMITS__ROSTER=500` is `limits.roster = 500`. `covey config
+one. A key takes effect at the next start. The environment overrides the file: `COVEY_LIMITS__ROSTER=500` is `limits.roster = 500`. `covey config
 check` finds every mistake in one run; `covey config show --effective` prints what is in force and where each
 value comes from. This page is made from the code (`covey config docs`).
 

@@ -19,7 +19,7 @@ struct key {
   key_scope scope = key_scope::node;
   std::int64_t least = 0, most = INT64_MAX; // numbers, durations (ms), sizes (bytes)
   std::vector<std::string> allowed = {};    // texts: only these
-  bool is_live = false;  // changes without a restart
+  std::string example = {}; // for remedies, where the default says nothing
 };
 
 /// The server's own keys, then those of the modules (`modules.<name>.<key>`).
@@ -36,6 +36,11 @@ struct value {
 [[nodiscard]] std::optional<std::int64_t> parse_duration(std::string_view text);
 /// "4096", "64 kB", "1 MB", "2 GB" (1,024 each).
 [[nodiscard]] std::optional<std::int64_t> parse_size(std::string_view text);
+inline constexpr std::int64_t longest_duration = 3'650LL * 86'400'000; // ms
+inline constexpr std::int64_t largest_size = std::int64_t{1} << 40;    // bytes
+/// The shortest way to write it: 90'000 is "90s", 3'600'000 is "1h".
+[[nodiscard]] std::string duration_text(std::int64_t ms);
+[[nodiscard]] std::string size_text(std::int64_t bytes);
 /// What is allowed, for people: "a whole number from 1 to 65535".
 [[nodiscard]] std::string allowed_text(const key& k);
 /// The nearest of `names`, at most two edits away (and fewer than half of it), or nothing.

@@ -12,8 +12,12 @@ struct problem {
   std::string key;      // "" where it is about the file
   std::string found, allowed;
   std::string remedy;   // the line to write instead, or what to do
+  std::string meant;    // the name that was meant, where one is near enough
+
+  friend bool operator==(const problem&, const problem&) = default;
 };
-/// "covey.toml:3:5: limits.rostr: unknown key. Allowed: … Write: …"
+/// "covey.toml:3:5: limits.rostr: found an unknown key (did you mean limits.roster?); allowed is …", and
+/// the remedy on a line of its own.
 [[nodiscard]] std::string to_text(const problem& p);
 
 struct effective_value {
@@ -34,7 +38,7 @@ struct load_options {
   bool checks_ports = true;   // false where the server itself is running
 };
 
-/// Never throws. `env`: only names that begin with COVEY_ are looked at.
+/// Never throws. At most 100 mistakes of syntax are listed. `env`: only names that begin with COVEY_ are looked at.
 [[nodiscard]] loaded load_config(const std::string& file, const environment& env, const load_options& how = {});
 /// This process's environment.
 [[nodiscard]] environment own_environment();
