@@ -1,4 +1,5 @@
 // The small HTTP server, asked by curl and by hand.
+#include "base/log.hpp"
 #include "net/http_listener.hpp"
 #include "peers.hpp"
 
@@ -34,6 +35,7 @@ struct http_server {
       listener = nullptr;
       return 0;
     });
+    base::log::flush();
   }
   std::string url(const std::string& path) const { return "http://127.0.0.1:" + std::to_string(port) + path; }
   /// Sends this, returns all that comes until the server closes.

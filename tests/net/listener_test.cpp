@@ -1,4 +1,5 @@
 // Accepting on IPv4 and IPv6, handing descriptors to other loops, and what happens when there are none.
+#include "base/log.hpp"
 #include "net/address_counter.hpp"
 #include "peers.hpp"
 #include <sys/resource.h>
@@ -172,6 +173,7 @@ TEST_CASE("without descriptors connections wait, and are accepted when there are
   CHECK(becomes_true([&] { return n.v4 == 1; }));
   ::close(fd);
   close_on(on, *l);
+  base::log::flush();
 }
 
 TEST_CASE("places per address before login") {
