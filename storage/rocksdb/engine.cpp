@@ -9,6 +9,7 @@
 #include <mutex>
 #include <rocksdb/db.h>
 #include <rocksdb/utilities/checkpoint.h>
+#include <shared_mutex>
 #include <thread>
 #include <unordered_map>
 
@@ -117,7 +118,8 @@ private:
 
 class rocksdb_engine final : public engine {
 public:
-  rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked) : db_(std::move(db)) {
+  rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked, reopen again, has_room room)
+    : db_(std::move(db)), reopen_(std::move(again)), has_room_(std::move(room)) {
     if (!unchecked.empty())
       checker_ = std::thread{[this, files = std::move(unchecked)] { check(files); }};
   }
@@ -125,12 +127,15 @@ public:
     stops_ = true;
     if (checker_.joinable())
       checker_.join();
-    if (auto s = db_->Close(); !s.ok())
-      base::log::error("storage.close", "the database did not close cleanly", {{"error", s.ToString()}});
+    close();
   }
 
   std::vector<outcome> commit(std::span<const batch> batches) override {
     std::lock_guard guard{mutex_}; // preconditions are read and written by one caller at a time
+    if (is_failing_)
+      recover();
+    if (!db_)
+      return std::vector<outcome>(batches.size(), outcome::unavailable);
     std::vector<outcome> outcomes;
     outcomes.reserve(batches.size());
     write_group group{*db_};
@@ -149,6 +154,9 @@ public:
   }
 
   base::result<std::optional<row>, errc> get(std::string_view key) override {
+    std::shared_lock open{open_};
+    if (!db_)
+      return base::fail(errc::unavailable);
     rocksdb::PinnableSlice value;
     auto s = db_->Get(rocksdb::ReadOptions{}, db_->DefaultColumnFamily(), slice(key), &value);
     if (s.IsNotFound())
@@ -173,6 +181,9 @@ public:
         found.push_back(std::move(**one));
       return found;
     }
+    std::shared_lock open{open_};
+    if (!db_)
+      return base::fail(errc::unavailable);
     rocksdb::ReadOptions how;
     auto lower = slice(range.from), upper = slice(range.until);
     how.iterate_lower_bound = &lower;
@@ -194,6 +205,9 @@ public:
   base::result<bool, errc> resolve(base::u128) override { return base::fail(errc::conflict); }
 
   base::result<void, errc> snapshot(const std::string& folder) override {
+    std::shared_lock open{open_};
+    if (!db_)
+      return base::fail(errc::unavailable);
     rocksdb::Checkpoint* made = nullptr;
     if (auto s = rocksdb::Checkpoint::Create(db_.get(), &made); !s.ok())
       return failed(s);
@@ -222,26 +236,43 @@ private:
       base::log::error("storage.corrupt", "bytes on disk are not what was written", {{"error", what}});
   }
 
-  /// A failed write (a full disk) makes RocksDB read-only until it is told to go on. That flushes, so it
-  /// is not asked for with every commit.
   rocksdb::Status write(write_group& group) {
     rocksdb::WriteOptions how;
     how.sync = group.is_durable();
     auto s = db_->Write(how, &group.writes());
-    if (!s.ok()) {
-      auto now = base::steady::now();
-      if (!std::exchange(is_failing_, true))
-        base::log::error("storage.write_failed", "commits fail", {{"error", s.ToString()}});
-      else if (now < next_resume_)
-        return s;
-      next_resume_ = now + std::chrono::seconds{1};
-      if (!db_->Resume().ok())
-        return s;
-      s = db_->Write(how, &group.writes());
+    if (!s.ok() && !std::exchange(is_failing_, true)) {
+      base::log::error("storage.write_failed", "commits fail", {{"error", s.ToString()}});
+      next_try_ = base::steady::now() + pause;
     }
     if (s.ok() && std::exchange(is_failing_, false))
       base::log::info("storage.recovered", "commits are done again", {});
     return s;
+  }
+
+  /// After a failed write RocksDB is read-only. Its own way out writes on behind what was half written,
+  /// and does not always succeed (7.8.3); opening again is the way that every start takes.
+  void recover() {
+    auto now = base::steady::now();
+    if (now < next_try_)
+      return;
+    next_try_ = now + pause;
+    if (!has_room_())
+      return; // reads go on with what is open
+    std::unique_lock alone{open_};
+    if (db_)
+      close();
+    auto fresh = reopen_();
+    if (fresh)
+      db_ = std::move(*fresh);
+    else
+      base::log::error("storage.open_failed", "the database cannot be opened again", {{"error", fresh.error()}});
+  }
+
+  void close() {
+    if (db_)
+      if (auto s = db_->Close(); !s.ok() && !is_failing_)
+        base::log::error("storage.close", "the database did not close cleanly", {{"error", s.ToString()}});
+    db_ = nullptr;
   }
 
   void check(const std::vector<table_file>& files) {
@@ -253,10 +284,14 @@ private:
     }
   }
 
-  std::unique_ptr<rocksdb::DB> db_;
-  std::mutex mutex_;
+  static constexpr std::chrono::milliseconds pause{500};
+  std::unique_ptr<rocksdb::DB> db_;  // changed with mutex_ and open_; null: it could not be opened again
+  const reopen reopen_;
+  const has_room has_room_;
+  std::mutex mutex_;                 // of commits
+  std::shared_mutex open_;           // held while db_ is used without mutex_
   bool is_failing_ = false;          // with mutex_
-  base::time_point next_resume_{};   // with mutex_
+  base::time_point next_try_{};      // with mutex_
   std::atomic<std::int64_t> last_report_{0};
   std::atomic<bool> stops_{false};
   std::thread checker_;
@@ -264,8 +299,8 @@ private:
 
 } // namespace
 
-std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked) {
-  return std::make_unique<rocksdb_engine>(std::move(db), std::move(unchecked));
+std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked, reopen again, has_room room) {
+  return std::make_unique<rocksdb_engine>(std::move(db), std::move(unchecked), std::move(again), std::move(room));
 }
 
 } // namespace storage

@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/file_checksum.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 
@@ -14,6 +16,16 @@ namespace storage {
 namespace {
 namespace fs = std::filesystem;
 
+/// Nobody but the engine decides when to go on after a failed write. A compaction without room is
+/// RocksDB's own affair: writes go on meanwhile.
+class no_recovery final : public rocksdb::EventListener {
+public:
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status s, bool* auto_recovery) override {
+    if (s.severity() >= rocksdb::Status::Severity::kHardError)
+      *auto_recovery = false;
+  }
+};
+
 rocksdb::Options options_of(const rocksdb_options& o) {
   rocksdb::Options options;
   options.create_if_missing = true;
@@ -21,7 +33,6 @@ rocksdb::Options options_of(const rocksdb_options& o) {
   // Of the modes that do not drop whole records in silence, the one that accepts the end of a log whose
   // writer died. Its gap (a damaged length in the last block) is closed by check_log().
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  options.track_and_verify_wals_in_manifest = true;
   options.write_buffer_size = o.write_buffer;
   options.max_write_buffer_number = 2;
   options.max_background_jobs = 2;
@@ -30,6 +41,7 @@ rocksdb::Options options_of(const rocksdb_options& o) {
   options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
   options.compression = rocksdb::CompressionType::kLZ4Compression;
   options.file_checksum_gen_factory = rocksdb::GetFileChecksumGenCrc32cFactory(); // of whole tables, in the manifest
+  options.listeners.push_back(std::make_shared<no_recovery>());
   if (o.env)
     options.env = o.env;
   rocksdb::BlockBasedTableOptions table;
@@ -38,6 +50,42 @@ rocksdb::Options options_of(const rocksdb_options& o) {
   table.cache_index_and_filter_blocks = true;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
+}
+base::result<std::unique_ptr<rocksdb::DB>, std::string> open(const rocksdb_options& o) {
+  rocksdb::DB* opened = nullptr;
+  auto s = rocksdb::DB::Open(options_of(o), o.folder, &opened);
+  std::unique_ptr<rocksdb::DB> db{opened};
+  if (s.ok()) {
+    rocksdb::WriteBatch mark; // no row: in the log only, with the number of the next change, for check_folder()
+    mark.PutLogData("opened");
+    rocksdb::WriteOptions durable;
+    durable.sync = true;
+    s = db->Write(durable, &mark);
+  }
+  if (!s.ok())
+    return base::fail(s.ToString());
+  return db;
+}
+
+/// As much as opening may write: what is in the logs, as tables.
+bool can_write(const rocksdb_options& o) {
+  auto* env = o.env ? o.env : rocksdb::Env::Default();
+  auto name = o.folder + "/room";
+  std::unique_ptr<rocksdb::WritableFile> f;
+  auto s = env->NewWritableFile(name, &f, rocksdb::EnvOptions{});
+  std::string part(1u << 20, 'x');
+  for (std::size_t n = 0; s.ok() && n < 2 * o.write_buffer; n += part.size())
+    s = f->Append(part);
+  if (s.ok())
+    s = f->Sync();
+  if (f) {
+    auto closed = f->Close();
+    f = nullptr;
+    auto gone = env->DeleteFile(name);
+    if (s.ok())
+      s = closed.ok() ? gone : closed;
+  }
+  return s.ok();
 }
 } // namespace
 
@@ -51,18 +99,10 @@ base::result<std::unique_ptr<engine>, std::string> open_rocksdb(const rocksdb_op
   auto unchecked = check_folder(o.folder, o.check_at_start);
   if (!unchecked)
     return fail(unchecked.error());
-  rocksdb::DB* opened = nullptr;
-  auto s = rocksdb::DB::Open(options_of(o), o.folder, &opened);
-  if (!s.ok())
-    return fail(s.ToString());
-  std::unique_ptr<rocksdb::DB> db{opened};
-  rocksdb::WriteBatch mark; // no row: in the log only, with the number of the next change, for check_folder()
-  mark.PutLogData("opened");
-  rocksdb::WriteOptions durable;
-  durable.sync = true;
-  if (s = db->Write(durable, &mark); !s.ok())
-    return fail(s.ToString());
-  return make_rocksdb_engine(std::move(db), std::move(*unchecked));
+  auto db = open(o);
+  if (!db)
+    return fail(db.error());
+  return make_rocksdb_engine(std::move(*db), std::move(*unchecked), [o] { return open(o); }, [o] { return can_write(o); });
 }
 
 } // namespace storage

@@ -18,7 +18,14 @@ struct table_file { std::string path, checksum; };
 /// replaced it) is none.
 [[nodiscard]] base::result<void, std::string> check_table_file(const table_file& file);
 
-/// Takes the open database. `unchecked`: table files that a thread of the engine's own checks.
-[[nodiscard]] std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked);
+/// Opens without checks; blocks.
+using reopen = std::function<base::result<std::unique_ptr<rocksdb::DB>, std::string>()>;
+/// Whether so much can be written into the folder that opening will not fail for want of room.
+using has_room = std::function<bool()>;
+
+/// Takes the open database. `unchecked`: table files that a thread of the engine's own checks. After a
+/// failed write the database is opened again as soon as there is room.
+[[nodiscard]] std::unique_ptr<engine> make_rocksdb_engine(std::unique_ptr<rocksdb::DB> db, std::vector<table_file> unchecked,
+                                                          reopen again, has_room room);
 
 } // namespace storage

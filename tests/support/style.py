@@ -19,7 +19,7 @@ above = {  # what a layer may include
 foreign = {  # header prefix -> where it may be included
     "caf/": ("actors/", "server/runner", "tests/actors/", "tests/support/"),
     "grpcpp/": ("cluster/rpc/", "server/admin/", "server/cli/"),
-    "rocksdb/": ("storage/rocksdb/",),
+    "rocksdb/": ("storage/rocksdb/", "tests/storage/"),
     "boost/asio": ("net/", "tests/net/", "bench/"),
     "boost/beast": ("net/", "tests/net/"),
     "openssl/": ("base/crypto.cpp", "net/", "server/certificates.cpp", "tests/", "bench/"),
