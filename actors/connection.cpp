@@ -10,10 +10,13 @@ namespace actors {
 namespace {
 /// What of a stream header its stanzas may rely on; null for the usual client.
 std::unique_ptr<xmpp::stream_open> relied_on(const xmpp::stream_open* open) {
-  if (!open || (open->prefixes.empty() && open->lang.empty()))
+  bool is_usual = open && open->root == "stream:stream" && open->content_ns == "jabber:client";
+  if (!open || (is_usual && open->prefixes.empty() && open->lang.empty()))
     return nullptr;
   auto kept = std::make_unique<xmpp::stream_open>();
   kept->lang = open->lang;
+  kept->content_ns = open->content_ns;
+  kept->root = open->root;
   kept->prefixes = open->prefixes;
   return kept;
 }
@@ -114,14 +117,11 @@ void connection::keep(xmpp::framer& f, std::string_view rest) {
 std::size_t connection::frame(xmpp::framer& f, std::string_view in) {
   std::size_t done = 0;
   for (;;) {
+    if (f.is_idle()) // white space between stanzas keeps a connection alive (RFC 6120 section 4.6.1)
+      done += xmpp::leading_space(in.substr(done));
     auto rest = in.substr(done);
     switch (f.run(rest)) {
       case xmpp::framer_event::more:
-        if (f.is_idle()) { // white space between stanzas: a keep-alive, but not without end
-          auto pos = f.position();
-          f.next();
-          return done + pos;
-        }
         return done;
       case xmpp::framer_event::header: {
         auto open = f.header(rest);

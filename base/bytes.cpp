@@ -31,11 +31,15 @@ std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
   auto r = static_cast<unsigned __int128>(a) * b;
   return static_cast<std::uint64_t>(r) ^ static_cast<std::uint64_t>(r >> 64);
 }
-/// Once per process, so that nobody can prepare names that collide.
-const std::uint64_t seed = [] {
-  std::random_device d;
-  return std::uint64_t{d()} << 32 | d();
-}();
+/// Once per process, so that nobody can prepare names that collide; before every other static object,
+/// as what one of them hashed must be found later.
+struct process_seed {
+  std::uint64_t value = [] {
+    std::random_device d;
+    return std::uint64_t{d()} << 32 | d();
+  }();
+};
+__attribute__((init_priority(101))) const process_seed seed;
 } // namespace
 
 std::string to_hex(std::string_view bytes) {
@@ -89,7 +93,7 @@ std::uint64_t hash_bytes(std::string_view s) noexcept {
   constexpr std::uint64_t k1 = 0xa0761d6478bd642f, k2 = 0xe7037ed1a0b428db;
   const char* p = s.data();
   auto n = s.size();
-  std::uint64_t h = seed ^ n, a = 0, b = 0;
+  std::uint64_t h = seed.value ^ n, a = 0, b = 0;
   for (; n > 16; p += 16, n -= 16)
     h = fold(load8(p) ^ k1, load8(p + 8) ^ h);
   if (n >= 8) {

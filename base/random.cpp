@@ -1,6 +1,7 @@
 // The operating system's randomness, and a seeded one.
 #include "base/random.hpp"
 #include "base/bytes.hpp"
+#include <cerrno>
 #include <cstring>
 #include <stdexcept>
 #include <sys/random.h>
@@ -22,6 +23,8 @@ std::uint64_t random::number() {
 void secure_random::fill(std::span<std::uint8_t> out) {
   while (!out.empty()) {
     auto n = getrandom(out.data(), out.size(), 0);
+    if (n < 0 && errno == EINTR)
+      continue;
     if (n < 0)
       throw std::runtime_error{"getrandom failed"}; // a kernel without randomness: nothing is safe
     out = out.subspan(static_cast<std::size_t>(n));

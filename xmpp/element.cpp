@@ -18,6 +18,8 @@ std::string_view name_of(const node_type* n) { return {n->name(), n->name_size()
 
 /// The namespace that `prefix` names where `n` stands; an empty prefix: the default.
 std::string_view resolve(const node_type* n, std::string_view prefix) {
+  if (prefix == "xml")
+    return "http://www.w3.org/XML/1998/namespace";
   for (; n && n->type() == rapidxml::node_element; n = n->parent())
     for (auto* a = n->first_attribute(); a; a = a->next_attribute()) {
       std::string_view name{a->name(), a->name_size()};
@@ -116,17 +118,50 @@ element element::child(std::string_view local_name, std::string_view ns_uri) con
   return {};
 }
 
-void append_escaped(std::string& out, std::string_view text) {
-  for (char c : text)
+namespace {
+constexpr std::string_view replacement = "\xef\xbf\xbd";
+
+/// Bytes of the UTF-8 sequence that `s` starts with if XML may carry it, else 0.
+std::size_t legal_sequence(std::string_view s) {
+  auto at = [&](std::size_t k) { return k < s.size() ? static_cast<unsigned char>(s[k]) : 0u; };
+  auto c = at(0);
+  std::size_t size = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+  auto low = c == 0xe0 ? 0xa0u : c == 0xf0 ? 0x90u : 0x80u, high = c == 0xed ? 0x9fu : c == 0xf4 ? 0x8fu : 0xbfu;
+  for (std::size_t k = 1; k < size; ++k, low = 0x80, high = 0xbf)
+    if (at(k) < low || at(k) > high)
+      return 0;
+  return c == 0xef && at(1) == 0xbf && at(2) >= 0xbe ? 0 : size; // U+FFFE, U+FFFF
+}
+
+void escape(std::string& out, std::string_view text, bool is_attribute) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
     switch (c) {
       case '&': out += "&amp;"; break;
       case '<': out += "&lt;"; break;
       case '>': out += "&gt;"; break;
       case '\'': out += "&apos;"; break;
       case '"': out += "&quot;"; break;
-      default: out += c;
+      case '\r': out += "&#13;"; break; // a parser would make a line feed of it
+      case '\n': out += is_attribute ? "&#10;" : "\n"; break;
+      case '\t': out += is_attribute ? "&#9;" : "\t"; break;
+      default:
+        if (auto u = static_cast<unsigned char>(c); u < 0x20) {
+          out += replacement;
+        } else if (u < 0x80) {
+          out += c;
+        } else {
+          auto size = legal_sequence(text.substr(i));
+          out += size ? text.substr(i, size) : replacement;
+          i += size ? size - 1 : 0;
+        }
     }
+  }
 }
+} // namespace
+
+void append_escaped(std::string& out, std::string_view text) { escape(out, text, false); }
+void append_attribute_escaped(std::string& out, std::string_view value) { escape(out, value, true); }
 
 writer& writer::open(std::string_view name, std::string_view ns) {
   if (in_tag_)
@@ -146,7 +181,7 @@ writer& writer::attr(std::string_view name, std::string_view value) {
   out_ += ' ';
   out_ += name;
   out_ += "='";
-  append_escaped(out_, value);
+  append_attribute_escaped(out_, value);
   out_ += '\'';
   return *this;
 }

@@ -21,7 +21,7 @@ public:
   [[nodiscard]] std::optional<std::string_view> attr(std::string_view attr_name) const;
   [[nodiscard]] std::string_view attr_or(std::string_view attr_name, std::string_view otherwise) const;
   [[nodiscard]] std::optional<std::string_view> lang() const; // xml:lang of this element alone
-  /// All character data directly inside.
+  /// All character data directly inside. White space alone between tags is not kept.
   [[nodiscard]] std::string text() const;
   [[nodiscard]] element first_child() const;
   [[nodiscard]] element next_sibling() const;
@@ -50,8 +50,11 @@ private:
   std::unique_ptr<impl> impl_;
 };
 
-/// Escapes for text and for attribute values in single quotes.
+/// Escapes for text and for attribute values in quotes of either kind. What XML cannot carry (control
+/// characters, bytes that are not UTF-8) becomes U+FFFD, so that the result is always well-formed.
 void append_escaped(std::string& out, std::string_view text);
+/// The same, with white space other than ' ' as references: it survives an attribute's normalisation.
+void append_attribute_escaped(std::string& out, std::string_view value);
 
 /// Writes XML that is well-formed by construction.
 /// `writer w; w.open("iq").attr("type", "result"); w.open("query", ns).close(); w.close();`

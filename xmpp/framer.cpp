@@ -1,6 +1,7 @@
 // One switch over the state; tables for names, values and text; SSE2 for long text. Offsets count from
 // the first byte of the element, which stays contiguous, so nothing is copied.
 #include "xmpp/framer_tables.hpp"
+#include <algorithm>
 #include <emmintrin.h>
 
 namespace xmpp {
@@ -12,6 +13,14 @@ void framer::next() {
   state_ = state::gap;
   i_ = 0;
   elements_ = bindings_ = 0;
+  ends_as_ = framer_event::element;
+}
+
+void framer::set_limits(const framer_limits& limits) {
+  limits_ = limits;
+  limits_.max_depth = std::min<std::uint16_t>(limits.max_depth, most_depth);
+  limits_.max_attributes = std::min<std::uint16_t>(limits.max_attributes, most_attributes);
+  limits_.max_namespaces = std::min<std::uint16_t>(limits.max_namespaces, most_namespaces);
 }
 
 void framer::restart() {
@@ -20,6 +29,7 @@ void framer::restart() {
   need_ = 0;
   outer_ = nullptr;
   default_is_content_ = mode_ == mode::stream;
+  speaks_server_ = false;
 }
 
 void framer::enter_stream(const stream_open* open) {
@@ -27,11 +37,12 @@ void framer::enter_stream(const stream_open* open) {
   depth_ = 1;
   need_ = 0;
   outer_ = open;
+  speaks_server_ = open && open->content_ns == "jabber:server";
   default_is_content_ = mode_ == mode::stream && (!open || open->content_ns.empty() || is_content_ns(open->content_ns));
 }
 
 bool framer::is_content_ns(std::string_view uri) const {
-  return uri == "jabber:client" || uri == "jabber:server";
+  return means(uri, speaks_server_ ? "jabber:server" : "jabber:client");
 }
 
 framer_event framer::run(std::string_view bytes) {
@@ -39,6 +50,10 @@ framer_event framer::run(std::string_view bytes) {
   const std::size_t n = bytes.size();
   const auto& cls = classes;
   std::size_t i = i_;
+  auto more = [&](std::size_t at) {
+    i_ = at;
+    return at > limits_.max_size ? stop(framer_errc::too_big) : framer_event::more;
+  };
   if (need_ && i < n && byte(b, i) < 0x80)
     return stop(framer_errc::bad_encoding);
   for (;;)
@@ -90,7 +105,7 @@ framer_event framer::run(std::string_view bytes) {
           if (c < 0x80)
             return stop(framer_errc::not_well_formed);
           if (int r = high(b, i, n))
-            return r == 1 ? (i_ = i, framer_event::more) : stop(framer_errc::bad_encoding);
+            return r == 1 ? more(i) : stop(framer_errc::bad_encoding);
         }
         break;
       case state::lt:
@@ -243,7 +258,7 @@ framer_event framer::run(std::string_view bytes) {
           if (static_cast<u8>(c) < 0x80)
             return stop(framer_errc::not_well_formed);
           if (int r = high(b, i, n))
-            return r == 1 ? (i_ = i, framer_event::more) : stop(framer_errc::bad_encoding);
+            return r == 1 ? more(i) : stop(framer_errc::bad_encoding);
         }
         break;
       case state::entity: {
@@ -332,7 +347,7 @@ framer_event framer::run(std::string_view bytes) {
           if (byte(b, i) < 0x80)
             return stop(framer_errc::not_well_formed);
           if (int r = high(b, i, n))
-            return r == 1 ? (i_ = i, framer_event::more) : stop(framer_errc::bad_encoding);
+            return r == 1 ? more(i) : stop(framer_errc::bad_encoding);
         }
         break;
       case state::declaration: {

@@ -27,7 +27,8 @@ struct head {
   std::uint8_t children = 0;             // counted up to 255
   bool is_empty = false;                 // <x/>
   bool has_stanza_id = false;            // a child named stanza-id: may be a forgery
-  bool uses_header_prefix = false;       // a prefix inside is bound by the stream header only
+  bool uses_header_prefix = false;       // a prefix inside is bound by the stream header only:
+  std::uint32_t header_prefixes = 0;     // bit k: stream_open::prefixes[k], bit 31: that of its root
   std::uint8_t name_size = 0;            // of the qualified name, which starts at 1
   span to, from, id, type, lang, origin_id;
   span ns;                               // value of xmlns='' on the start tag
@@ -39,9 +40,9 @@ struct head {
 
 enum class framer_event : std::uint8_t {
   more,    // everything was consumed, nothing is complete
-  header,  // stream mode: the start tag of the stream ends at position()
+  header,  // the start tag of the stream ends at position(); frame mode: <open/> does
   element, // a top-level element ends at position()
-  end,     // stream mode: the closing tag of the stream ends at position()
+  end,     // the closing tag of the stream ends at position(); frame mode: <close/> does
   error,   // see error(); the stream must end
 };
 
@@ -69,7 +70,8 @@ struct framer_limits {
 struct stream_open {
   std::string to, from, id, version, lang, content_ns;
   std::string root = "stream:stream"; // the qualified name, which the closing tag repeats
-  /// Prefixes that the header binds, without "stream" and "xml": stanzas may use them.
+  /// Prefixes that the header binds, without its root's and "xml": stanzas may use them. At most 31,
+  /// 1 KiB together, as what of them a stanza uses is written into its start tag.
   std::vector<std::pair<std::string, std::string>> prefixes;
 };
 
@@ -80,11 +82,15 @@ public:
   enum class mode : std::uint8_t { stream, frame };
   static constexpr std::size_t most_depth = 64, most_attributes = 32, most_namespaces = 32;
 
-  explicit framer(mode m = mode::stream, framer_limits limits = {}) : limits_(limits), mode_(m) { restart(); }
+  explicit framer(mode m = mode::stream, framer_limits limits = {}) : mode_(m) {
+    set_limits(limits);
+    restart();
+  }
 
   /// `bytes` starts with the first byte of the current top-level element and holds all of it that
   /// came so far; what was seen before is not looked at again. White space between elements is the
-  /// caller's to skip (it is what keeps connections alive).
+  /// caller's to skip (it is what keeps connections alive): leading_space(). In frame mode a frame
+  /// that gives `more` or has anything but white space behind position() is not one element.
   [[nodiscard]] framer_event run(std::string_view bytes);
   /// Behind what run() consumed, from the start of `bytes`.
   [[nodiscard]] std::size_t position() const { return i_; }
@@ -96,7 +102,8 @@ public:
   /// many connections. `open`: where stanzas rely on the header (kept by the caller); null for the
   /// usual one: <stream:stream xmlns='jabber:client'> without further prefixes.
   void enter_stream(const stream_open* open);
-  void set_limits(const framer_limits& limits) { limits_ = limits; }
+  /// Values over the hard maxima count as these.
+  void set_limits(const framer_limits& limits);
   /// True between elements with nothing half read: the connection may drop its buffer.
   [[nodiscard]] bool is_idle() const { return state_ == state::gap; }
 
@@ -117,14 +124,19 @@ private:
     return framer_event::error;
   }
   int high(const char* b, std::size_t& i, std::size_t n);
-  bool good_name(const char* b, std::uint32_t at, std::size_t end);
+  bool good_name(const char* b, std::uint32_t at, std::size_t end) const;
   framer_errc attribute(const char* b, std::size_t i);
   framer_errc check_entity(std::string_view e) const;
   framer_errc check_declaration(std::string_view d) const;
-  [[nodiscard]] bool resolve(const char* b, std::string_view prefix, std::string_view& uri, bool& outer) const;
+  /// Where a prefix is bound: in the element, or by bit `header` of head::header_prefixes.
+  struct bound { bool found = false; std::uint32_t header = 0; std::string_view uri; };
+  [[nodiscard]] bound resolve(const char* b, std::string_view prefix) const;
+  [[nodiscard]] std::string_view own_namespace(const char* b) const;
   framer_errc check_namespaces(const char* b);
   framer_event opened(const char* b, std::size_t i, bool empty);
   framer_event opened_root(const char* b, std::size_t i, bool empty);
+  framer_event opened_top(const char* b, std::size_t i, bool empty);
+  void opened_child(const char* b);
   framer_event closed(std::size_t i);
   [[nodiscard]] bool is_content_ns(std::string_view uri) const;
 
@@ -135,7 +147,8 @@ private:
   mode mode_;
   state state_ = state::gap, back_ = state::text;
   framer_errc error_ = framer_errc::none;
-  bool space_ = false, default_is_content_ = true;
+  bool space_ = false, default_is_content_ = true, speaks_server_ = false;
+  framer_event ends_as_ = framer_event::element; // what closing the top-level element reports
   char quote_ = 0;
   std::uint8_t need_ = 0, low_ = 0, high_ = 0, matched_ = 0; // UTF-8 and <![CDATA[ over a split
   std::uint32_t depth_ = 0, elements_ = 0, attributes_ = 0, prefixed_ = 0, bindings_ = 0;
@@ -146,6 +159,12 @@ private:
   std::uint32_t colons_[most_attributes];
   binding ns_[most_namespaces];
 };
+
+/// How many bytes of white space `bytes` starts with.
+[[nodiscard]] inline std::size_t leading_space(std::string_view bytes) {
+  auto at = bytes.find_first_not_of(" \t\r\n");
+  return at == bytes.npos ? bytes.size() : at;
+}
 
 /// The five predefined entities and character references, decoded. Only for checked text.
 [[nodiscard]] std::string decode_entities(std::string_view text);

@@ -1,6 +1,8 @@
 // What the framer checks beside its states: UTF-8, names, references, attributes, namespaces.
 #include "xmpp/framer_tables.hpp"
+#include <algorithm>
 #include <cstring>
+#include <optional>
 
 namespace xmpp {
 
@@ -47,18 +49,66 @@ int framer::high(const char* b, std::size_t& i, std::size_t n) {
   return 1;
 }
 
-bool framer::good_name(const char* b, u32 at, std::size_t end) {
+namespace framing {
+
+bool means_slowly(std::string_view a, std::string_view b) {
+  auto normal = [](std::string_view v) { // attribute-value normalisation: XML 1.0 section 3.3.3
+    std::string spaced{v};
+    std::replace_if(spaced.begin(), spaced.end(), [](char c) { return c == '\t' || c == '\r' || c == '\n'; }, ' ');
+    return decode_entities(spaced);
+  };
+  return normal(a) == normal(b);
+}
+
+bool is_name_char(u32 c, bool is_first) {
+  struct range { u32 from, to; };
+  static constexpr range start[] = {{0xc0, 0xd6}, {0xd8, 0xf6}, {0xf8, 0x2ff}, {0x370, 0x37d}, {0x37f, 0x1fff},
+      {0x200c, 0x200d}, {0x2070, 0x218f}, {0x2c00, 0x2fef}, {0x3001, 0xd7ff}, {0xf900, 0xfdcf}, {0xfdf0, 0xfffd},
+      {0x10000, 0xeffff}};
+  static constexpr range further[] = {{0xb7, 0xb7}, {0x300, 0x36f}, {0x203f, 0x2040}};
+  auto has = [c](const range& r) { return c >= r.from && c <= r.to; };
+  return std::any_of(std::begin(start), std::end(start), has)
+         || (!is_first && std::any_of(std::begin(further), std::end(further), has));
+}
+
+namespace {
+/// One code point of checked UTF-8.
+u32 code_point(const char* b, std::size_t k, std::size_t& size) {
+  u32 c = byte(b, k);
+  size = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+  if (size > 1)
+    c &= 0x3fu >> (size - 1);
+  for (std::size_t m = 1; m < size; ++m)
+    c = c << 6 | (byte(b, k + m) & 0x3f);
+  return c;
+}
+} // namespace
+} // namespace framing
+
+bool framer::good_name(const char* b, u32 at, std::size_t end) const {
   if (end == at || !(classes[byte(b, at)] & c_start))
     return false;
   if (colon_ && (colon_ + 1 == end || !(classes[byte(b, colon_ + 1)] & c_start)))
     return false;
+  u8 all = 0;
   for (std::size_t k = at; k < end; ++k)
-    if (byte(b, k) >= 0x80) {
-      if (high(b, k, end) == 2 || need_)
+    all |= byte(b, k);
+  if (all < 0x80) [[likely]]
+    return true;
+  framer whole; // a name is short, and all of it is here: this one's own state stays as it is
+  std::size_t size = 1;
+  for (std::size_t k = at; k < end; k += size) {
+    size = 1;
+    if (byte(b, k) < 0x80)
+      continue;
+    auto run = k;
+    if (whole.high(b, run, end) == 2 || whole.need_)
+      return false;
+    for (; k < run; k += size)
+      if (!is_name_char(code_point(b, k, size), k == at || k == colon_ + 1))
         return false;
-      if (k == end)
-        break;
-    }
+    size = 0;
+  }
   return true;
 }
 
@@ -82,25 +132,46 @@ framer_errc framer::check_entity(std::string_view e) const {
   return legal ? framer_errc::none : framer_errc::not_well_formed;
 }
 
-/// `xml version='1.0' encoding='UTF-8'?` (RFC 6120 sections 11.5 and 11.6).
+/// `xml version='1.0' encoding='UTF-8'?` (RFC 6120 sections 11.5 and 11.6; XML 1.0 section 2.8).
 framer_errc framer::check_declaration(std::string_view d) const {
   if (d.size() < 5 || !d.starts_with("xml") || !(classes[byte(d.data(), 3)] & c_space) || d.back() != '?')
     return framer_errc::restricted_xml; // another processing instruction
-  d = d.substr(4, d.size() - 5);
-  auto value_of = [&](std::string_view name) -> std::string_view {
-    auto at = d.find(name);
-    if (at == d.npos)
-      return {};
-    at = d.find_first_of("'\"", at);
-    auto end = at == d.npos ? d.npos : d.find(d[at], at + 1);
-    return end == d.npos ? std::string_view{} : d.substr(at + 1, end - at - 1);
+  d = d.substr(3, d.size() - 4);
+  auto skip = [&d] {
+    auto n = leading_space(d);
+    d.remove_prefix(n);
+    return n != 0;
   };
-  if (value_of("version") != "1.0")
+  // takes ` name = 'value'`; nothing where it is not next
+  auto take = [&](std::string_view name) -> std::optional<std::string_view> {
+    if (auto before = d; !skip() || !d.starts_with(name)) {
+      d = before;
+      return std::nullopt;
+    }
+    d.remove_prefix(name.size());
+    skip();
+    if (!d.starts_with('='))
+      return std::string_view{};
+    d.remove_prefix(1);
+    skip();
+    auto end = d.empty() || (d[0] != '\'' && d[0] != '"') ? d.npos : d.find(d[0], 1);
+    if (end == d.npos)
+      return std::string_view{};
+    auto value = d.substr(1, end - 1);
+    d.remove_prefix(end + 1);
+    return value;
+  };
+  if (take("version") != "1.0")
     return framer_errc::not_well_formed;
-  if (auto e = value_of("encoding"); d.find("encoding") != d.npos) {
-    if (e.size() != 5 || (e[0] | 32) != 'u' || (e[1] | 32) != 't' || (e[2] | 32) != 'f' || e.substr(3) != "-8")
-      return framer_errc::bad_encoding;
-  }
+  auto encoding = take("encoding");
+  auto standalone = take("standalone");
+  skip();
+  if (!d.empty() || (standalone && *standalone != "yes" && *standalone != "no") || (encoding && encoding->empty()))
+    return framer_errc::not_well_formed;
+  auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 32) : c; };
+  if (encoding && !std::equal(encoding->begin(), encoding->end(), utf8_name.begin(), utf8_name.end(),
+                              [&](char a, char b) { return lower(a) == b; }))
+    return framer_errc::bad_encoding;
   return framer_errc::none;
 }
 
@@ -122,7 +193,7 @@ framer_errc framer::attribute(const char* b, std::size_t i) {
       if (bindings_ == limits_.max_namespaces || bindings_ == most_namespaces)
         return framer_errc::too_big;
       // namespaces in XML 1.0: what may be bound to what
-      if (v.empty() || local == "xmlns" || v == ns_xmlns || (local == "xml") != (v == ns_xml))
+      if (v.empty() || local == "xmlns" || means(v, ns_xmlns) || (local == "xml") != means(v, ns_xml))
         return framer_errc::not_well_formed;
       ns_[bindings_++] = {{colon_ + 1, static_cast<std::uint16_t>(local.size())}, value, static_cast<u8>(depth_)};
       return framer_errc::none;
@@ -134,7 +205,7 @@ framer_errc framer::attribute(const char* b, std::size_t i) {
     return framer_errc::none;
   }
   if (name.size == 5 && !std::memcmp(s, "xmlns", 5)) {
-    if (v == ns_xml || v == ns_xmlns)
+    if (means(v, ns_xml) || means(v, ns_xmlns))
       return framer_errc::not_well_formed;
     if (depth_ == 1)
       head_.ns = value;
@@ -156,68 +227,66 @@ framer_errc framer::attribute(const char* b, std::size_t i) {
         head_.type = value;
       }
     }
-  } else if (depth_ == 2 && name.size == 2 && s[0] == 'i' && s[1] == 'd' && element_.size == 9
-             && of(b, element_) == "origin-id") {
-    head_.origin_id = value;
   }
   return framer_errc::none;
 }
 
-/// False: nothing binds it. `outer`: the stream header does.
-bool framer::resolve(const char* b, std::string_view prefix, std::string_view& uri, bool& outer) const {
-  outer = false;
+framer::bound framer::resolve(const char* b, std::string_view prefix) const {
   for (u32 k = bindings_; k-- > 0;)
-    if (of(b, ns_[k].prefix) == prefix) {
-      uri = of(b, ns_[k].uri);
-      return true;
-    }
-  if (prefix == "xml") {
-    uri = ns_xml;
-    return true;
-  }
+    if (of(b, ns_[k].prefix) == prefix)
+      return {true, 0, of(b, ns_[k].uri)};
+  if (prefix == "xml")
+    return {true, 0, ns_xml};
   if (depth_ == 0 || mode_ == mode::frame)
-    return false;
-  outer = true;
-  if (outer_) {
-    for (auto& [p, u] : outer_->prefixes)
-      if (p == prefix) {
-        uri = u;
-        return true;
-      }
-    auto colon = outer_->root.find(':');
-    if (colon != std::string::npos && std::string_view{outer_->root}.substr(0, colon) == prefix) {
-      uri = ns_streams;
-      return true;
-    }
-    return false;
-  }
-  if (prefix != "stream")
-    return false;
-  uri = ns_streams;
-  return true;
+    return {};
+  std::string_view root = outer_ ? std::string_view{outer_->root} : std::string_view{"stream:stream"};
+  if (auto colon = root.find(':'); colon != root.npos && root.substr(0, colon) == prefix)
+    return {true, 1u << 31, ns_streams};
+  if (outer_)
+    for (u32 k = 0; k < outer_->prefixes.size() && k < 31; ++k)
+      if (outer_->prefixes[k].first == prefix)
+        return {true, 1u << k, outer_->prefixes[k].second};
+  return {};
+}
+
+/// Of the element whose start tag was just read, as written; its parents' default is not looked up.
+std::string_view framer::own_namespace(const char* b) const {
+  if (element_colon_)
+    return resolve(b, {b + element_.at, element_colon_ - element_.at}).uri;
+  for (u32 k = 0; k < attributes_; ++k)
+    if (of(b, names_[k]) == "xmlns")
+      return of(b, values_[k]);
+  return {};
 }
 
 framer_errc framer::check_namespaces(const char* b) {
-  std::string_view uri, other;
-  bool outer = false, ignored = false;
+  auto use = [this](const bound& found) {
+    head_.header_prefixes |= found.header;
+    head_.uses_header_prefix |= found.header != 0;
+  };
   if (element_colon_) {
-    if (!resolve(b, {b + element_.at, element_colon_ - element_.at}, uri, outer))
+    auto found = resolve(b, {b + element_.at, element_colon_ - element_.at});
+    if (!found.found)
       return framer_errc::bad_namespace_prefix;
-    head_.uses_header_prefix |= outer;
+    use(found);
   }
   if (!prefixed_)
     return framer_errc::none;
-  auto local = [&](u32 k) { return std::string_view{b + colons_[k] + 1, names_[k].at + names_[k].size - colons_[k] - 1u}; };
-  auto prefix = [&](u32 k) { return std::string_view{b + names_[k].at, colons_[k] - names_[k].at}; };
+  struct { std::string_view local, uri; } seen[most_attributes];
+  u32 count = 0;
   for (u32 k = 0; k < attributes_; ++k) {
-    if (!colons_[k] || prefix(k) == "xmlns" || prefix(k) == "xml")
+    std::string_view prefix{b + names_[k].at, colons_[k] ? colons_[k] - names_[k].at : 0};
+    if (!colons_[k] || prefix == "xmlns" || prefix == "xml")
       continue;
-    if (!resolve(b, prefix(k), uri, outer))
+    auto found = resolve(b, prefix);
+    if (!found.found)
       return framer_errc::bad_namespace_prefix;
-    head_.uses_header_prefix |= outer;
-    for (u32 m = 0; m < k; ++m) // the same expanded name under two prefixes
-      if (colons_[m] && local(m) == local(k) && prefix(m) != "xmlns" && resolve(b, prefix(m), other, ignored) && other == uri)
+    use(found);
+    std::string_view local{b + colons_[k] + 1, names_[k].at + names_[k].size - colons_[k] - 1u};
+    for (u32 m = 0; m < count; ++m) // the same expanded name under two prefixes
+      if (seen[m].local == local && means(seen[m].uri, found.uri))
         return framer_errc::not_well_formed;
+    seen[count++] = {local, found.uri};
   }
   return framer_errc::none;
 }
@@ -225,22 +294,54 @@ framer_errc framer::check_namespaces(const char* b) {
 framer_event framer::opened_root(const char* b, std::size_t i, bool empty) {
   auto name = of(b, element_);
   auto local = element_colon_ ? name.substr(element_colon_ - element_.at + 1) : name;
-  std::string_view uri;
-  bool outer = false;
-  if (element_colon_) {
-    if (!resolve(b, name.substr(0, element_colon_ - element_.at), uri, outer))
-      return stop(framer_errc::bad_namespace_prefix);
-  } else {
-    for (u32 k = 0; k < attributes_; ++k)
-      if (of(b, names_[k]) == "xmlns")
-        uri = of(b, values_[k]);
-  }
-  if (local != "stream" || uri != ns_streams || empty)
+  if (local != "stream" || !means(own_namespace(b), ns_streams) || empty)
     return stop(framer_errc::bad_header);
+  std::size_t inherited = 0;
+  for (u32 k = 0; k < bindings_; ++k)
+    inherited += ns_[k].prefix.size + ns_[k].uri.size;
+  if (inherited > longest_header_prefixes || bindings_ > 31 || head_.lang.size > longest_lang)
+    return stop(framer_errc::too_big);
   depth_ = 1;
   head_.size = static_cast<u32>(i);
   state_ = state::gap;
   return framer_event::header;
+}
+
+framer_event framer::opened_top(const char* b, std::size_t i, bool empty) {
+  auto name = of(b, element_);
+  head_.name_size = static_cast<u8>(element_.size);
+  head_.tag_end = static_cast<u32>(i);
+  head_.is_empty = empty;
+  bool is_content = head_.ns ? is_content_ns(of(b, head_.ns)) : default_is_content_;
+  if (element_colon_) [[unlikely]] {
+    is_content = is_content_ns(own_namespace(b));
+    name.remove_prefix(element_colon_ - element_.at + 1);
+  }
+  if (is_content)
+    head_.kind = name == "message" ? stanza_kind::message : name == "presence" ? stanza_kind::presence
+                 : name == "iq" ? stanza_kind::iq : stanza_kind::other;
+  if (mode_ == mode::frame && (name == "open" || name == "close") && means(own_namespace(b), ns_framing)) {
+    ends_as_ = name == "open" ? framer_event::header : framer_event::end;
+    if (head_.lang.size > longest_lang)
+      return stop(framer_errc::too_big);
+  }
+  return framer_event::more;
+}
+
+void framer::opened_child(const char* b) {
+  if (head_.children < 255)
+    ++head_.children;
+  auto name = of(b, element_);
+  if (element_colon_)
+    name.remove_prefix(element_colon_ - element_.at + 1);
+  if (name.size() < 9 || !name.ends_with("-id")) [[likely]]
+    return;
+  if (name == "stanza-id")
+    head_.has_stanza_id = true;
+  if (name == "origin-id" && means(own_namespace(b), ns_stanza_ids))
+    for (u32 k = 0; k < attributes_; ++k)
+      if (of(b, names_[k]) == "id")
+        head_.origin_id = values_[k];
 }
 
 framer_event framer::opened(const char* b, std::size_t i, bool empty) {
@@ -249,29 +350,15 @@ framer_event framer::opened(const char* b, std::size_t i, bool empty) {
   if (element_colon_ | prefixed_)
     if (auto e = check_namespaces(b); e != framer_errc::none)
       return stop(e);
-  auto name = of(b, element_);
   if (depth_ == 0)
     return opened_root(b, i, empty);
   if (depth_ == 1) {
-    head_.name_size = static_cast<u8>(element_.size);
-    head_.tag_end = static_cast<u32>(i);
-    head_.is_empty = empty;
-    bool is_content = head_.ns ? is_content_ns(of(b, head_.ns)) : default_is_content_;
-    if (is_content)
-      head_.kind = name == "message" ? stanza_kind::message : name == "presence" ? stanza_kind::presence
-                   : name == "iq" ? stanza_kind::iq : stanza_kind::other;
-    if (mode_ == mode::frame && head_.ns && of(b, head_.ns) == ns_framing && (name == "open" || name == "close")) {
-      if (!empty)
-        return stop(framer_errc::bad_header);
-      head_.size = static_cast<u32>(i);
-      state_ = state::gap;
-      return name == "open" ? framer_event::header : framer_event::end;
-    }
+    if (auto e = opened_top(b, i, empty); e != framer_event::more)
+      return e;
   } else if (depth_ == 2) {
-    if (head_.children < 255)
-      ++head_.children;
-    if (element_.size >= 9 && name.ends_with("stanza-id"))
-      head_.has_stanza_id = true;
+    opened_child(b);
+    if (ends_as_ != framer_event::element) // <open/> and <close/> have no content (RFC 7395 section 3.3.1)
+      return stop(framer_errc::bad_header);
   }
   stack_[depth_++] = element_;
   text_at_ = static_cast<u32>(i);
@@ -295,7 +382,7 @@ framer_event framer::closed(std::size_t i) {
     return framer_event::more;
   head_.size = static_cast<u32>(i);
   state_ = state::gap;
-  return framer_event::element;
+  return ends_as_;
 }
 
 stream_open framer::header(std::string_view bytes) const {
@@ -311,7 +398,7 @@ stream_open framer::header(std::string_view bytes) const {
     else if (name == "version") open.version = value;
     else if (name == "xml:lang") open.lang = value;
     else if (name == "xmlns") open.content_ns = value;
-    else if (name.starts_with("xmlns:") && open.root.substr(0, open.root.find(':')) != name.substr(6))
+    else if (name.starts_with("xmlns:") && name != "xmlns:xml" && open.root.substr(0, open.root.find(':')) != name.substr(6))
       open.prefixes.emplace_back(name.substr(6), value);
   }
   return open;

@@ -37,7 +37,20 @@ inline constexpr std::string_view ns_streams = "http://etherx.jabber.org/streams
 inline constexpr std::string_view ns_framing = "urn:ietf:params:xml:ns:xmpp-framing";
 inline constexpr std::string_view ns_xml = "http://www.w3.org/XML/1998/namespace";
 inline constexpr std::string_view ns_xmlns = "http://www.w3.org/2000/xmlns/";
+inline constexpr std::string_view utf8_name = "utf-8";
 inline constexpr std::string_view cdata_open = "[CDATA[";
+inline constexpr std::string_view ns_stanza_ids = "urn:xmpp:sid:0";
+/// What the header may make every stanza carry: prefixes with their names, and the language.
+inline constexpr std::size_t longest_header_prefixes = 1'024, longest_lang = 64;
 inline constexpr std::size_t longest_name = 250, longest_declaration = 128, longest_entity = 12;
+
+/// Are two namespace names, as written in attributes, one? References count as what they stand for.
+bool means_slowly(std::string_view a, std::string_view b);
+inline bool means(std::string_view a, std::string_view b) {
+  constexpr std::string_view odd = "&\t\r\n";
+  return a == b || ((a.find_first_of(odd) != a.npos || b.find_first_of(odd) != b.npos) && means_slowly(a, b));
+}
+/// NameStartChar and NameChar of XML 1.0, beyond ASCII.
+bool is_name_char(u32 c, bool is_first);
 
 } // namespace xmpp::framing

@@ -1,11 +1,14 @@
 // Preparing JIDs: ICU for what is not plain ASCII; and the pool and cache of prepared ones.
 #include "xmpp/jid.hpp"
 #include "base/bytes.hpp"
+#include "xmpp/framer.hpp"
+#include <arpa/inet.h>
 #include <array>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <unicode/uidna.h>
 #include <unicode/usprep.h>
@@ -15,6 +18,7 @@ namespace xmpp {
 
 namespace {
 constexpr std::size_t longest_part = 1'023;
+constexpr std::size_t longest_kept = 255; // in a cache, which strangers fill
 constexpr std::string_view forbidden_local = "\"&'/:<>@ ";
 
 bool is_ascii(std::string_view s) {
@@ -46,7 +50,7 @@ std::optional<std::string> narrow(const utf16& s) {
   return out;
 }
 
-struct profile_close { void operator()(UStringPrepProfile* p) const { usprep_close(p); } };
+/// Kept for ever: a jid may still be prepared while the process ends.
 UStringPrepProfile* profile(UStringPrepProfileType type) {
   UErrorCode ec = U_ZERO_ERROR;
   auto* p = usprep_openByType(type, &ec);
@@ -64,6 +68,10 @@ base::result<std::string, jid_errc> stringprep(std::string_view in, UStringPrepP
   if (U_FAILURE(ec))
     return base::fail(refused);
   out.resize(static_cast<std::size_t>(size));
+  auto again = usprep_prepare(p, out.data(), size, wide->data(), static_cast<std::int32_t>(wide->size()),
+                              USPREP_ALLOW_UNASSIGNED, nullptr, &ec);
+  if (ec == U_BUFFER_OVERFLOW_ERROR || U_FAILURE(ec) || std::u16string_view{*wide}.substr(0, static_cast<std::size_t>(again)) != out)
+    return base::fail(refused); // two spellings of one name would be two accounts
   auto text = narrow(out);
   if (!text)
     return base::fail(jid_errc::bad_utf8);
@@ -82,8 +90,8 @@ base::result<std::string, jid_errc> prepare_local(std::string_view in) {
       out.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c | 32) : c);
     }
   } else {
-    static const std::unique_ptr<UStringPrepProfile, profile_close> nodeprep{profile(USPREP_RFC3920_NODEPREP)};
-    auto prepared = stringprep(in, nodeprep.get(), jid_errc::bad_local);
+    static auto* const nodeprep = profile(USPREP_RFC3920_NODEPREP);
+    auto prepared = stringprep(in, nodeprep, jid_errc::bad_local);
     if (!prepared)
       return prepared;
     out = std::move(*prepared);
@@ -106,8 +114,8 @@ base::result<std::string, jid_errc> prepare_resource(std::string_view in) {
         return base::fail(jid_errc::bad_resource);
     return std::string{in};
   }
-  static const std::unique_ptr<UStringPrepProfile, profile_close> resourceprep{profile(USPREP_RFC3920_RESOURCEPREP)};
-  auto out = stringprep(in, resourceprep.get(), jid_errc::bad_resource);
+  static auto* const resourceprep = profile(USPREP_RFC3920_RESOURCEPREP);
+  auto out = stringprep(in, resourceprep, jid_errc::bad_resource);
   if (!out)
     return out;
   if (out->empty())
@@ -117,59 +125,76 @@ base::result<std::string, jid_errc> prepare_resource(std::string_view in) {
   return out;
 }
 
+/// Letters, digits, hyphens inside, underscores; ASCII labels as DNS has them (RFC 1035 section 2.3.4).
 base::result<void, jid_errc> check_host_name(std::string_view s) {
-  std::size_t label = 0;
-  for (char c : s) {
-    bool ok = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'
-              || static_cast<unsigned char>(c) >= 0x80;
-    if (!ok)
+  for (;;) {
+    auto dot = s.find('.');
+    auto label = s.substr(0, dot);
+    if (label.empty() || label.front() == '-' || label.back() == '-' || (is_ascii(label) && label.size() > 63))
       return base::fail(jid_errc::bad_domain);
-    if (c == '.') {
-      if (label == 0)
+    for (char c : label)
+      if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || static_cast<unsigned char>(c) >= 0x80))
         return base::fail(jid_errc::bad_domain);
-      label = 0;
-    } else if (++label > 63 * 4) {
-      return base::fail(jid_errc::bad_domain);
-    }
+    if (dot == s.npos)
+      return {};
+    s.remove_prefix(dot + 1);
   }
-  if (label == 0)
+}
+
+/// One spelling per address (RFC 5952).
+base::result<std::string, jid_errc> prepare_ipv6(std::string_view in) {
+  in6_addr address;
+  char text[INET6_ADDRSTRLEN];
+  if (in.back() != ']' || inet_pton(AF_INET6, std::string{in.substr(1, in.size() - 2)}.c_str(), &address) != 1
+      || in.find('\0') != in.npos || !inet_ntop(AF_INET6, &address, text, sizeof text))
     return base::fail(jid_errc::bad_domain);
-  return {};
+  return '[' + std::string{text} + ']';
+}
+
+/// An A-label hides what it stands for, in whatever case it is written.
+bool has_a_label(std::string_view s) {
+  for (std::size_t k = 0; k + 4 <= s.size(); ++k)
+    if ((s[k] | 32) == 'x' && (s[k + 1] | 32) == 'n' && s[k + 2] == '-' && s[k + 3] == '-')
+      return true;
+  return false;
+}
+
+base::result<std::string, jid_errc> prepare_idn(std::string_view in) {
+  static UIDNA* const idna = [] {
+    UErrorCode ec = U_ZERO_ERROR;
+    return uidna_openUTS46(UIDNA_NONTRANSITIONAL_TO_UNICODE | UIDNA_CHECK_BIDI, &ec);
+  }();
+  UIDNAInfo info = UIDNA_INFO_INITIALIZER;
+  UErrorCode ec = U_ZERO_ERROR;
+  std::string out(in.size() * 4 + 64, '\0');
+  if (!widen(in))
+    return base::fail(jid_errc::bad_utf8);
+  auto size = uidna_nameToUnicodeUTF8(idna, in.data(), static_cast<std::int32_t>(in.size()), out.data(),
+                                      static_cast<std::int32_t>(out.size()), &info, &ec);
+  if (U_FAILURE(ec) || info.errors != 0)
+    return base::fail(jid_errc::bad_domain);
+  out.resize(static_cast<std::size_t>(size));
+  return out;
 }
 
 base::result<std::string, jid_errc> prepare_domain(std::string_view in) {
   if (in.size() > longest_part)
     return base::fail(jid_errc::too_long);
-  if (in.starts_with('[')) { // an IPv6 literal (RFC 7622 section 3.2)
-    if (in.size() < 4 || in.back() != ']' || in.find_first_not_of("0123456789abcdefABCDEF:.", 1) != in.size() - 1)
-      return base::fail(jid_errc::bad_domain);
-    std::string out{in};
-    for (auto& c : out)
-      c = c >= 'A' && c <= 'F' ? static_cast<char>(c | 32) : c;
-    return out;
-  }
-  if (in.size() > 1 && in.ends_with('.')) // RFC 7622 section 3.2: a final dot is stripped
-    in.remove_suffix(1);
+  if (in.starts_with('['))
+    return prepare_ipv6(in);
   std::string out;
-  if (is_ascii(in) && in.find("xn--") == in.npos) {
+  if (is_ascii(in) && !has_a_label(in)) {
+    out.reserve(in.size());
     for (char c : in)
       out.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c | 32) : c);
   } else {
-    static UIDNA* const idna = [] {
-      UErrorCode ec = U_ZERO_ERROR;
-      return uidna_openUTS46(UIDNA_NONTRANSITIONAL_TO_UNICODE | UIDNA_CHECK_BIDI, &ec);
-    }();
-    UIDNAInfo info = UIDNA_INFO_INITIALIZER;
-    UErrorCode ec = U_ZERO_ERROR;
-    out.resize(in.size() * 4 + 64);
-    auto size = uidna_nameToUnicodeUTF8(idna, in.data(), static_cast<std::int32_t>(in.size()), out.data(),
-                                        static_cast<std::int32_t>(out.size()), &info, &ec);
-    if (U_FAILURE(ec) || info.errors != 0)
-      return base::fail(jid_errc::bad_domain);
-    out.resize(static_cast<std::size_t>(size));
-    if (out.size() > 1 && out.ends_with('.'))
-      out.pop_back();
+    auto prepared = prepare_idn(in);
+    if (!prepared)
+      return prepared;
+    out = std::move(*prepared);
   }
+  if (out.size() > 1 && out.ends_with('.')) // RFC 7622 section 3.2: a final dot is stripped, once mapped
+    out.pop_back();
   if (out.empty())
     return base::fail(jid_errc::empty);
   if (out.size() > longest_part)
@@ -185,7 +210,10 @@ class jid_builder {
 public:
   static jid_ref build(std::string_view local, std::string_view domain, std::string_view resource) {
     auto size = local.size() + (local.empty() ? 0 : 1) + domain.size() + (resource.empty() ? 0 : 1) + resource.size();
-    auto* j = new (std::malloc(sizeof(jid) + size)) jid;
+    auto* memory = std::malloc(sizeof(jid) + size);
+    if (!memory)
+      throw std::bad_alloc{};
+    auto* j = new (memory) jid;
     char* o = j->bytes_;
     auto add = [&](std::string_view s) {
       std::memcpy(o, s.data(), s.size());
@@ -220,11 +248,15 @@ public:
 };
 
 namespace {
+struct seeded_hash { // strangers choose the names
+  std::size_t operator()(std::string_view s) const { return base::hash_bytes(s); }
+};
+
 /// Weak: holds plain pointers, each removed by whoever drops its last reference.
 struct jid_pool {
   struct shard {
     std::mutex mutex;
-    boost::unordered_flat_map<std::string_view, const jid*> jids;
+    boost::unordered_flat_map<std::string_view, const jid*, seeded_hash> jids;
   };
   std::array<shard, 64> shards;
   shard& of(std::uint64_t hash) { return shards[hash >> 58]; }
@@ -322,9 +354,11 @@ jid_ref jid_cache::find(std::string_view raw) {
   for (int way = 0; way < 2; ++way)
     if (e[way].hash == h && e[way].prepared && (e[way].raw ? *e[way].raw == raw : e[way].prepared->full() == raw))
       return e[way].prepared;
-  auto parsed = parse_jid(raw);
+  auto parsed = raw.find('&') == raw.npos ? parse_jid(raw) : parse_jid(decode_entities(raw));
   if (!parsed)
     return nullptr;
+  if (raw.size() > longest_kept)
+    return *parsed;
   if (e[0].prepared)
     std::swap(e[0], e[1]); // the newest stays; an empty way is taken first
   e[0].hash = h;

@@ -79,7 +79,8 @@ private:
 /// the same few JIDs. Sharded, any thread. A pooled jid leaves the pool when its last holder does.
 [[nodiscard]] jid_ref pooled(const jid_ref& j);
 
-/// Raw bytes of a `to` to its prepared jid. One per reactor: two ways, 4,096 sets, bounded.
+/// Raw bytes of a `to`, references not decoded, to its prepared jid. One per reactor: two ways, 4,096
+/// sets, of no more than 255 bytes each; longer ones are prepared each time.
 class jid_cache {
 public:
   jid_cache();

@@ -1,9 +1,11 @@
 // One allocation per stanza; the start tag is rewritten while it is written out, the payload copied.
 #include "xmpp/stanza.hpp"
 #include "xmpp/element.hpp"
-#include <cassert>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
+#include <new>
+#include <stdexcept>
 
 namespace xmpp {
 
@@ -39,33 +41,31 @@ stanza_type parse_type(stanza_kind kind, std::string_view t) {
   return stanza_type::none;
 }
 
-/// What the start tag needs of the stream header: language and prefixes (RFC 6120 section 4.7.4).
-std::string inherited(const head& h, std::string_view bytes, const stream_open& stream) {
+/// What the start tag needs of the stream header: language, prefixes, and the default namespace where
+/// that is not a content namespace (RFC 6120 sections 4.7.4 and 4.8).
+std::string inherited(const head& h, const stream_open* stream) {
   std::string extra;
   auto add = [&](std::string_view name, std::string_view value) {
     extra += ' ';
     extra += name;
     extra += "='";
-    append_escaped(extra, value);
+    append_attribute_escaped(extra, value);
     extra += '\'';
   };
-  if (!h.lang && !stream.lang.empty() && h.kind != stanza_kind::other)
-    add("xml:lang", stream.lang);
-  if (h.uses_header_prefix) {
-    auto tag = bytes.substr(0, h.tag_end);
-    auto declare = [&](const std::string& prefix, std::string_view uri) {
-      auto name = "xmlns:" + prefix;
-      for (auto at = tag.find(name); at != tag.npos; at = tag.find(name, at + 1)) {
-        char after = tag[at + name.size()];
-        if (after == '=' || after == ' ' || after == '\t' || after == '\n' || after == '\r')
-          return; // the tag says it itself
-      }
-      add(name, uri);
-    };
-    for (auto& [prefix, uri] : stream.prefixes)
-      declare(prefix, uri);
-    if (auto colon = stream.root.find(':'); colon != std::string::npos)
-      declare(stream.root.substr(0, colon), "http://etherx.jabber.org/streams");
+  if (stream && !h.lang && !stream->lang.empty() && h.kind != stanza_kind::other)
+    add("xml:lang", stream->lang);
+  if (!h.uses_header_prefix && (!stream || stream->content_ns.empty())) [[likely]]
+    return extra;
+  if (stream && !h.ns && !stream->content_ns.empty() && stream->content_ns != "jabber:client"
+      && stream->content_ns != "jabber:server")
+    add("xmlns", stream->content_ns);
+  // what the element declares itself was never looked up in the header, so nothing comes twice
+  for (std::uint32_t k = 0; stream && k < stream->prefixes.size() && k < 31; ++k)
+    if (h.header_prefixes >> k & 1)
+      add("xmlns:" + stream->prefixes[k].first, stream->prefixes[k].second);
+  if (h.header_prefixes >> 31) {
+    std::string_view root = stream ? std::string_view{stream->root} : std::string_view{"stream:stream"};
+    add("xmlns:" + std::string{root.substr(0, root.find(':'))}, "http://etherx.jabber.org/streams");
   }
   return extra;
 }
@@ -122,6 +122,7 @@ std::size_t end_of_child(std::string_view s, std::size_t at) {
 char* put_unforged(char* o, const stanza& s) {
   auto all = s.bytes();
   auto payload = all.substr(0, s.tag().close_at);
+  thread_local document parser;
   for (std::size_t i = s.tag().tag_end; i < payload.size();) {
     auto at = payload.find('<', i);
     if (at == payload.npos)
@@ -130,8 +131,8 @@ char* put_unforged(char* o, const stanza& s) {
     auto end = payload.compare(at, 9, "<![CDATA[") == 0 ? payload.find("]]>", at) + 3 : end_of_child(payload, at);
     auto child = payload.substr(at, end - at);
     bool forged = false;
-    if (auto name_end = child.find_first_of(" \t\r\n/>"); child.substr(0, name_end).ends_with("stanza-id")) {
-      document parser;
+    auto name = child.substr(1, child.find_first_of(" \t\r\n/>") - 1);
+    if (name == "stanza-id" || name.ends_with(":stanza-id")) { // in whatever namespace
       auto by = parser.parse(child).attr("by");
       auto named = by ? parse_jid(*by) : base::result<jid_ref, jid_errc>{nullptr};
       forged = named && *named && same_bare(**named, *s.stanza_id_by);
@@ -146,8 +147,11 @@ char* put_unforged(char* o, const stanza& s) {
 } // namespace
 
 stanza_ref stanza::make(const head& h, std::string_view bytes, const stream_open* stream) {
-  auto extra = stream ? inherited(h, bytes, *stream) : std::string{};
-  auto* s = new (std::malloc(sizeof(stanza) + h.size + extra.size())) stanza;
+  auto extra = stream || h.uses_header_prefix ? inherited(h, stream) : std::string{};
+  auto* memory = std::malloc(sizeof(stanza) + h.size + extra.size());
+  if (!memory)
+    throw std::bad_alloc{};
+  auto* s = new (memory) stanza;
   s->head_ = h;
   if (extra.empty()) [[likely]] {
     std::memcpy(s->bytes_, bytes.data(), h.size);
@@ -168,15 +172,17 @@ stanza_ref stanza::make(const head& h, std::string_view bytes, const stream_open
     x.size += by;
   }
   s->bytes_[s->head_.size] = '\0';
-  s->type_ = parse_type(h.kind, s->at_or_empty(s->head_.type));
+  auto type = s->at_or_empty(s->head_.type);
+  s->type_ = type.find('&') == type.npos ? parse_type(h.kind, type) : parse_type(h.kind, decode_entities(type));
   return stanza_ref{s};
 }
 
 stanza_ref stanza::from_xml(std::string_view xml) {
-  framer f;
+  constexpr auto most = std::numeric_limits<std::uint32_t>::max(); // a roster may be longer than any input
+  framer f{framer::mode::stream, {most, framer::most_depth, framer::most_attributes, framer::most_namespaces, most}};
   f.enter_stream(nullptr);
-  [[maybe_unused]] auto e = f.run(xml);
-  assert(e == framer_event::element && f.position() == xml.size());
+  if (f.run(xml) != framer_event::element || f.position() != xml.size())
+    throw std::logic_error{"stanza::from_xml: not one well-formed element"};
   return make(f.result(), xml);
 }
 
@@ -193,7 +199,7 @@ std::size_t render_bound(const delivery& d) {
   const auto& s = *d.what;
   auto jids = (s.from ? s.from->full().size() : 0) + (d.to ? d.to->full().size() : s.to ? s.to->full().size() : 0)
               + (s.stanza_id_by ? s.stanza_id_by->full().size() : 0);
-  return s.tag().size + 6 * jids + 192;
+  return s.tag().size + s.tag().name_size + 6 * jids + 192;
 }
 
 char* render(char* o, const delivery& d) {

@@ -36,8 +36,10 @@ class stanza : public base::counted<stanza> {
 public:
   /// Copies the element. `stream`: language and prefixes of the sender's stream header, written
   /// into the start tag where the element relies on them; null for what the server made.
+  /// Throws std::bad_alloc.
   static stanza_ref make(const head& h, std::string_view bytes, const stream_open* stream = nullptr);
-  /// Frames `xml`, which this server wrote: an invalid one is a broken invariant (assert).
+  /// Frames `xml`, which this server wrote, of any size. An invalid one is a broken invariant:
+  /// std::logic_error, which ends the actor that wrote it and no other.
   static stanza_ref from_xml(std::string_view xml);
 
   jid_ref from, to;
