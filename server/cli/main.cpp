@@ -161,7 +161,7 @@ int stop(const options& o) {
 // --- configuration
 
 nlohmann::json to_json(const server::problem& p) {
-  return {{"file", p.file}, {"line", p.line}, {"column", p.column}, {"key", p.key}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}};
+  return {{"file", p.file}, {"line", p.line}, {"column", p.column}, {"key", p.key}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}, {"meant", p.meant}};
 }
 
 nlohmann::json to_json(const std::vector<server::problem>& problems) {
