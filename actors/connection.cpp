@@ -22,8 +22,8 @@ std::unique_ptr<xmpp::stream_open> relied_on(const xmpp::stream_open* open) {
 }
 } // namespace
 
-connection::connection(home& h, net::tcp_socket socket, entrance how)
-  : home_(h), socket_(std::move(socket)), how_(how) {}
+connection::connection(home& h, net::tcp_socket socket, entrance how, net::address_counter::place place)
+  : home_(h), socket_(std::move(socket)), how_(how), place_(std::move(place)) {}
 
 connection::~connection() = default;
 

@@ -1,6 +1,7 @@
 // The socket of one client and everything below XML: TLS, framing, the bounded output queue.
 #pragma once
 #include "actors/home.hpp"
+#include "net/address_counter.hpp"
 #include "net/client_socket.hpp"
 #include "xmpp/framer.hpp"
 
@@ -17,7 +18,8 @@ struct entrance {
 
 class connection final : public light {
 public:
-  connection(home& h, net::tcp_socket socket, entrance how);
+  /// `place`: counted among its address's connections until it has logged in.
+  connection(home& h, net::tcp_socket socket, entrance how, net::address_counter::place place);
   ~connection() override;
 
   /// Begins to read (after the handshake, with direct TLS). Once.
@@ -39,7 +41,10 @@ public:
   /// Stops framing until resume(): the stream waits for an answer of a pool.
   void pause() { is_paused_ = true; }
   void resume();
-  void raise_limits() { is_logged_in_ = true; }
+  void raise_limits() {
+    is_logged_in_ = true;
+    place_.give_up();
+  }
   /// What is appended from now on was charged to `limit`; stanzas may rely on what `open` says.
   void bind(base::ref<cluster::session_limit> limit, const xmpp::stream_open* open);
   /// From now on elements go to this session, through the lane.
@@ -97,6 +102,7 @@ private:
   std::unique_ptr<backlog> backlog_;
   std::uint32_t queued_bytes_ = 0, idle_bytes_ = 0;
   entrance how_;
+  net::address_counter::place place_;
   bool in_stream_ = false, is_dirty_ = false, is_paused_ = false, is_logged_in_ = false;
   bool is_finishing_ = false, is_closed_ = false, waits_write_ = false, waits_read_ = false;
   bool starts_tls_ = false, restarted_ = false;

@@ -6,6 +6,7 @@
 #include "base/clock.hpp"
 #include "base/random.hpp"
 #include "cluster/registry.hpp"
+#include "net/address_counter.hpp"
 #include "net/tls_identity.hpp"
 #include "xmpp/framer.hpp"
 #include <atomic>
@@ -25,6 +26,7 @@ struct node_settings {
   base::budget_limits session_limits{4'096, 1u << 20, 16'384, 4u << 20};
   std::uint32_t max_output = 8u << 20; // bytes rendered or queued for one connection
   login_limits::settings logins;
+  net::address_counter::limits strangers; // connections that have not logged in
   base::duration login_timeout = std::chrono::seconds{30};
   base::duration entity_idle = std::chrono::seconds{30};
   base::duration drain_timeout = std::chrono::seconds{30};
@@ -37,7 +39,7 @@ class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
     : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits),
-      logins_(settings_.logins) {}
+      logins_(settings_.logins), strangers_(settings_.strangers) {}
 
   [[nodiscard]] const node_settings& settings() const { return settings_; }
   [[nodiscard]] const base::clock& clock() const { return clock_; }
@@ -45,6 +47,7 @@ public:
   [[nodiscard]] cluster::registry& registry() { return registry_; }
   [[nodiscard]] cluster::absent_names& absent() { return absent_; }
   [[nodiscard]] login_limits& logins() { return logins_; }
+  [[nodiscard]] net::address_counter& strangers() { return strangers_; }
   [[nodiscard]] net::tls_identity_source& certificates() { return certificates_; }
 
   /// Set up before the first reactor runs.
@@ -87,6 +90,7 @@ private:
   cluster::registry registry_;
   cluster::absent_names absent_;
   login_limits logins_;
+  net::address_counter strangers_;
   net::tls_identity_source certificates_;
   std::vector<home*> homes_;
   mutable std::shared_mutex hosts_mutex_;

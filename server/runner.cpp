@@ -15,6 +15,7 @@
 #include "storage/tables.hpp"
 #include <algorithm>
 #include <sys/resource.h>
+#include <unistd.h>
 
 namespace server {
 
@@ -63,6 +64,7 @@ struct runner::parts {
   std::vector<std::unique_ptr<net::listener>> listeners;
   std::map<std::string, std::uint16_t> ports;
   std::atomic<std::size_t> next_reactor{0};
+  base::metrics::counter* refused = &base::metrics::make_counter("covey_connections_refused_total", "Connections closed because their address had too many that did not log in.");
 
   explicit parts(const config& c) : node(c.node, clock, random) {}
 };
@@ -181,9 +183,16 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
 /// Called on the first reactor, which accepts for all.
 void runner::on_accepted(int fd, bool is_v6, bool is_direct) {
   auto& p = *parts_;
+  auto key = net::peer_key(fd);
+  auto place = key ? p.node.strangers().enter(*key) : std::nullopt;
+  if (!place) { // too many strangers from there, or it is gone again
+    p.refused->add();
+    ::close(fd);
+    return;
+  }
   auto& to = *p.reactors[p.next_reactor.fetch_add(1, std::memory_order_relaxed) % p.reactors.size()];
-  to.lights().post_from_anywhere([&to, fd, is_v6, is_direct](actors::home& h) {
-    auto& c = h.make<actors::connection>(net::adopt(h.loop(), fd, is_v6), actors::entrance{is_direct});
+  to.lights().post_from_anywhere([&to, fd, is_v6, is_direct, place = std::move(*place)](actors::home& h) mutable {
+    auto& c = h.make<actors::connection>(net::adopt(h.loop(), fd, is_v6), actors::entrance{is_direct}, std::move(place));
     auto& s = h.make<actors::stream>(c);
     s.set_client(actors::spawn_client(to, s.id()));
     s.start();

@@ -36,6 +36,8 @@ public:
     n.logins.failures = u32("sasl.failures");
     n.logins.window = ms("sasl.failure_window");
     n.login_timeout = ms("limits.login_timeout");
+    n.strangers.per_address = u32("limits.strangers_per_address");
+    n.strangers.total = u32("limits.strangers");
     n.drain_timeout = ms("drain_timeout");
     n.before_login.max_size = u32("limits.stanza_before_login");
     n.after_login.max_size = u32("limits.stanza");

@@ -34,6 +34,8 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
       {"sasl.failures", number, "20", "Failed logins of one account or address within sasl.failure_window.", node, 1, 1'000'000},
       {"sasl.failure_window", duration, "5m", "See sasl.failures.", node, second, day},
       {"limits.login_timeout", duration, "30s", "From accept to a bound session.", node, second, 3'600 * second},
+      {"limits.strangers_per_address", number, "100", "Connections of one address (IPv6: of one /64) that have not logged in.", node, 1, 1'000'000},
+      {"limits.strangers", number, "20000", "The same of all addresses together.", node, 1, 10'000'000},
       {"limits.stanza_before_login", size, "16 kB", "Largest element before login.", node, kilo, mega},
       {"limits.stanza", size, "256 kB", "Largest stanza after login.", node, 10 * kilo, 64 * mega},
       {"limits.output", size, "8 MB", "Bytes that wait for one client before its stream is closed.", node, 64 * kilo, 1'024 * mega},
