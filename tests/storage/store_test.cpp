@@ -167,21 +167,22 @@ TEST_CASE("committer: more than the queue takes is overloaded at once; later the
     else
       l.most_batches = 4;
     under_test t{l};
-    target a;
+    target a, b;
     t.gate->close_gate();
     t.store->submit(one(0), [](outcome) {}, &a);
     t.gate->await_calls(1);
     std::vector<outcome> outcomes(6, outcome::unknown);
     for (int n = 0; n < 6; ++n)
-      t.store->submit(one(n + 1), [&, n](outcome o) { outcomes[static_cast<std::size_t>(n)] = o; });
+      t.store->submit(one(n + 1), [&, n](outcome o) { outcomes[static_cast<std::size_t>(n)] = o; }, n < 4 ? &b : nullptr);
     using enum outcome;
     CHECK(outcomes == std::vector<outcome>{unknown, unknown, unknown, unknown, overloaded, overloaded}); // told in the call
     t.gate->open_gate();
     a.run(1);
-    std::promise<outcome> again;
-    t.store->submit(one(9), [&](outcome o) { again.set_value(o); }); // after the four
-    CHECK(again.get_future().get() == done);
+    b.run(4);
     CHECK(outcomes[3] == done);
+    std::promise<outcome> again;
+    t.store->submit(one(9), [&](outcome o) { again.set_value(o); });
+    CHECK(again.get_future().get() == done);
     CHECK(t.gate->rows.rows() == 6);
   }
 }

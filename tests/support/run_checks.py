@@ -13,7 +13,7 @@ names = sys.argv[1:]
 jobs = os.environ.get("JOBS", str(os.cpu_count()))
 fuzz_seconds = int(os.environ.get("COVEY_FUZZ_SECONDS", "300"))  # for all targets together
 environment = dict(os.environ, CCACHE_SLOPPINESS="pch_defines,time_macros", ASAN_OPTIONS="detect_leaks=1",
-                   UBSAN_OPTIONS="print_stacktrace=1", TSAN_OPTIONS="halt_on_error=0 exitcode=66")
+                   UBSAN_OPTIONS="print_stacktrace=1", TSAN_OPTIONS=f"halt_on_error=0 exitcode=66 suppressions={root}/tests/support/tsan.supp")
 passed = failed = 0
 
 
