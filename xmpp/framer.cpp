@@ -38,11 +38,12 @@ void framer::enter_stream(const stream_open* open) {
   need_ = 0;
   outer_ = open;
   speaks_server_ = open && open->content_ns == "jabber:server";
-  default_is_content_ = mode_ == mode::stream && (!open || open->content_ns.empty() || is_content_ns(open->content_ns));
+  default_is_content_ = mode_ == mode::stream
+                        && (!open || open->content_ns.empty() || open->content_ns == "jabber:client" || speaks_server_);
 }
 
 bool framer::is_content_ns(std::string_view uri) const {
-  return means(uri, speaks_server_ ? "jabber:server" : "jabber:client");
+  return is_ns(uri, speaks_server_ ? "jabber:server" : "jabber:client");
 }
 
 framer_event framer::run(std::string_view bytes) {
@@ -135,6 +136,7 @@ framer_event framer::run(std::string_view bytes) {
           return stop(framer_errc::too_big);
         name_at_ = static_cast<u32>(i);
         colon_ = 0;
+        wide_name_ = false;
         attributes_ = prefixed_ = 0;
         state_ = state::name;
         [[fallthrough]];
@@ -146,6 +148,10 @@ framer_event framer::run(std::string_view bytes) {
             return stop(framer_errc::too_big);
           if (i == n)
             return i_ = i, framer_event::more;
+          if (byte(b, i) >= 0x80) {
+            wide_name_ = true;
+            continue;
+          }
           if (b[i] != ':' || colon_)
             break;
           colon_ = static_cast<u32>(i);
@@ -184,6 +190,7 @@ framer_event framer::run(std::string_view bytes) {
           return stop(framer_errc::not_well_formed);
         name_at_ = static_cast<u32>(i);
         colon_ = 0;
+        wide_name_ = false;
         state_ = state::attr_name;
         [[fallthrough]];
       }
@@ -195,6 +202,10 @@ framer_event framer::run(std::string_view bytes) {
             return stop(framer_errc::too_big);
           if (i == n)
             return i_ = i, framer_event::more;
+          if (byte(b, i) >= 0x80) {
+            wide_name_ = true;
+            continue;
+          }
           if (b[i] != ':' || colon_)
             break;
           colon_ = static_cast<u32>(i);
@@ -284,7 +295,7 @@ framer_event framer::run(std::string_view bytes) {
           return i_ = i, e;
         break;
       case state::end_tag: {
-        while (i < n && ((cls[byte(b, i)] & c_name) || b[i] == ':'))
+        while (i < n && ((cls[byte(b, i)] & (c_name | c_start)) || b[i] == ':'))
           ++i;
         if (i - name_at_ > longest_name)
           return stop(framer_errc::too_big);

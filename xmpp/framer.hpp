@@ -71,7 +71,8 @@ struct stream_open {
   std::string to, from, id, version, lang, content_ns;
   std::string root = "stream:stream"; // the qualified name, which the closing tag repeats
   /// Prefixes that the header binds, without its root's and "xml": stanzas may use them. At most 31,
-  /// 1 KiB together, as what of them a stanza uses is written into its start tag.
+  /// 1 KiB together, as what of them a stanza uses is written into its start tag. Names of namespaces
+  /// here are escaped as in an attribute (append_attribute_escaped), not decoded.
   std::vector<std::pair<std::string, std::string>> prefixes;
 };
 
@@ -126,7 +127,6 @@ private:
   int high(const char* b, std::size_t& i, std::size_t n);
   bool good_name(const char* b, std::uint32_t at, std::size_t end) const;
   framer_errc attribute(const char* b, std::size_t i);
-  framer_errc check_entity(std::string_view e) const;
   framer_errc check_declaration(std::string_view d) const;
   /// Where a prefix is bound: in the element, or by bit `header` of head::header_prefixes.
   struct bound { bool found = false; std::uint32_t header = 0; std::string_view uri; };
@@ -147,7 +147,7 @@ private:
   mode mode_;
   state state_ = state::gap, back_ = state::text;
   framer_errc error_ = framer_errc::none;
-  bool space_ = false, default_is_content_ = true, speaks_server_ = false;
+  bool space_ = false, wide_name_ = false, default_is_content_ = true, speaks_server_ = false;
   framer_event ends_as_ = framer_event::element; // what closing the top-level element reports
   char quote_ = 0;
   std::uint8_t need_ = 0, low_ = 0, high_ = 0, matched_ = 0; // UTF-8 and <![CDATA[ over a split
@@ -166,7 +166,8 @@ private:
   return at == bytes.npos ? bytes.size() : at;
 }
 
-/// The five predefined entities and character references, decoded. Only for checked text.
+/// The five predefined entities and character references, decoded. In text that was not checked
+/// others are left as they are.
 [[nodiscard]] std::string decode_entities(std::string_view text);
 
 } // namespace xmpp

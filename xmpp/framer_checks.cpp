@@ -1,4 +1,5 @@
-// What the framer checks beside its states: UTF-8, names, references, attributes, namespaces.
+// What the framer checks beside its states: UTF-8, names, attributes, namespaces.
+#include "xmpp/element.hpp"
 #include "xmpp/framer_tables.hpp"
 #include <algorithm>
 #include <cstring>
@@ -49,51 +50,12 @@ int framer::high(const char* b, std::size_t& i, std::size_t n) {
   return 1;
 }
 
-namespace framing {
-
-bool means_slowly(std::string_view a, std::string_view b) {
-  auto normal = [](std::string_view v) { // attribute-value normalisation: XML 1.0 section 3.3.3
-    std::string spaced{v};
-    std::replace_if(spaced.begin(), spaced.end(), [](char c) { return c == '\t' || c == '\r' || c == '\n'; }, ' ');
-    return decode_entities(spaced);
-  };
-  return normal(a) == normal(b);
-}
-
-bool is_name_char(u32 c, bool is_first) {
-  struct range { u32 from, to; };
-  static constexpr range start[] = {{0xc0, 0xd6}, {0xd8, 0xf6}, {0xf8, 0x2ff}, {0x370, 0x37d}, {0x37f, 0x1fff},
-      {0x200c, 0x200d}, {0x2070, 0x218f}, {0x2c00, 0x2fef}, {0x3001, 0xd7ff}, {0xf900, 0xfdcf}, {0xfdf0, 0xfffd},
-      {0x10000, 0xeffff}};
-  static constexpr range further[] = {{0xb7, 0xb7}, {0x300, 0x36f}, {0x203f, 0x2040}};
-  auto has = [c](const range& r) { return c >= r.from && c <= r.to; };
-  return std::any_of(std::begin(start), std::end(start), has)
-         || (!is_first && std::any_of(std::begin(further), std::end(further), has));
-}
-
-namespace {
-/// One code point of checked UTF-8.
-u32 code_point(const char* b, std::size_t k, std::size_t& size) {
-  u32 c = byte(b, k);
-  size = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-  if (size > 1)
-    c &= 0x3fu >> (size - 1);
-  for (std::size_t m = 1; m < size; ++m)
-    c = c << 6 | (byte(b, k + m) & 0x3f);
-  return c;
-}
-} // namespace
-} // namespace framing
-
 bool framer::good_name(const char* b, u32 at, std::size_t end) const {
   if (end == at || !(classes[byte(b, at)] & c_start))
     return false;
   if (colon_ && (colon_ + 1 == end || !(classes[byte(b, colon_ + 1)] & c_start)))
     return false;
-  u8 all = 0;
-  for (std::size_t k = at; k < end; ++k)
-    all |= byte(b, k);
-  if (all < 0x80) [[likely]]
+  if (!wide_name_) [[likely]]
     return true;
   framer whole; // a name is short, and all of it is here: this one's own state stays as it is
   std::size_t size = 1;
@@ -110,26 +72,6 @@ bool framer::good_name(const char* b, u32 at, std::size_t end) const {
     size = 0;
   }
   return true;
-}
-
-framer_errc framer::check_entity(std::string_view e) const {
-  if (e == "lt" || e == "gt" || e == "amp" || e == "quot" || e == "apos")
-    return framer_errc::none;
-  if (e.empty() || e[0] != '#')
-    return e.empty() ? framer_errc::not_well_formed : framer_errc::restricted_xml;
-  bool hex = e.size() > 1 && e[1] == 'x';
-  e.remove_prefix(hex ? 2 : 1);
-  u32 v = 0;
-  if (e.empty())
-    return framer_errc::not_well_formed;
-  for (char c : e) {
-    u32 lower = static_cast<u32>(c) | 32;
-    u32 d = c >= '0' && c <= '9' ? static_cast<u32>(c - '0') : hex && lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : 99;
-    if (d == 99 || (v = v * (hex ? 16 : 10) + d) > 0x10ffff)
-      return framer_errc::not_well_formed;
-  }
-  bool legal = v == 9 || v == 10 || v == 13 || (v >= 0x20 && v < 0xd800) || (v >= 0xe000 && v < 0xfffe) || v >= 0x10000;
-  return legal ? framer_errc::none : framer_errc::not_well_formed;
 }
 
 /// `xml version='1.0' encoding='UTF-8'?` (RFC 6120 sections 11.5 and 11.6; XML 1.0 section 2.8).
@@ -193,7 +135,7 @@ framer_errc framer::attribute(const char* b, std::size_t i) {
       if (bindings_ == limits_.max_namespaces || bindings_ == most_namespaces)
         return framer_errc::too_big;
       // namespaces in XML 1.0: what may be bound to what
-      if (v.empty() || local == "xmlns" || means(v, ns_xmlns) || (local == "xml") != means(v, ns_xml))
+      if (v.empty() || local == "xmlns" || is_ns(v, ns_xmlns) || (local == "xml") != is_ns(v, ns_xml))
         return framer_errc::not_well_formed;
       ns_[bindings_++] = {{colon_ + 1, static_cast<std::uint16_t>(local.size())}, value, static_cast<u8>(depth_)};
       return framer_errc::none;
@@ -205,7 +147,7 @@ framer_errc framer::attribute(const char* b, std::size_t i) {
     return framer_errc::none;
   }
   if (name.size == 5 && !std::memcmp(s, "xmlns", 5)) {
-    if (means(v, ns_xml) || means(v, ns_xmlns))
+    if (is_ns(v, ns_xml) || is_ns(v, ns_xmlns))
       return framer_errc::not_well_formed;
     if (depth_ == 1)
       head_.ns = value;
@@ -294,7 +236,7 @@ framer_errc framer::check_namespaces(const char* b) {
 framer_event framer::opened_root(const char* b, std::size_t i, bool empty) {
   auto name = of(b, element_);
   auto local = element_colon_ ? name.substr(element_colon_ - element_.at + 1) : name;
-  if (local != "stream" || !means(own_namespace(b), ns_streams) || empty)
+  if (local != "stream" || !is_ns(own_namespace(b), ns_streams) || empty)
     return stop(framer_errc::bad_header);
   std::size_t inherited = 0;
   for (u32 k = 0; k < bindings_; ++k)
@@ -320,7 +262,7 @@ framer_event framer::opened_top(const char* b, std::size_t i, bool empty) {
   if (is_content)
     head_.kind = name == "message" ? stanza_kind::message : name == "presence" ? stanza_kind::presence
                  : name == "iq" ? stanza_kind::iq : stanza_kind::other;
-  if (mode_ == mode::frame && (name == "open" || name == "close") && means(own_namespace(b), ns_framing)) {
+  if (mode_ == mode::frame && (name == "open" || name == "close") && is_ns(own_namespace(b), ns_framing)) {
     ends_as_ = name == "open" ? framer_event::header : framer_event::end;
     if (head_.lang.size > longest_lang)
       return stop(framer_errc::too_big);
@@ -338,7 +280,7 @@ void framer::opened_child(const char* b) {
     return;
   if (name == "stanza-id")
     head_.has_stanza_id = true;
-  if (name == "origin-id" && means(own_namespace(b), ns_stanza_ids))
+  if (name == "origin-id" && is_ns(own_namespace(b), ns_stanza_ids))
     for (u32 k = 0; k < attributes_; ++k)
       if (of(b, names_[k]) == "id")
         head_.origin_id = values_[k];
@@ -399,50 +341,9 @@ stream_open framer::header(std::string_view bytes) const {
     else if (name == "xml:lang") open.lang = value;
     else if (name == "xmlns") open.content_ns = value;
     else if (name.starts_with("xmlns:") && name != "xmlns:xml" && open.root.substr(0, open.root.find(':')) != name.substr(6))
-      open.prefixes.emplace_back(name.substr(6), value);
+      append_attribute_escaped(open.prefixes.emplace_back(name.substr(6), std::string{}).second, value);
   }
   return open;
-}
-
-std::string decode_entities(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (std::size_t i = 0; i < text.size();) {
-    if (text[i] != '&') {
-      out.push_back(text[i++]);
-      continue;
-    }
-    auto end = text.find(';', i);
-    auto e = text.substr(i + 1, end - i - 1);
-    i = end + 1;
-    if (e == "lt") out.push_back('<');
-    else if (e == "gt") out.push_back('>');
-    else if (e == "amp") out.push_back('&');
-    else if (e == "quot") out.push_back('"');
-    else if (e == "apos") out.push_back('\'');
-    else {
-      u32 v = 0;
-      bool hex = e[1] == 'x';
-      for (char c : e.substr(hex ? 2 : 1))
-        v = v * (hex ? 16 : 10) + (c <= '9' ? static_cast<u32>(c - '0') : (static_cast<u32>(c) | 32) - 'a' + 10);
-      if (v < 0x80) {
-        out.push_back(static_cast<char>(v));
-      } else if (v < 0x800) {
-        out.push_back(static_cast<char>(0xc0 | v >> 6));
-        out.push_back(static_cast<char>(0x80 | (v & 63)));
-      } else if (v < 0x10000) {
-        out.push_back(static_cast<char>(0xe0 | v >> 12));
-        out.push_back(static_cast<char>(0x80 | (v >> 6 & 63)));
-        out.push_back(static_cast<char>(0x80 | (v & 63)));
-      } else {
-        out.push_back(static_cast<char>(0xf0 | v >> 18));
-        out.push_back(static_cast<char>(0x80 | (v >> 12 & 63)));
-        out.push_back(static_cast<char>(0x80 | (v >> 6 & 63)));
-        out.push_back(static_cast<char>(0x80 | (v & 63)));
-      }
-    }
-  }
-  return out;
 }
 
 } // namespace xmpp

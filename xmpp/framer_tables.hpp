@@ -8,14 +8,14 @@ namespace xmpp::framing {
 using u8 = std::uint8_t;
 using u32 = std::uint32_t;
 
-enum : u8 { c_name = 1, c_start = 2, c_space = 4, c_text = 8, c_value = 16 };
+enum : u8 { c_name = 1, /* beyond ASCII: c_start alone */ c_start = 2, c_space = 4, c_text = 8, c_value = 16 };
 inline constexpr auto classes = [] {
   std::array<u8, 256> t{};
   for (int c = 0; c < 256; ++c) {
     u8 k = 0;
     bool alpha = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c >= 0x80;
     if (alpha)
-      k |= c_start | c_name;
+      k |= c >= 0x80 ? c_start : c_start | c_name;
     if ((c >= '0' && c <= '9') || c == '-' || c == '.')
       k |= c_name;
     bool space = c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -50,7 +50,15 @@ inline bool means(std::string_view a, std::string_view b) {
   constexpr std::string_view odd = "&\t\r\n";
   return a == b || ((a.find_first_of(odd) != a.npos || b.find_first_of(odd) != b.npos) && means_slowly(a, b));
 }
+/// The same for a name of ours, which has nothing to decode: a reference is longer than what it stands for.
+inline bool is_ns(std::string_view written, std::string_view ours) {
+  return written == ours || (written.size() > ours.size() && written.find('&') != written.npos && means_slowly(written, ours));
+}
 /// NameStartChar and NameChar of XML 1.0, beyond ASCII.
 bool is_name_char(u32 c, bool is_first);
+/// The one at `k` in checked UTF-8, and how many bytes it takes.
+u32 code_point(const char* b, std::size_t k, std::size_t& size);
+/// What stands between & and ; is one of the five names or a legal character's number.
+framer_errc check_entity(std::string_view e);
 
 } // namespace xmpp::framing

@@ -62,7 +62,7 @@ std::string inherited(const head& h, const stream_open* stream) {
   // what the element declares itself was never looked up in the header, so nothing comes twice
   for (std::uint32_t k = 0; stream && k < stream->prefixes.size() && k < 31; ++k)
     if (h.header_prefixes >> k & 1)
-      add("xmlns:" + stream->prefixes[k].first, stream->prefixes[k].second);
+      extra += " xmlns:" + stream->prefixes[k].first + "='" + stream->prefixes[k].second + '\'';
   if (h.header_prefixes >> 31) {
     std::string_view root = stream ? std::string_view{stream->root} : std::string_view{"stream:stream"};
     add("xmlns:" + std::string{root.substr(0, root.find(':'))}, "http://etherx.jabber.org/streams");
