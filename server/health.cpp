@@ -64,6 +64,8 @@ health::health(runner& r) : impl_(std::make_unique<impl>(r)) {}
 
 health::~health() { close(); }
 
+bool health::is_alive() const { return impl_ && impl_->is_alive(); }
+
 base::result<void, std::string> health::listen(const std::vector<listen_at>& all) {
   for (auto& at : all) {
     auto l = net::http_listener::open(impl_->loop, at.address, at.port, [i = impl_.get()](std::string_view path) { return i->reply(path); });

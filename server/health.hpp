@@ -17,6 +17,8 @@ public:
   /// Errors: a text for the operator.
   [[nodiscard]] base::result<void, std::string> listen(const std::vector<listen_at>& all);
   void close();
+  /// What /livez says: every reactor answered within the last 10 s. Any thread.
+  [[nodiscard]] bool is_alive() const;
 
 private:
   struct impl;

@@ -3,7 +3,10 @@
 #include "server/certificates.hpp"
 #include "server/config/load.hpp"
 #include "server/health.hpp"
+#include "server/renewal.hpp"
 #include "server/runner.hpp"
+#include "server/service_manager.hpp"
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -17,7 +20,7 @@ namespace {
 int usage(int code) {
   std::fprintf(code == 0 ? stdout : stderr,
                "usage: coveyd [--config FILE]\n\n"
-               "Runs the XMPP server in the foreground until SIGTERM or `covey stop`.\n"
+               "Runs the XMPP server in the foreground until SIGTERM or `covey stop`. SIGHUP: reads certificates again.\n"
                "FILE: default COVEY_CONFIG, or /etc/covey/covey.toml.\n"
                "Exit status: 0 ended as asked, 1 could not start, 2 usage, 78 mistakes in the configuration.\n");
   return code;
@@ -42,6 +45,33 @@ bool provide_certificates(server::config& c) {
   return true;
 }
 
+/// Until SIGTERM or SIGINT. SIGHUP: certificates are read again. Between them: the watchdog's beat, and a
+/// look at the certificates every six hours.
+void serve(server::runner& runner, server::health& health, const sigset_t& signals) {
+  using clock = std::chrono::steady_clock;
+  constexpr auto look = std::chrono::hours{6};
+  auto beat = server::watchdog_interval();
+  auto next_look = clock::now() + look;
+  for (;;) {
+    auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(next_look - clock::now());
+    if (beat.count() > 0)
+      wait = std::min(wait, beat);
+    wait = std::max(wait, std::chrono::milliseconds{1});
+    timespec limit{wait.count() / 1'000, wait.count() % 1'000 * 1'000'000};
+    int got = sigtimedwait(&signals, nullptr, &limit);
+    if (got == SIGTERM || got == SIGINT)
+      return;
+    if (got == SIGHUP)
+      server::renew_certificates(runner, true);
+    if (clock::now() >= next_look) {
+      server::renew_certificates(runner, false);
+      next_look = clock::now() + look;
+    }
+    if (beat.count() > 0 && health.is_alive())
+      server::tell_service_manager("WATCHDOG=1");
+  }
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -61,7 +91,7 @@ int main(int argc, char** argv) {
   sigemptyset(&signals);
   for (int s : {SIGTERM, SIGINT, SIGHUP})
     sigaddset(&signals, s);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr); // every thread inherits it; sigwait below takes them
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr); // every thread inherits it; serve() takes them
 
   auto loaded = server::load_config(file, server::own_environment());
   if (!loaded.problems.empty()) {
@@ -91,6 +121,7 @@ int main(int argc, char** argv) {
     base::log::flush();
     return 1;
   }
+  server::publish_dns_names(runner);
   server::admin_service admin{runner, loaded.effective, [] { kill(getpid(), SIGTERM); }};
   if (auto ok = admin.listen(server::socket_in(run_folder)); !ok) {
     std::fprintf(stderr, "coveyd: %s\n", ok.error().c_str());
@@ -102,10 +133,9 @@ int main(int argc, char** argv) {
     return 1;
   }
   base::log::info("server.ready", "serving clients", {{"config", file}, {"pid", std::to_string(getpid())}});
-  int got = 0;
-  do
-    sigwait(&signals, &got);
-  while (got == SIGHUP);
+  server::tell_service_manager("READY=1\nSTATUS=serving clients");
+  serve(runner, health, signals);
+  server::tell_service_manager("STOPPING=1");
   base::log::info("server.stopping", "no new connections; what is under way is finished", {});
   admin.close();
   runner.stop();

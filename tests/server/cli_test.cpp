@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 using namespace server_tests;
 using nlohmann::json;
@@ -314,4 +315,42 @@ TEST_CASE("completion offers the commands and their options") {
     CHECK(o.out.find("sessions") != std::string::npos);
   }
   CHECK(run({COVEY_PROGRAM, "completion", "tcsh"}).code == 2);
+}
+
+TEST_CASE("a service manager is told of ready, alive and stopping; SIGHUP reads certificates again") {
+  node n;
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_un at{};
+  at.sun_family = AF_UNIX;
+  auto path = n.where.at("notify");
+  path.copy(at.sun_path, sizeof at.sun_path - 1);
+  REQUIRE(bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+  timeval limit{20, 0};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  auto next = [&] {
+    char buffer[256];
+    auto got = recv(fd, buffer, sizeof buffer, 0);
+    return std::string(buffer, got > 0 ? static_cast<std::size_t>(got) : 0);
+  };
+  REQUIRE(n.start({{"NOTIFY_SOCKET", path}, {"WATCHDOG_USEC", "200000"}}));
+  CHECK(next().starts_with("READY=1"));
+  CHECK(next() == "WATCHDOG=1");
+  CHECK(next() == "WATCHDOG=1");
+  auto before = folder::read(n.where.at("data/certificates/localhost.pem"));
+  std::filesystem::remove(n.where.at("data/certificates/localhost.key"));
+  kill(n.pid, SIGHUP);
+  std::string said;
+  for (int i = 0; i < 1'000 && said.find("certificate.renewed") == said.npos; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{10});
+    said = n.log();
+  }
+  CHECK(said.find("certificate.renewed") != std::string::npos);
+  CHECK(folder::read(n.where.at("data/certificates/localhost.pem")) != before);
+  kill(n.pid, SIGTERM);
+  auto last = next();
+  for (int i = 0; i < 1'000 && last == "WATCHDOG=1"; ++i)
+    last = next();
+  CHECK(last == "STOPPING=1");
+  CHECK(n.end() == 0);
+  close(fd);
 }
