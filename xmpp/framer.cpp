@@ -2,6 +2,7 @@
 // the first byte of the element, which stays contiguous, so nothing is copied.
 #include "xmpp/framer_tables.hpp"
 #include <algorithm>
+#include <cstring>
 #include <emmintrin.h>
 
 namespace xmpp {
@@ -241,6 +242,17 @@ framer_event framer::run(std::string_view bytes) {
         [[fallthrough]];
       case state::value:
         for (;;) {
+          const __m128i low = _mm_set1_epi8(0x20), lt = _mm_set1_epi8('<'), amp = _mm_set1_epi8('&'),
+                        quote = _mm_set1_epi8(quote_);
+          for (; i + 16 <= n; i += 16) {
+            auto x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b + i));
+            auto m = _mm_or_si128(_mm_or_si128(_mm_cmplt_epi8(x, low), _mm_cmpeq_epi8(x, lt)),
+                                  _mm_or_si128(_mm_cmpeq_epi8(x, amp), _mm_cmpeq_epi8(x, quote)));
+            if (int mask = _mm_movemask_epi8(m)) {
+              i += static_cast<std::size_t>(__builtin_ctz(static_cast<u32>(mask)));
+              break;
+            }
+          }
           while (i < n && (cls[byte(b, i)] & c_value))
             ++i;
           if (i > limits_.max_size)
@@ -295,16 +307,17 @@ framer_event framer::run(std::string_view bytes) {
           return i_ = i, e;
         break;
       case state::end_tag: {
+        std::string_view open = depth_ > 1 ? of(b, stack_[depth_ - 1])
+                                : outer_ ? std::string_view{outer_->root} : std::string_view{"stream:stream"};
+        if (i == name_at_ && n - i > open.size() && std::memcmp(b + i, open.data(), open.size()) == 0)
+          i += open.size(); // what follows decides whether the name ends here
         while (i < n && ((cls[byte(b, i)] & (c_name | c_start)) || b[i] == ':'))
           ++i;
         if (i - name_at_ > longest_name)
           return stop(framer_errc::too_big);
         if (i == n)
           return i_ = i, framer_event::more;
-        std::string_view name{b + name_at_, i - name_at_};
-        std::string_view open = depth_ > 1 ? of(b, stack_[depth_ - 1])
-                                : outer_ ? std::string_view{outer_->root} : std::string_view{"stream:stream"};
-        if (name != open)
+        if (std::string_view{b + name_at_, i - name_at_} != open)
           return stop(framer_errc::not_well_formed);
         state_ = state::end_tag_space;
         [[fallthrough]];

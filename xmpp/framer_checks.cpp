@@ -16,6 +16,10 @@ int framer::high(const char* b, std::size_t& i, std::size_t n) {
     if (need_ == 0) {
       if (c < 0x80)
         return 0;
+      if (c >= 0xc2 && c < 0xe0 && i + 1 < n && (byte(b, i + 1) & 0xc0) == 0x80) {
+        ++i; // most letters of most alphabets
+        continue;
+      }
       low_ = 0x80;
       high_ = 0xbf;
       if (c < 0xc2)
@@ -260,8 +264,8 @@ framer_event framer::opened_top(const char* b, std::size_t i, bool empty) {
     name.remove_prefix(element_colon_ - element_.at + 1);
   }
   if (is_content)
-    head_.kind = name == "message" ? stanza_kind::message : name == "presence" ? stanza_kind::presence
-                 : name == "iq" ? stanza_kind::iq : stanza_kind::other;
+    head_.kind = is(name, "message") ? stanza_kind::message : is(name, "presence") ? stanza_kind::presence
+                 : is(name, "iq") ? stanza_kind::iq : stanza_kind::other;
   if (mode_ == mode::frame && (name == "open" || name == "close") && is_ns(own_namespace(b), ns_framing)) {
     ends_as_ = name == "open" ? framer_event::header : framer_event::end;
     if (head_.lang.size > longest_lang)

@@ -54,6 +54,11 @@ inline bool means(std::string_view a, std::string_view b) {
 inline bool is_ns(std::string_view written, std::string_view ours) {
   return written == ours || (written.size() > ours.size() && written.find('&') != written.npos && means_slowly(written, ours));
 }
+/// Equality with a literal, without a call.
+template <std::size_t Size>
+bool is(std::string_view s, const char (&literal)[Size]) {
+  return s.size() == Size - 1 && __builtin_memcmp(s.data(), literal, Size - 1) == 0;
+}
 /// NameStartChar and NameChar of XML 1.0, beyond ASCII.
 bool is_name_char(u32 c, bool is_first);
 /// The one at `k` in checked UTF-8, and how many bytes it takes.
