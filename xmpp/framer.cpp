@@ -107,7 +107,7 @@ framer_event framer::run(std::string_view bytes) {
           if (c < 0x80)
             return stop(framer_errc::not_well_formed);
           if (int r = high(b, i, n))
-            return r == 1 ? more(i) : stop(framer_errc::bad_encoding);
+            return r == 1 ? more(i) : stop(i > limits_.max_size ? framer_errc::too_big : framer_errc::bad_encoding);
         }
         break;
       case state::lt:
@@ -281,7 +281,7 @@ framer_event framer::run(std::string_view bytes) {
           if (static_cast<u8>(c) < 0x80)
             return stop(framer_errc::not_well_formed);
           if (int r = high(b, i, n))
-            return r == 1 ? more(i) : stop(framer_errc::bad_encoding);
+            return r == 1 ? more(i) : stop(i > limits_.max_size ? framer_errc::too_big : framer_errc::bad_encoding);
         }
         break;
       case state::entity: {
@@ -371,7 +371,7 @@ framer_event framer::run(std::string_view bytes) {
           if (byte(b, i) < 0x80)
             return stop(framer_errc::not_well_formed);
           if (int r = high(b, i, n))
-            return r == 1 ? more(i) : stop(framer_errc::bad_encoding);
+            return r == 1 ? more(i) : stop(i > limits_.max_size ? framer_errc::too_big : framer_errc::bad_encoding);
         }
         break;
       case state::declaration: {

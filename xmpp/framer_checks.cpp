@@ -245,7 +245,10 @@ framer_event framer::opened_root(const char* b, std::size_t i, bool empty) {
   std::size_t inherited = 0;
   for (u32 k = 0; k < bindings_; ++k)
     inherited += ns_[k].prefix.size + ns_[k].uri.size;
-  if (inherited > longest_header_prefixes || bindings_ > 31 || head_.lang.size > longest_lang)
+  for (u32 k = 0; k < attributes_; ++k)
+    if (of(b, names_[k]) == "xml:lang" && values_[k].size > longest_lang)
+      return stop(framer_errc::too_big);
+  if (inherited > longest_header_prefixes || bindings_ > 31)
     return stop(framer_errc::too_big);
   depth_ = 1;
   head_.size = static_cast<u32>(i);

@@ -68,9 +68,10 @@ base::result<std::string, jid_errc> stringprep(std::string_view in, UStringPrepP
   if (U_FAILURE(ec))
     return base::fail(refused);
   out.resize(static_cast<std::size_t>(size));
-  auto again = usprep_prepare(p, out.data(), size, wide->data(), static_cast<std::int32_t>(wide->size()),
-                              USPREP_ALLOW_UNASSIGNED, nullptr, &ec);
-  if (ec == U_BUFFER_OVERFLOW_ERROR || U_FAILURE(ec) || std::u16string_view{*wide}.substr(0, static_cast<std::size_t>(again)) != out)
+  utf16 again(out.size() + 16, u'\0'); // what does not fit is not the same
+  auto size_again = usprep_prepare(p, out.data(), size, again.data(), static_cast<std::int32_t>(again.size()),
+                                   USPREP_ALLOW_UNASSIGNED, nullptr, &ec);
+  if (U_FAILURE(ec) || std::u16string_view{again}.substr(0, static_cast<std::size_t>(size_again)) != out)
     return base::fail(refused); // two spellings of one name would be two accounts
   auto text = narrow(out);
   if (!text)

@@ -164,6 +164,153 @@ TEST_CASE("framer: what one pass learns of a stanza") {
   CHECK(feed("<message xmlns='jabber:client'/>", 5).head.kind == xmpp::stanza_kind::message);
 }
 
+TEST_CASE("framer: names of namespaces are what they stand for, not how they are written") {
+  constexpr std::string_view good[] = {
+      "<message xmlns='jabber&#58;client'/>", "<c:message xmlns:c='jabber:client'/>", "<c:message xmlns:c='jabber&#x3a;client'><b/></c:message>"};
+  for (auto text : good) {
+    CAPTURE(text);
+    for (auto step : steps)
+      CHECK(feed(text, step).head.kind == xmpp::stanza_kind::message);
+  }
+  for (std::string_view other : {"<c:message xmlns:c='other'/>", "<message xmlns='jabber:server'/>", "<message xmlns=''/>", "<messages/>", "<x:iq xmlns:x='other' xmlns='jabber:client'/>"}) {
+    CAPTURE(other);
+    CHECK(feed(other, 3).event == framer_event::element);
+    CHECK(feed(other, 3).head.kind == xmpp::stanza_kind::other);
+  }
+  for (std::string_view twice : {"<m xmlns:a='u' xmlns:b='&#117;' a:x='1' b:x='2'/>", "<m xmlns:a='u v' xmlns:b='u\tv' a:x='1' b:x='2'/>",
+                                 "<m xmlns:a='http://www.w3.org/XML/1998/namespac&#101;'/>", "<m xmlns='http://www.w3.org/2000/xmlns&#47;'/>"}) {
+    CAPTURE(twice);
+    for (auto step : steps)
+      CHECK(feed(twice, step).error == framer_errc::not_well_formed);
+  }
+  CHECK(feed("<m xmlns:a='u' xmlns:b='v' a:x='1' b:x='2' x='3'/>", 3).event == framer_event::element);
+  CHECK(feed("<m xmlns:a='u'><n xmlns:a='v'><a:x/></n><a:y/></m>", 3).event == framer_event::element);
+}
+
+TEST_CASE("framer: the content namespace is the header's") {
+  xmpp::stream_open server, odd;
+  server.content_ns = "jabber:server";
+  odd.root = "stream";
+  odd.content_ns = "http://etherx.jabber.org/streams";
+  odd.prefixes = {{"p", "urn:p"}, {"c", "jabber:client"}};
+  CHECK(feed("<message/>", 3, &server).head.kind == xmpp::stanza_kind::message);
+  CHECK(feed("<message xmlns='jabber:server'/>", 3, &server).head.kind == xmpp::stanza_kind::message);
+  CHECK(feed("<message xmlns='jabber:client'/>", 3, &server).head.kind == xmpp::stanza_kind::other);
+  CHECK(feed("<message/>", 3, &odd).head.kind == xmpp::stanza_kind::other);
+  CHECK(feed("<iq xmlns='jabber:client'/>", 3, &odd).head.kind == xmpp::stanza_kind::iq);
+  auto v = feed("<c:presence><p:x/></c:presence>", 3, &odd);
+  CHECK(v.head.kind == xmpp::stanza_kind::presence);
+  CHECK(v.head.uses_header_prefix);
+  CHECK(v.head.header_prefixes == 3);
+  CHECK(feed("<c:m xmlns:c='u'><p:x/></c:m>", 3, &odd).head.header_prefixes == 1); // its own c wins
+  CHECK(feed("<m><stream:x/></m>", 3).head.header_prefixes == 1u << 31);
+  CHECK(feed("<m><stream:x/></m>", 3, &odd).error == framer_errc::bad_namespace_prefix); // this root has no prefix
+  CHECK(feed("</stream>", 3, &odd).event == framer_event::end);
+}
+
+TEST_CASE("framer: names have the characters of XML 1.0") {
+  for (std::string_view good : {"<\xc3\xa4/>", "<\xce\xb1\xc2\xb7/>", "<m \xe6\x97\xa5='1'/>", "<\xf0\x90\x80\x80/>", "<_-.9/>", "<a\xcc\x81/>", "<a xmlns:\xc3\xa4='u' \xc3\xa4:\xc3\xa4='1'/>"}) {
+    CAPTURE(good);
+    for (auto step : steps)
+      CHECK(feed(good, step).event == framer_event::element);
+  }
+  for (std::string_view bad : {"<\xc3\x97/>", "<\xc2\xb7/>", "<a\xe2\x80\x80/>", "<\xcc\x81/>", "<a \xe2\x86\x90='1'/>", "<-a/>", "<.a/>", "<9/>",
+                               "<a\xc3/>", "<a\xf4\x90\x80\x80/>", "<a xmlns:\xc2\xb7='u'/>", "<a \xed\xa0\x80='1'/>", "<a$/>"}) {
+    CAPTURE(bad);
+    for (auto step : steps)
+      CHECK(feed(bad, step).event == framer_event::error);
+  }
+}
+
+TEST_CASE("framer: an XML declaration says version 1.0 and UTF-8, in that order, and comes first") {
+  constexpr std::string_view root = "<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>";
+  auto with = [&](std::string_view declaration) { return feed(std::string{declaration} + std::string{root}, 3, nullptr, true); };
+  for (std::string_view good : {"<?xml version='1.0'?>", "<?xml version=\"1.0\" encoding='UTF-8'?>\n", "<?xml  version = '1.0'  encoding = \"utf-8\" standalone='yes' ?>"}) {
+    CAPTURE(good);
+    CHECK(with(good).event == framer_event::header);
+  }
+  struct bad { std::string_view text; framer_errc error; };
+  using enum framer_errc;
+  for (auto [text, error] : std::initializer_list<bad>{
+           {"<?xml version='1.1'?>", not_well_formed}, {"<?xml encoding='UTF-8'?>", not_well_formed}, {"<?xml encoding='UTF-8' version='1.0'?>", not_well_formed},
+           {"<?xml version='1.0' encoding='UTF-16'?>", bad_encoding}, {"<?xml version='1.0' encoding=''?>", not_well_formed},
+           {"<?xml version='1.0'encoding='UTF-8'?>", not_well_formed}, {"<?xml version='1.0' x='y'?>", not_well_formed},
+           {"<?xml version='1.0' standalone='maybe'?>", not_well_formed}, {"<?xml version='1.0>", restricted_xml}, {"<?XML version='1.0'?>", restricted_xml},
+           {"<?xml version='1.0'?><?xml version='1.0'?>", restricted_xml}, {"<?xml version='1.0'?>x", not_well_formed}}) {
+    CAPTURE(text);
+    CHECK(with(text).error == error);
+  }
+  CHECK(feed("<?xml version='1.0'?>", 3).error == restricted_xml); // inside a stream
+}
+
+TEST_CASE("framer: a header lends its stanzas no more than 1 KiB") {
+  auto header = [](std::string_view more) {
+    return feed("<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client' " + std::string{more} + ">", 50, nullptr, true);
+  };
+  CHECK(header("xmlns:p='" + std::string(900, 'u') + "'").event == framer_event::header);
+  CHECK(header("xmlns:p='" + std::string(1'100, 'u') + "'").error == framer_errc::too_big);
+  CHECK(header("xml:lang='" + std::string(65, 'e') + "'").error == framer_errc::too_big);
+  framer f;
+  std::string text = "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns:p='urn:&amp;' xmlns:xml='http://www.w3.org/XML/1998/namespace' to='a&amp;b' id=\"i\">";
+  REQUIRE(f.run(text) == framer_event::header);
+  auto open = f.header(text);
+  CHECK(open.to == "a&b");
+  CHECK(open.root == "s:stream");
+  REQUIRE(open.prefixes.size() == 1);
+  CHECK(open.prefixes[0] == std::pair<std::string, std::string>{"p", "urn:&amp;"});
+}
+
+TEST_CASE("framer: an element without content may be written either way in a frame (RFC 7395)") {
+  for (std::string_view text : {"<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='a'></open>", "<f:open xmlns:f='urn:ietf:params:xml:ns:xmpp-framing' to='a'/>"}) {
+    framer f{framer::mode::frame};
+    REQUIRE(f.run(text) == framer_event::header);
+    CHECK(f.position() == text.size());
+    CHECK(f.header(text).to == "a");
+  }
+  framer f{framer::mode::frame};
+  CHECK(f.run("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing'><x/></open>") == framer_event::error);
+  CHECK(feed("</close>", 3, nullptr, false, framer::mode::frame).error == framer_errc::not_well_formed);
+  CHECK(feed("<?xml version='1.0'?>", 3, nullptr, false, framer::mode::frame).error == framer_errc::restricted_xml);
+}
+
+TEST_CASE("framer: one serves many streams, in turn, and a copy goes on where it was") {
+  framer shared;
+  CHECK(shared.run("<message><bo") == framer_event::error); // not a header
+  shared.enter_stream(nullptr);
+  constexpr std::string_view text = "<message><body>x</body></message>";
+  CHECK(shared.run(text.substr(0, 12)) == framer_event::more);
+  auto own = shared;
+  shared.enter_stream(nullptr);
+  CHECK(shared.is_idle());
+  CHECK(shared.run("<iq/>") == framer_event::element);
+  CHECK_FALSE(own.is_idle());
+  CHECK(own.run(text) == framer_event::element);
+  CHECK(own.position() == text.size());
+  CHECK(xmpp::leading_space(" \t\r\n<a/>") == 4);
+  CHECK(xmpp::leading_space("   ") == 3);
+}
+
+TEST_CASE("framer: limits cannot be set past the tables") {
+  framer f{framer::mode::stream, {1'000'000, 60'000, 60'000, 60'000, 1'000'000}};
+  std::string deep, attributes = "<a", bound = "<a";
+  for (int k = 0; k < 200; ++k) {
+    deep += "<a>";
+    attributes += " a" + std::to_string(k) + "=''";
+    bound += " xmlns:a" + std::to_string(k) + "='u'";
+  }
+  for (auto& text : {deep, attributes, bound}) {
+    f.enter_stream(nullptr);
+    CHECK(f.run(text) == framer_event::error);
+    CHECK(f.error() == framer_errc::too_big);
+  }
+}
+
+TEST_CASE("framer: references decoded") {
+  CHECK(xmpp::decode_entities("&lt;&gt;&amp;&quot;&apos;&#65;&#x41;&#xe4;&#x20AC;&#x1F600;") == "<>&\"'AA\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
+  CHECK(xmpp::decode_entities("&amp;lt;") == "&lt;"); // once
+  CHECK(xmpp::decode_entities("a & b &c; &#0; &#xD800; &") == "a & b &c; &#0; &#xD800; &"); // not checked text
+}
+
 TEST_CASE("framer: agrees with pugixml on what is well-formed, for generated documents") {
   // Random strings over a small alphabet hit most of the grammar; pugixml is laxer in known ways, so only
   // one direction is checked: what the framer accepts, pugixml parses, to the same number of elements.

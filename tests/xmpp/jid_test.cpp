@@ -105,3 +105,74 @@ TEST_CASE("jid: pooled ones are shared while somebody holds them, on any thread"
   for (auto& t : threads)
     t.join();
 }
+
+TEST_CASE("jid: one spelling for each domain") {
+  CHECK(full("a@XN--BCHER-KVA.example") == full("a@b\xc3\xbc" "cher.example")); // A-labels in any case
+  CHECK(full("a@B\xc3\x9c" "CHER.example") == full("a@b\xc3\xbc" "cher.example"));
+  CHECK(full("a@example\xe3\x80\x82org") == "a@example.org");  // an ideographic full stop
+  CHECK(full("a@example.org\xe3\x80\x82") == "a@example.org"); // also as the final dot
+  CHECK(full("a@stra\xc3\x9f" "e.example") == "a@stra\xc3\x9f" "e.example"); // not transitional: sharp s stays
+  CHECK(full("a@[0:0::1]") == "a@[::1]");
+  CHECK(full("a@[FE80::1]") == "a@[fe80::1]");
+  for (auto bad : {"a@xn--", "a@xn--a", "a@xn--\xc3\xa4", "a@-b", "a@b-", "a@b.-c.d", "a@[::1", "a@[]", "a@[1.2.3.4]", "a@[::1%1]", "a@b..", "a@.", "a@..",
+                   "a@\xef\xbc\xa0", "a@b\xef\xbc\x8f" "c", "a@b c", "a@b:5222", "a@b?c", "a@\xff.b"}) {
+    CAPTURE(bad);
+    CHECK(full(bad) == "refused");
+  }
+  CHECK(full("a@" + std::string(63, 'b') + ".c") == "a@" + std::string(63, 'b') + ".c");
+  CHECK(full("a@" + std::string(64, 'b') + ".c") == "refused");
+}
+
+TEST_CASE("jid: what is mapped to nothing is no name") {
+  CHECK(parse_jid("\xc2\xad@b").error() == jid_errc::empty); // a soft hyphen
+  CHECK(parse_jid("a@b/\xc2\xad").error() == jid_errc::empty);
+  CHECK(full("a@\xc2\xad") == "refused");
+  CHECK(full("a\xc2\xad" "b@c") == "ab@c");
+}
+
+TEST_CASE("jid: nodeprep and resourceprep") {
+  CHECK(full("stra\xc3\x9f" "e@b") == "strasse@b"); // folded in a local part
+  CHECK(full("\xef\xac\x81@b") == "fi@b");          // a ligature, by NFKC
+  CHECK(full("a@b/\xef\xac\x81") == "a@b/fi");
+  CHECK(full("a@b/ x ") == "a@b/ x ");
+  CHECK(full("a@b/\xc3\x84") == "a@b/\xc3\x84");         // a resource keeps its case
+  CHECK(full("\xf0\x9f\x98\x80@b") == "\xf0\x9f\x98\x80@b"); // unassigned in Unicode 3.2
+  for (auto bad : {"\xd7\x90" "a@b", "a\xe2\x80\x8e" "b@c", "a\xe3\x80\x80" "b@c", "a@b/\xe2\x80\xa8", "a@b/\xd7\x90" "a", "a@b/x\xc2\x80", "a@b/\xff", "\xed\xa0\x80@b"}) {
+    CAPTURE(bad);
+    CHECK(full(bad) == "refused");
+  }
+}
+
+TEST_CASE("jid: preparing twice changes nothing") {
+  for (auto text : {"J\xc3\x9cRGEN@B\xc3\x9c" "CHER.example/\xef\xac\x81", "\xe2\x84\xa6@b/\xe2\x84\xa6", "\xcd\xba" "a@b/\xcd\xba", "A@[::FFFF:1.2.3.4]/x"}) {
+    CAPTURE(text);
+    auto once = parse_jid(text);
+    if (once)
+      CHECK(full((*once)->full()) == (*once)->full());
+  }
+}
+
+TEST_CASE("jid: the cache reads attributes as they are written") {
+  xmpp::jid_cache cache;
+  for (int round = 0; round < 2; ++round) {
+    CHECK(cache.find("a@b/Tom &amp; Jerry&apos;s")->resource() == "Tom & Jerry's");
+    CHECK(cache.find("a&#64;b/&lt;")->full() == "a@b/<");
+    CHECK_FALSE(cache.find("a&amp;b@c"));
+    auto longest = "a@b/" + std::string(1'000, 'r');
+    CHECK(cache.find(longest)->full() == longest);
+  }
+}
+
+TEST_CASE("jid: a pooled one leaves with its last holder") {
+  const void* first = nullptr;
+  {
+    auto a = xmpp::pooled(*parse_jid("leaves@example.org"));
+    first = a.get();
+    auto b = a;
+    a.reset();
+    CHECK(xmpp::pooled(*parse_jid("leaves@example.org")).get() == first);
+  }
+  auto again = xmpp::pooled(*parse_jid("leaves@example.org"));
+  CHECK(again->full() == "leaves@example.org");
+  CHECK(again->is_unique());
+}
