@@ -129,14 +129,14 @@ void entity::carry(modules::effect::route& e) {
 }
 
 void entity::carry(modules::effect::deliver& e) {
-  auto* a = find_attached(e.session);
-  if (!a)
-    return route_again(home_, std::move(e.what));
   if (e.then) {
     assert(e.what.what->is_unique());
     e.what.what->completion = {id(), next_number_, home_.index(), 0};
     awaited_.push_back({next_number_++, std::move(e.then)});
   }
+  auto* a = find_attached(e.session);
+  if (!a)
+    return route_again(home_, std::move(e.what));
   auto room = a->limit->used.charge(e.what.what->cost());
   if (room == base::room::ok) [[likely]]
     return home_.pass_or_return<&session::on_deliver>(a->where.reactor, a->where.ref, std::move(e.what));
@@ -151,6 +151,8 @@ void entity::carry(modules::effect::deliver& e) {
     return home_.pass_or_return<&session::on_deliver>(a->where.reactor, a->where.ref, std::move(e.what));
   if (room == base::room::over)
     a->limit->used.release(cost);
+  if (auto& c = e.what.what->completion; c.session == id() && c.reactor == home_.index()) // it is ours, and stays ours
+    return home_.complete(c, modules::outcome::abandoned);
   step(modules::event::no_room{e.session, std::move(e.what), room});
 }
 

@@ -75,6 +75,8 @@ void route(home& at, xmpp::delivery&& what) {
 void route_again(home& at, xmpp::delivery&& what) {
   if (!what.what || what.is_copy)
     return;
+  if (what.what->completion) // its sender still has it, and decides
+    return at.complete(what.what->completion, modules::outcome::abandoned);
   if (is_plain_presence(*what.what) || what.what->type() == stanza_type::result
       || what.what->type() == stanza_type::error)
     return at.complete(what.what->completion, modules::outcome::refused);

@@ -225,7 +225,7 @@ void session::on_completed(std::uint32_t number, modules::outcome how) {
   auto& kept = open_[number & (open_.size() - 1)];
   if (!kept)
     return;
-  if (how == modules::outcome::abandoned) // whoever held it is gone: once more
+  if (how == modules::outcome::abandoned && !is_ended_) // whoever held it is gone: once more
     return route(home_, {kept, {}});
   kept = nullptr;
   while (base_ != next_ && !open_[base_ & (open_.size() - 1)])

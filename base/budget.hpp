@@ -27,7 +27,8 @@ public:
     auto before = used_.fetch_add(one | bytes, std::memory_order_acq_rel);
     auto messages = static_cast<std::uint32_t>(before >> 32) + 1;
     auto total = static_cast<std::uint32_t>(before) + bytes;
-    if (messages <= limits_->messages && total <= limits_->bytes)
+    // one stanza always fits: else a large one could never be delivered
+    if (messages == 1 || (messages <= limits_->messages && total <= limits_->bytes))
       return room::ok;
     if (messages <= limits_->hard_messages && total <= limits_->hard_bytes)
       return room::over;

@@ -5,13 +5,15 @@
 #include "storage/tables.hpp"
 #include "xmpp/im/message_class.hpp"
 #include <algorithm>
+#include <optional>
 
 namespace modules {
 
 namespace {
 namespace tables = storage::tables;
 constexpr auto ns = "msgoffline";
-constexpr std::size_t page = 64; // messages read and delivered at once at login
+constexpr std::size_t page = 64;              // messages read and delivered at once at login
+constexpr std::size_t page_bytes = 32 * 1024; // or so much
 
 /// Kept with the account while it is in memory.
 struct mailbox {
@@ -114,32 +116,62 @@ private:
     next_page(ev.session, ev.account, tables::offline_of(*ev.account.bare()), ev.out);
   }
 
+  /// What of a page is under way: the next one is read when all of it has been written.
+  struct progress {
+    std::size_t open = 0;
+    bool is_broken = false; // the session went: the rest stays for the next one
+    std::optional<storage::key_range> rest;
+  };
+
   void next_page(std::uint64_t session, account_view& account, storage::key_range range, effects& out) {
-    auto from = range;
-    out.load(std::move(range), page, [this, session, &account, from](modules::rows r, effects& o) {
+    auto until = range.until;
+    out.load(std::move(range), page, [this, session, &account, until](modules::rows r, effects& o) {
       if (!r || r->empty())
         return account.release_messages(session, o);
       auto now = clock_->wall().time_since_epoch().count();
-      for (auto& row : *r)
-        deliver(session, account, row, now, o);
-      if (r->size() < page)
-        return account.release_messages(session, o);
-      next_page(session, account, {r->back().key + '\0', from.until}, o);
+      auto on_page = std::make_shared<progress>();
+      if (r->size() == page)
+        on_page->rest = storage::key_range{r->back().key + '\0', until};
+      std::size_t bytes = 0;
+      for (auto& row : *r) {
+        if (bytes > 0 && bytes + row.value.size() > page_bytes) { // a session has room for so much at once
+          on_page->rest = storage::key_range{row.key, until};
+          break;
+        }
+        if (deliver(session, account, row, now, on_page, o))
+          bytes += row.value.size();
+      }
+      if (on_page->open == 0)
+        go_on(session, account, *on_page, o);
     });
   }
 
-  void deliver(std::uint64_t session, account_view& account, const storage::row& row, std::int64_t now, effects& out) {
+  void go_on(std::uint64_t session, account_view& account, progress& p, effects& out) {
+    if (p.rest && !p.is_broken)
+      return next_page(session, account, *p.rest, out);
+    account.release_messages(session, out);
+  }
+
+  /// False: it was not worth delivering.
+  bool deliver(std::uint64_t session, account_view& account, const storage::row& row, std::int64_t now,
+               const std::shared_ptr<progress>& on_page, effects& out) {
     auto m = tables::decode_offline(row);
     auto id = tables::stanza_id_of(row);
-    if (!m || (m->expires_us && m->expires_us <= now))
-      return forget(account, row.key, id, out);
-    auto s = stamped(*m, account);
-    if (!s)
-      return forget(account, row.key, id, out);
-    out.deliver(session, {std::move(s), {}}, [this, &account, key = row.key, id](outcome how, effects& o) {
+    auto s = m && !(m->expires_us && m->expires_us <= now) ? stamped(*m, account) : nullptr;
+    if (!s) {
+      forget(account, row.key, id, out);
+      return false;
+    }
+    ++on_page->open;
+    out.deliver(session, {std::move(s), {}}, [this, session, &account, on_page, key = row.key, id](outcome how, effects& o) {
       if (how == outcome::acknowledged) // written to its socket; else it stays for the next login
         forget(account, key, id, o);
+      else
+        on_page->is_broken = true;
+      if (--on_page->open == 0)
+        go_on(session, account, *on_page, o);
     });
+    return true;
   }
 
   void forget(account_view& account, const std::string& key, base::u128 id, effects& out) {
@@ -163,7 +195,13 @@ private:
     f.enter_stream(nullptr);
     if (f.run(xml) != xmpp::framer_event::element || f.position() != xml.size())
       return nullptr; // damaged on disk
-    return xmpp::stanza::make(f.result(), xml);
+    auto s = xmpp::stanza::make(f.result(), xml);
+    auto from = xmpp::parse_jid(xmpp::decode_entities(s->raw_from()));
+    if (!from)
+      return nullptr;
+    s->from = *from;
+    s->to = account.bare();
+    return s;
   }
 
   std::size_t quota_ = 0;
