@@ -172,7 +172,7 @@ base::result<std::string, jid_errc> prepare_idn(std::string_view in) {
     return base::fail(jid_errc::bad_utf8);
   auto size = uidna_nameToUnicodeUTF8(idna, in.data(), static_cast<std::int32_t>(in.size()), out.data(),
                                       static_cast<std::int32_t>(out.size()), &info, &ec);
-  if (U_FAILURE(ec) || info.errors != 0)
+  if (U_FAILURE(ec) || (info.errors & ~static_cast<std::uint32_t>(UIDNA_ERROR_HYPHEN_3_4)) != 0) // such names exist in DNS
     return base::fail(jid_errc::bad_domain);
   out.resize(static_cast<std::size_t>(size));
   return out;
