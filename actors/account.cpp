@@ -132,6 +132,8 @@ void account::on(modules::event::detach& e, effects& out) {
   members_.erase(i);
   if (gone.view.is_available)
     become_unavailable(gone, nullptr, out);
+  if (members_.empty() && exists_ == presence_of_rows::known)
+    exists_ = presence_of_rows::unknown; // it may be removed now: the next stanza looks again
   modules::session_ended ev{gone.view, *this, out};
   (void)host_->view.ended.run(ev);
   for (auto& d : gone.held) // never shown to its client
@@ -149,7 +151,7 @@ void account::on(modules::event::stanza& e, effects& out) {
 /// Is there such an account at all? One read, then everything that waited is handled or bounced.
 void account::wait_for_account(xmpp::delivery&& what, effects& out) {
   constexpr std::size_t most_waiting = 10'000;
-  if (exists_ == presence_of_rows::absent)
+  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) // else it may have been created meanwhile
     return out.bounce(*what.what, stanza_errc::service_unavailable);
   if (waiting_.size() >= most_waiting)
     return out.bounce(*what.what, stanza_errc::resource_constraint);

@@ -98,13 +98,14 @@ void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then
       then({}); // the answer first: its own stream is among those that end
       auto& owner = *node_.homes()[node_.reactor_of(*bare)];
       owner.post_from_anywhere([bare](actors::home& h) {
-        auto found = h.around().registry().charge_online(*bare, actors::home::control_cost);
+        auto found = h.around().registry().charge(*bare, actors::home::control_cost);
         if (!found.at)
           return;
         if (found.room == base::room::full)
           found.at->limit.charge_always(actors::home::control_cost);
         h.post_to_entity(*found.at, [](actors::entity& e) {
           e.end_sessions(xmpp::stream_errc::not_authorized, "the account has been removed");
+          e.start_again();
         });
       });
     });
