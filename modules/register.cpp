@@ -36,7 +36,7 @@ public:
       if (until_.size() >= most)
         return false;
     }
-    auto step = std::chrono::hours{1} / per_hour_;
+    auto step = base::duration{std::chrono::hours{1}} / per_hour_; // not in whole hours
     auto& until = until_[address];
     until = std::max(until, now);
     if (until - now > std::chrono::hours{1} - step)
