@@ -1,5 +1,6 @@
 // RapidXML behind `element`, and the writer. The framer has checked the bytes and bounded their depth.
 #include "xmpp/element.hpp"
+#include "xmpp/framer_tables.hpp"
 #include <cassert>
 #include <cstring>
 #include <vector>
@@ -121,18 +122,6 @@ element element::child(std::string_view local_name, std::string_view ns_uri) con
 namespace {
 constexpr std::string_view replacement = "\xef\xbf\xbd";
 
-/// Bytes of the UTF-8 sequence that `s` starts with if XML may carry it, else 0.
-std::size_t legal_sequence(std::string_view s) {
-  auto at = [&](std::size_t k) { return k < s.size() ? static_cast<unsigned char>(s[k]) : 0u; };
-  auto c = at(0);
-  std::size_t size = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-  auto low = c == 0xe0 ? 0xa0u : c == 0xf0 ? 0x90u : 0x80u, high = c == 0xed ? 0x9fu : c == 0xf4 ? 0x8fu : 0xbfu;
-  for (std::size_t k = 1; k < size; ++k, low = 0x80, high = 0xbf)
-    if (at(k) < low || at(k) > high)
-      return 0;
-  return c == 0xef && at(1) == 0xbf && at(2) >= 0xbe ? 0 : size; // U+FFFE, U+FFFF
-}
-
 void escape(std::string& out, std::string_view text, bool is_attribute) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     char c = text[i];
@@ -151,7 +140,7 @@ void escape(std::string& out, std::string_view text, bool is_attribute) {
         } else if (u < 0x80) {
           out += c;
         } else {
-          auto size = legal_sequence(text.substr(i));
+          auto size = framing::legal_sequence(text.substr(i));
           out += size ? text.substr(i, size) : replacement;
           i += size ? size - 1 : 0;
         }

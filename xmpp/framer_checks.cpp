@@ -61,19 +61,13 @@ bool framer::good_name(const char* b, u32 at, std::size_t end) const {
     return false;
   if (!wide_name_) [[likely]]
     return true;
-  framer whole; // a name is short, and all of it is here: this one's own state stays as it is
   std::size_t size = 1;
-  for (std::size_t k = at; k < end; k += size) {
+  for (std::size_t k = at; k < end; k += size) { // a name is short, and all of it is here
     size = 1;
     if (byte(b, k) < 0x80)
       continue;
-    auto run = k;
-    if (whole.high(b, run, end) == 2 || whole.need_)
+    if (!legal_sequence({b + k, end - k}) || !is_name_char(code_point(b, k, size), k == at || k == colon_ + 1))
       return false;
-    for (; k < run; k += size)
-      if (!is_name_char(code_point(b, k, size), k == at || k == colon_ + 1))
-        return false;
-    size = 0;
   }
   return true;
 }

@@ -1,4 +1,4 @@
-// Character classes and names shared by the framer's files. Private to them.
+// Character classes and names shared by the framer's files and the writer. Private to them.
 #pragma once
 #include "xmpp/framer.hpp"
 #include <array>
@@ -61,6 +61,8 @@ bool is(std::string_view s, const char (&literal)[Size]) {
 }
 /// NameStartChar and NameChar of XML 1.0, beyond ASCII.
 bool is_name_char(u32 c, bool is_first);
+/// Bytes of the UTF-8 sequence beyond ASCII that `s` starts with if XML may carry it, else 0.
+std::size_t legal_sequence(std::string_view s);
 /// The one at `k` in checked UTF-8, and how many bytes it takes.
 u32 code_point(const char* b, std::size_t k, std::size_t& size);
 /// What stands between & and ; is one of the five names or a legal character's number.

@@ -66,6 +66,17 @@ bool is_name_char(u32 c, bool is_first) {
          || (!is_first && std::any_of(std::begin(further), std::end(further), has));
 }
 
+std::size_t legal_sequence(std::string_view s) {
+  auto at = [s](std::size_t k) { return k < s.size() ? byte(s.data(), k) : u32{0}; };
+  auto c = at(0);
+  std::size_t size = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+  auto low = c == 0xe0 ? 0xa0u : c == 0xf0 ? 0x90u : 0x80u, high = c == 0xed ? 0x9fu : c == 0xf4 ? 0x8fu : 0xbfu;
+  for (std::size_t k = 1; k < size; ++k, low = 0x80, high = 0xbf)
+    if (at(k) < low || at(k) > high)
+      return 0;
+  return c == 0xef && at(1) == 0xbf && at(2) >= 0xbe ? 0 : size; // U+FFFE, U+FFFF
+}
+
 u32 code_point(const char* b, std::size_t k, std::size_t& size) {
   u32 c = byte(b, k);
   size = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#define RAPIDXML_STATIC_POOL_SIZE (8 * 1024) // as in xmpp/element.cpp: one program, one definition
+#define RAPIDXML_DYNAMIC_POOL_SIZE (16 * 1024)
 #include <rapidxml/rapidxml.hpp>
 
 namespace {

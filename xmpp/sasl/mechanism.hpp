@@ -14,6 +14,9 @@ namespace xmpp::sasl {
 enum class mechanism_kind : std::uint8_t {
   scram_sha256_plus, scram_sha1_plus, scram_sha256, scram_sha1, plain,
 };
+inline constexpr mechanism_kind all_mechanisms[] = {
+    mechanism_kind::scram_sha256_plus, mechanism_kind::scram_sha1_plus, mechanism_kind::scram_sha256,
+    mechanism_kind::scram_sha1, mechanism_kind::plain};
 [[nodiscard]] std::string_view name_of(mechanism_kind k); // "SCRAM-SHA-256-PLUS"
 [[nodiscard]] std::optional<mechanism_kind> parse_mechanism(std::string_view name);
 [[nodiscard]] constexpr bool is_plus(mechanism_kind k) {

@@ -19,9 +19,7 @@ struct host_settings {
   bool has_tls = true;                       // there is a certificate: STARTTLS can be offered
   bool require_tls = true;                   // nothing else before TLS
   bool plain_without_tls = false;            // PLAIN on a stream without TLS (require_tls off too)
-  std::vector<sasl::mechanism_kind> mechanisms = {
-    sasl::mechanism_kind::scram_sha256_plus, sasl::mechanism_kind::scram_sha1_plus,
-    sasl::mechanism_kind::scram_sha256, sasl::mechanism_kind::scram_sha1, sasl::mechanism_kind::plain};
+  std::vector<sasl::mechanism_kind> mechanisms{std::begin(sasl::all_mechanisms), std::end(sasl::all_mechanisms)};
   std::string fake_secret;                   // for sasl::fake_keys; the same on all nodes
   std::uint32_t fake_iterations = 10'000;    // what new accounts get
   std::uint8_t max_login_attempts = 3;       // failures on one stream; then policy-violation
