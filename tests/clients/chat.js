@@ -1,0 +1,71 @@
+// Two users chat through @xmpp/client: `node chat.js SERVICE NAME NAME PASSWORD [MECHANISM]`. Prints "all is well".
+import { client, xml } from "@xmpp/client";
+
+const [service, one, two, password, mechanism] = process.argv.slice(2);
+const wait = setTimeout(() => fail(new Error("no end")), 30000);
+
+function fail(error) {
+  console.error(error);
+  process.exit(1);
+}
+
+/** A session with an inbox that can be waited for. */
+async function login(username) {
+  const credentials = mechanism ? (authenticate) => authenticate({ username, password }, mechanism) : undefined;
+  const userAgent = xml("user-agent", { id: "tests" }); // its default needs a newer node than Debian's
+  const xmpp = client({ service, domain: "localhost", resource: "node", username, password, credentials, userAgent });
+  const inbox = [];
+  const waiting = [];
+  xmpp.on("error", fail);
+  xmpp.on("stanza", (stanza) => {
+    inbox.push(stanza);
+    for (const look of [...waiting]) look();
+  });
+  xmpp.next = (wanted) =>
+    new Promise((resolve) => {
+      const look = () => {
+        const at = inbox.findIndex(wanted);
+        if (at < 0) return;
+        waiting.splice(waiting.indexOf(look), 1);
+        resolve(inbox.splice(at, 1)[0]);
+      };
+      waiting.push(look);
+      look();
+    });
+  await xmpp.start();
+  if (!xmpp.isSecure()) throw new Error("the stream is not encrypted");
+  xmpp.roster = () => xmpp.iqCaller.request(xml("iq", { type: "get" }, xml("query", "jabber:iq:roster")));
+  await xmpp.roster(); // who asks for the roster is told of subscriptions
+  return xmpp;
+}
+
+const says = (text) => (s) => s.is("message") && s.getChildText("body") === text;
+const is = (type) => (s) => s.is("presence") && s.attrs.type === type;
+
+async function main() {
+  const a = await login(one);
+  const b = await login(two);
+  await a.send(xml("presence"));
+  await b.send(xml("presence"));
+  await a.send(xml("presence", { to: `${two}@localhost`, type: "subscribe" }));
+  await b.next(is("subscribe"));
+  await b.send(xml("presence", { to: `${one}@localhost`, type: "subscribed" }));
+  await a.next(is("subscribed"));
+  await a.next((s) => s.is("presence") && s.attrs.from === `${two}@localhost/node` && !s.attrs.type);
+  for (let n = 0; n < 50; n++) {
+    await a.send(xml("message", { to: `${two}@localhost`, type: "chat" }, xml("body", {}, `there <${n}> & "back"`)));
+    const got = await b.next(says(`there <${n}> & "back"`));
+    await b.send(xml("message", { to: got.attrs.from, type: "chat" }, xml("body", {}, `back ${n} 😀`)));
+    await a.next(says(`back ${n} 😀`));
+  }
+  const roster = await a.roster();
+  const item = roster.getChild("query").getChildren("item").find((i) => i.attrs.jid === `${two}@localhost`);
+  if (item.attrs.subscription !== "to") throw new Error(`subscription is ${item.attrs.subscription}`);
+  await b.stop();
+  await a.next((s) => s.is("presence") && s.attrs.type === "unavailable" && s.attrs.from === `${two}@localhost/node`);
+  await a.stop();
+  clearTimeout(wait);
+  console.log("all is well");
+}
+
+main().catch(fail);
