@@ -62,8 +62,9 @@ shortest_password = 1
         self.log = self.folder / "log"
 
     def start(self):
-        self.process = subprocess.Popen([build / "server/coveyd", "--config", self.config], stdin=subprocess.DEVNULL, env=environment,
-                                        stdout=open(self.log, "ab"), stderr=subprocess.STDOUT)
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([build / "server/coveyd", "--config", self.config], stdin=subprocess.DEVNULL, env=environment,
+                                            stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
