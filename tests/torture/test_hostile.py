@@ -2,6 +2,7 @@
 # Hostile input on every port: what RFC 6120 names for it, or a clean close, in bounded memory and time, while a
 # pair of users who chat all the time notices nothing.
 import base64
+import resource
 import select
 import socket
 import ssl
@@ -49,10 +50,10 @@ class Bystanders:
             e.close()
 
 
-class Hostile(harness.Case):
+class Attack(harness.Case):
     reactors = 2
     names = ("alice", "bob", "carol", "dave")
-    tables = '[limits]\nlogin_timeout = "3s"\nstrangers_per_address = 5000\noutput = "1 MB"\n[log]\nlevel = "warning"'
+    tables = '[limits]\nstrangers_per_address = 5000\noutput = "1 MB"\n[log]\nlevel = "warning"'
 
     def setUp(self):
         self.bystanders = Bystanders(self.server)
@@ -88,6 +89,8 @@ class Hostile(harness.Case):
         got = raw.read_to_end()
         self.assertTrue(any(f"<{c} xmlns='{streams}'/>" in got for c in conditions), f"{conditions}: {got[-400:]}")
 
+
+class Hostile(Attack):
     # --- bytes and XML
 
     def test_entity_bombs_and_what_xml_forbids(self):
@@ -118,13 +121,6 @@ class Hostile(harness.Case):
                         self.refused(raw, header + text, "policy-violation")
         self.assertLess(self.grew_kb(), 16_384)
 
-    def test_an_endless_header_and_endless_space(self):
-        raw = self.raw()
-        self.assertTrue(self.flood(raw, "<stream:stream to='localhost' " + "a" * 65_536))
-        raw = self.raw()
-        self.assertTrue(self.flood(raw, " " * 65_536))  # white space costs nothing; the deadline ends it
-        self.assertLess(self.grew_kb(), 8_192)
-
     def test_bytes_one_by_one_cost_no_memory(self):
         raws = [self.raw() for _ in range(50)]
         text = (header + "<auth mechanism='PLAIN' xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>").encode() + b"A" * 500
@@ -146,38 +142,6 @@ class Hostile(harness.Case):
             with self.subTest(bad):
                 raw = self.client("carol", "utf8")
                 self.refused(raw, b"<message to='bob@localhost'><body>" + bad + b"</body></message>", "unsupported-encoding", "not-well-formed", "bad-format")
-
-    # --- time
-
-    def ends_within(self, raw, seconds):
-        raw.socket.settimeout(seconds)
-        began = time.monotonic()
-        got = raw.read_to_end()
-        self.assertLess(time.monotonic() - began, seconds)
-        return got
-
-    def test_strangers_have_one_deadline(self):
-        silent, slow, unbound = self.raw(), self.raw(), self.raw()
-        silent_tls = socket.create_connection(("127.0.0.1", self.server.direct), 10)
-        self.addCleanup(silent_tls.close)
-        unbound.header()
-        self.assertIn("success", unbound.plain("dave"))
-        unbound.header()  # logged in, and never binds
-        drip = iter(header * 100)
-        end = time.monotonic() + 15
-        while time.monotonic() < end:
-            try:
-                slow.send(next(drip))
-            except OSError:
-                break
-            if select.select([slow.socket], [], [], 0.1)[0] and not slow.socket.recv(4096):
-                break
-        else:
-            self.fail("a byte now and then keeps a stranger alive")
-        for raw in (silent, unbound):
-            self.ends_within(raw, 12)
-        silent_tls.settimeout(12)
-        self.assertEqual(silent_tls.recv(1), b"")
 
     # --- TLS
 
@@ -258,6 +222,30 @@ class Hostile(harness.Case):
         self.assertIn("type='error'", got)
         self.assertLess(self.grew_kb(), 32_768)
 
+    def test_two_thousand_at_once(self):
+        # all are accepted and answered, however fast they come
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(8_192, hard), hard))
+        crowd = []
+        for _ in range(2_000):
+            s = socket.socket()
+            self.addCleanup(s.close)
+            s.setblocking(False)
+            s.connect_ex(("127.0.0.1", self.server.port))
+            crowd.append(s)
+        for s in crowd:
+            s.settimeout(20)
+            connected = select.poll()
+            connected.register(s, select.POLLOUT)
+            self.assertTrue(connected.poll(20_000), "not accepted")
+            s.sendall(header.encode())
+        for s in crowd:
+            got = b""
+            while b"</stream:features>" not in got:
+                data = s.recv(4_096)
+                self.assertTrue(data, "closed")
+                got += data
+
     # --- identity
 
     def test_nobody_speaks_for_another(self):
@@ -280,6 +268,47 @@ class Hostile(harness.Case):
         first = base64.b64encode(b"p=tls-unique,,n=alice,r=abcdef").decode()
         raw.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>{first}</auth>")
         self.assertIn("malformed-request", raw.read_until("</failure>", "</challenge>"))
+
+
+class Deadlines(Attack):
+    tables = '[limits]\nlogin_timeout = "3s"\nstrangers_per_address = 5000\n[log]\nlevel = "warning"'
+
+    def ends_within(self, raw, seconds):
+        raw.socket.settimeout(seconds)
+        began = time.monotonic()
+        got = raw.read_to_end()
+        self.assertLess(time.monotonic() - began, seconds)
+        return got
+
+    def test_strangers_have_one_deadline(self):
+        silent, slow, unbound = self.raw(), self.raw(), self.raw()
+        silent_tls = socket.create_connection(("127.0.0.1", self.server.direct), 10)
+        self.addCleanup(silent_tls.close)
+        unbound.header()
+        self.assertIn("success", unbound.plain("dave"))
+        unbound.header()  # logged in, and never binds
+        drip = iter(header * 100)
+        end = time.monotonic() + 15
+        while time.monotonic() < end:
+            try:
+                slow.send(next(drip))
+            except OSError:
+                break
+            if select.select([slow.socket], [], [], 0.1)[0] and not slow.socket.recv(4096):
+                break
+        else:
+            self.fail("a byte now and then keeps a stranger alive")
+        for raw in (silent, unbound):
+            self.ends_within(raw, 12)
+        silent_tls.settimeout(12)
+        self.assertEqual(silent_tls.recv(1), b"")
+
+    def test_an_endless_header_and_endless_space(self):
+        raw = self.raw()
+        self.assertTrue(self.flood(raw, "<stream:stream to='localhost' " + "a" * 65_536))
+        raw = self.raw()
+        self.assertTrue(self.flood(raw, " " * 65_536))  # white space costs nothing; the deadline ends it
+        self.assertLess(self.grew_kb(), 8_192)
 
 
 class Guessing(harness.Case):
