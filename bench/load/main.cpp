@@ -1,5 +1,5 @@
 // covey_load: the load generator. Prints one JSON line per run: what was counted, and what it cost the
-// server's processes. See bench/README.md.
+// server's processes.
 #include "bench/load/wire.hpp"
 #include <algorithm>
 #include <charconv>
@@ -229,6 +229,9 @@ struct bench {
             return a;
           if (s[end - 1] != '/' && s.compare(end + 1, 5, "</iq>") != 0 && s.size() < end + 6)
             return a;
+          auto tag = s.substr(a, end - a);
+          if (tag.find("'result'") == tag.npos && tag.find("\"result\"") == tag.npos)
+            ++loop.total.failed; // an error is no answer
           done = end + 1;
           ++loop.total.received;
           if (!stopping)
@@ -247,11 +250,16 @@ struct bench {
     int n = o.sessions, half = o.contacts / 2;
     if (!login(n))
       return 1;
-    befriend(n, half);
-    std::vector<std::uint64_t> left(static_cast<std::size_t>(n)), rounds(static_cast<std::size_t>(n));
+    if (!befriend(n, half))
+      return 1;
+    std::vector<std::uint64_t> rounds(static_cast<std::size_t>(n));
     bool stopping = false;
     // The copy to the own session tells that a broadcast was handled; `window` of them are under way.
-    auto say = [&](load::wire& w) { w.send(rounds[static_cast<std::size_t>(w.number())]++ % 2 ? "<presence><show>away</show></presence>" : "<presence/>"); };
+    auto say = [&](load::wire& w) {
+      w.send(rounds[static_cast<std::size_t>(w.number())]++ % 2 ? "<presence><show>away</show></presence>" : "<presence/>");
+      loop.total.sent += static_cast<std::uint64_t>(half) * 2 + 1; // a copy to each contact and one to the own session
+    };
+    loop.total = {};
     for (auto& w : wires)
       w->on_bytes = [&](load::wire& at, std::string_view s) {
         std::size_t done = 0;
@@ -278,13 +286,12 @@ struct bench {
     for (auto& w : wires)
       for (int k = 0; k < o.window; ++k)
         say(*w);
-    loop.total = {};
     measure(stopping);
     return 0;
   }
 
   /// Everybody and its 2·half neighbours subscribe to each other, through the server.
-  void befriend(int n, int half) {
+  bool befriend(int n, int half) {
     std::size_t wanted = static_cast<std::size_t>(n) * static_cast<std::size_t>(half) * 2, approved = 0;
     for (auto& w : wires) {
       w->on_bytes = [&](load::wire& at, std::string_view s) {
@@ -322,9 +329,10 @@ struct bench {
           wires[static_cast<std::size_t>(i)]->send("<presence type='subscribe' to='" + o.to.user_prefix + std::to_string((i + sign * d + n) % n + o.first) + "@localhost'/>");
         loop.run(60, [&] { return approved >= before + static_cast<std::size_t>(n); });
       }
+    loop.run(2, [] { return false; });
     if (approved < wanted)
       std::fprintf(stderr, "only %zu of %zu subscriptions were approved\n", approved, wanted);
-    loop.run(2, [] { return false; });
+    return approved >= wanted;
   }
 
   void measure(bool& stopping) {
@@ -337,7 +345,8 @@ struct bench {
     got = loop.total.received - got;
     own = own_cpu() - own;
     stopping = true;
-    loop.run(1, [] { return false; });
+    loop.run(10, [&] { return loop.total.received >= loop.total.sent; }); // what is on its way
+    loop.run(0.2, [] { return false; });                                  // and what should not be
     print({}, got, server, seconds, own);
   }
 
@@ -346,10 +355,10 @@ struct bench {
     auto before = rss_anon(o.pids);
     if (!login(o.sessions))
       return 1;
-    if (o.contacts)
-      befriend(o.sessions, o.contacts / 2);
-    else
+    if (!o.contacts)
       available();
+    else if (!befriend(o.sessions, o.contacts / 2))
+      return 1;
     loop.run(o.settle, [] { return false; });
     auto after = rss_anon(o.pids);
     print(",\"bytes_per_session\":" + std::to_string((static_cast<long>(after) - static_cast<long>(before)) / o.sessions), static_cast<std::uint64_t>(o.sessions), 0, 1, 0);

@@ -53,6 +53,7 @@ wire::wire(loop& l, int number) : loop_(l), number_(number) {}
 wire::~wire() { close(); }
 
 void wire::close() {
+  std::erase(loop_.dirty, this); // the loop must not flush what is gone
   if (ssl_)
     SSL_free(std::exchange(ssl_, nullptr));
   if (fd_ >= 0)
