@@ -126,5 +126,9 @@ class FirstChat(harness.Case):
         self.go(steps)
 
 
+class OnTwoReactors(FirstChat):
+    reactors = 2
+
+
 if __name__ == "__main__":
     harness.main()
