@@ -27,6 +27,7 @@ private:
   struct member {
     modules::session_view view;
     bool has_sent_presence = false; // of priority 0 or more: it had its offline messages
+    bool is_introduced = false;     // it was told who is there
     bool holds_messages = false;    // until they have been delivered
     std::vector<xmpp::delivery> held;
   };

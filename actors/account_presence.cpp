@@ -75,7 +75,6 @@ void account::on_own_presence(member& from, xmpp::delivery& what, effects& out) 
       become_unavailable(from, what.what, out);
     return;
   }
-  bool is_first = !from.view.is_available;
   from.view.is_available = true;
   from.view.priority = parsed->priority;
   from.view.presence = what.what;
@@ -83,16 +82,14 @@ void account::on_own_presence(member& from, xmpp::delivery& what, effects& out) 
   auto id = from.view.id;
   if (has_roster_) {
     broadcast(what.what, out);
-    if (is_first)
-      become_available(from, out);
+    become_available(from, out);
   } else { // contacts are read at the first presence; messages do not wait for it
-    load_roster(out, [this, id, is_first, presence = what.what](effects& o) {
+    load_roster(out, [this, id, presence = what.what](effects& o) {
       auto* m = find_member(id);
       if (!m || m->view.presence != presence)
-        return; // gone again, or another presence came meanwhile
+        return; // gone again, or another presence came meanwhile: it waits for the contacts, too
       broadcast(presence, o);
-      if (is_first)
-        become_available(*m, o);
+      become_available(*m, o);
     });
   }
   auto* still = find_member(id);
@@ -112,8 +109,11 @@ void account::broadcast(const xmpp::stanza_ref& presence, effects& out) {
       out.deliver(m.view.id, {presence, m.view.full});
 }
 
-/// Initial presence: what the others are (section 4.2.2 and 4.3.1), and who has asked meanwhile.
+/// Initial presence: what the others are (section 4.2.2 and 4.3.1), and who has asked meanwhile. Once until the
+/// resource is unavailable: with the first presence that found the contacts read, which need not be the first one.
 void account::become_available(member& from, effects& out) {
+  if (std::exchange(from.is_introduced, true))
+    return;
   xmpp::stanza_ref probe;
   for (auto& c : contacts_)
     if (c.state.to) {
@@ -134,6 +134,7 @@ void account::become_available(member& from, effects& out) {
 void account::become_unavailable(member& from, const xmpp::stanza_ref& last_words, effects& out) {
   from.view.is_available = false;
   from.has_sent_presence = false;
+  from.is_introduced = false;
   out.publish(from.view.id, from.view.priority, false);
   auto presence = last_words ? last_words : xmpp::im::make_unavailable(from.view.full);
   for (auto& c : contacts_)

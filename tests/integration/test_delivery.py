@@ -7,7 +7,7 @@ import harness
 
 
 class Delivery(harness.Case):
-    names = ("alice", "bob", "carol", "admin", "hidden", "never", "mary", "nick", "olga", "paul")
+    names = ("alice", "bob", "carol", "admin", "hidden", "never", "mary", "nick", "olga", "paul", "quinn", "rosa")
     counter = 0
 
     def fence(self, sender, receiver, to):
@@ -147,6 +147,17 @@ class Delivery(harness.Case):
         nick.read_until("<status>unseen</status>")  # its own resources are told
         self.assertNotIn("unseen", self.fence(nick, mary, "mary@localhost/m"))
         self.assertNotIn("unseen", self.fence(nick, later, "mary@localhost/later"))
+
+    def test_one_who_comes_and_changes_at_once_is_told_who_is_there(self):
+        quinn, rosa = self.interested("quinn", "q"), self.interested("rosa", "r", "<presence><status>here</status></presence>")
+        self.befriend(quinn, rosa, "quinn", "rosa")
+        quinn.read_until("<status>here</status>")
+        self.server.stop()
+        self.server.start()
+        self.client("rosa", "r").presence("<presence><status>here</status></presence>")
+        again = self.client("quinn", "again")  # its contacts have to be read: the second presence comes meanwhile
+        again.send("<presence/><presence><show>away</show></presence>")
+        again.read_until("<status>here</status>")
 
     def test_presence_is_broadcast_to_all_who_may_see_it_and_to_nobody_else(self):
         olga, paul = self.interested("olga", "o"), self.interested("paul", "p")
