@@ -2,6 +2,7 @@
 #include "actors/home.hpp"
 #include "actors/connection.hpp"
 #include "actors/node.hpp"
+#include "base/log.hpp"
 #include <doctest/doctest.h>
 #include <thread>
 
@@ -93,6 +94,7 @@ TEST_CASE_FIXTURE(one_home, "lane: an exception ends one actor, no other is touc
   CHECK(next.got.empty());
   h.guard(other.id(), [] { throw std::runtime_error{"in a handler"}; });
   CHECK(other.crashes == 1);
+  base::log::flush(); // crashes are logged, by a thread of its own
 }
 
 TEST_CASE_FIXTURE(one_home, "lane: control keeps its order among stanzas") {
