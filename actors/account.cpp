@@ -151,8 +151,11 @@ void account::on(modules::event::stanza& e, effects& out) {
 /// Is there such an account at all? One read, then everything that waited is handled or bounced.
 void account::wait_for_account(xmpp::delivery&& what, effects& out) {
   constexpr std::size_t most_waiting = 10'000;
-  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) // else it may have been created meanwhile
+  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) { // else it may have been created meanwhile
+    if (what.what->kind() == stanza_kind::presence) // RFC 6121 section 8.5.1: ignore
+      return out.complete(what.what->completion, modules::outcome::refused);
     return out.bounce(*what.what, stanza_errc::service_unavailable);
+  }
   if (waiting_.size() >= most_waiting)
     return out.bounce(*what.what, stanza_errc::resource_constraint);
   waiting_.push_back(std::move(what));
