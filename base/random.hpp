@@ -16,7 +16,8 @@ public:
   [[nodiscard]] std::uint64_t number();
 };
 
-/// Fit for keys, nonces and ids that nobody may guess. Any thread.
+/// Fit for keys, nonces and ids that nobody may guess. Any thread. Not for a process that forks and goes
+/// on in both: up to 64 bytes come from a stock of the thread's own, which a fork would share.
 class secure_random final : public random {
 public:
   void fill(std::span<std::uint8_t> out) override;

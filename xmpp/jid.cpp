@@ -178,11 +178,8 @@ base::result<std::string, jid_errc> prepare_idn(std::string_view in) {
   return out;
 }
 
-base::result<std::string, jid_errc> prepare_domain(std::string_view in) {
-  if (in.size() > longest_part)
-    return base::fail(jid_errc::too_long);
-  if (in.starts_with('['))
-    return prepare_ipv6(in);
+/// Lower case, or UTS 46's Unicode form, without a final dot (RFC 7622 section 3.2: stripped once mapped).
+base::result<std::string, jid_errc> map_domain(std::string_view in) {
   std::string out;
   if (is_ascii(in) && !has_a_label(in)) {
     out.reserve(in.size());
@@ -193,14 +190,28 @@ base::result<std::string, jid_errc> prepare_domain(std::string_view in) {
     if (!prepared)
       return prepared;
     out = std::move(*prepared);
+    auto again = prepare_idn(out);
+    if (!again || *again != out) // an A-label within an A-label: two spellings of one name
+      return base::fail(jid_errc::bad_domain);
   }
-  if (out.size() > 1 && out.ends_with('.')) // RFC 7622 section 3.2: a final dot is stripped, once mapped
+  if (out.size() > 1 && out.ends_with('.'))
     out.pop_back();
-  if (out.empty())
-    return base::fail(jid_errc::empty);
-  if (out.size() > longest_part)
+  return out;
+}
+
+base::result<std::string, jid_errc> prepare_domain(std::string_view in) {
+  if (in.size() > longest_part)
     return base::fail(jid_errc::too_long);
-  if (auto ok = check_host_name(out); !ok)
+  if (in.starts_with('['))
+    return prepare_ipv6(in);
+  auto out = map_domain(in);
+  if (!out)
+    return out;
+  if (out->empty())
+    return base::fail(jid_errc::empty);
+  if (out->size() > longest_part)
+    return base::fail(jid_errc::too_long);
+  if (auto ok = check_host_name(*out); !ok)
     return base::fail(ok.error());
   return out;
 }

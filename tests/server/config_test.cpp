@@ -1,5 +1,6 @@
 // The configuration: what is right, and every way in which it can be wrong.
 #include "server/config/load.hpp"
+#include "tests/net/certificates.hpp"
 #include "tests/server/folder.hpp"
 #include <algorithm>
 #include <arpa/inet.h>
@@ -317,6 +318,52 @@ TEST_CASE("the machine: folders, files, ports, certificates") {
       CHECK(l.problems[0].remedy.starts_with("log.file = "));
     }
     CHECK(all_of(load(f, base + ports + "log.file = \"" + f.at("data/covey.log") + "\"\n", {}, all)) == "");
+  }
+}
+
+TEST_CASE("certificates: missing, unreadable, of another key, of another host, expired, early") {
+  test::folder made;
+  auto host = [](const char* names) { return test::certificate_wish{.alternative_names = names}; };
+  test::make_certificate(made, "good", host("DNS:a.example"));
+  test::make_certificate(made, "other", host("DNS:b.example"));
+  auto past = host("DNS:a.example"), future = past, client = past;
+  past.valid_from_s = -7'200;
+  past.valid_to_s = -3'600;
+  future.valid_from_s = 3'600;
+  client.extended_usage = "clientAuth";
+  test::make_certificate(made, "past", past);
+  test::make_certificate(made, "future", future);
+  test::make_certificate(made, "client", client);
+  folder f;
+  f.write("junk.pem", "no certificate\n");
+  auto good = made / "good.pem", good_key = made / "good.key";
+  struct row { std::string certificate, key, at, found; };
+  for (auto& r : {
+           row{good, good_key, "", ""},
+           row{f.at("missing.pem"), good_key, "tls.certificate", "no such file"},
+           row{good, f.at("missing.key"), "tls.key", "no such file"},
+           row{good, f.path(), "tls.key", "folder"},
+           row{f.at("junk.pem"), good_key, "tls.certificate", "no certificate"},
+           row{good, f.at("junk.pem"), "tls.key", "no unencrypted private key"},
+           row{good, made / "other.key", "tls.key", "not the key"},
+           row{made / "other.pem", made / "other.key", "tls.certificate", "does not name this host"},
+           row{made / "past.pem", made / "past.key", "tls.certificate", "expired"},
+           row{made / "future.pem", made / "future.key", "tls.certificate", "not valid yet"},
+           row{made / "client.pem", made / "client.key", "tls.certificate", "usage"},
+       }) {
+    CAPTURE(r.certificate);
+    CAPTURE(r.key);
+    auto l = load(f, "domain = \"a.example\"\ndata = \"" + f.at("data") + "\"\nrun = \"" + f.at("run") + "\"\n[tls]\ncertificate = \"" + r.certificate
+                         + "\"\nkey = \"" + r.key + "\"\n", {}, {true, false});
+    CAPTURE(all_of(l));
+    REQUIRE(l.problems.size() == (r.at.empty() ? 0 : 1));
+    if (r.at.empty())
+      continue;
+    auto& p = l.problems[0];
+    CHECK(p.key == r.at);
+    CHECK(p.line == (r.at == "tls.key" ? 6 : 5));
+    CHECK(p.found.find(r.found) != std::string::npos);
+    CHECK(p.remedy.starts_with(r.at == "tls.key" ? "key = " : "certificate = "));
   }
 }
 

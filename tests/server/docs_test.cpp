@@ -1,0 +1,39 @@
+// Documents that must name what the code has: log codes, commands.
+#include "tests/server/folder.hpp"
+#include <doctest/doctest.h>
+#include <regex>
+#include <set>
+
+using server_tests::folder;
+
+namespace {
+const std::filesystem::path root = COVEY_SOURCE_DIR;
+
+void find_all(const std::string& text, const std::regex& what, std::set<std::string>& out) {
+  for (std::sregex_iterator i{text.begin(), text.end(), what}, end; i != end; ++i)
+    out.insert((*i)[1]);
+}
+} // namespace
+
+TEST_CASE("docs/log.md names every code of the log, and no other") {
+  std::set<std::string> logged, documented;
+  std::regex call{R"re(log::(?:debug|info|warning|error)\(\s*"([a-z_.]+)")re"}, row{R"(\n\| `([a-z_.]+)` \|)"};
+  for (auto* layer : {"base", "xmpp", "net", "storage", "cluster", "modules", "actors", "server"})
+    for (auto& e : std::filesystem::recursive_directory_iterator{root / layer})
+      if (auto x = e.path().extension(); x == ".cpp" || x == ".hpp")
+        find_all(folder::read(e.path().string()), call, logged);
+  find_all(folder::read((root / "docs/log.md").string()), row, documented);
+  CHECK(logged.size() > 10);
+  for (auto& code : logged)
+    CHECK_MESSAGE(documented.contains(code), code << " is not in docs/log.md");
+  for (auto& code : documented)
+    CHECK_MESSAGE(logged.contains(code), code << " is in docs/log.md, but nothing logs it");
+}
+
+TEST_CASE("docs/cli.md names every command") {
+  auto text = folder::read((root / "docs/cli.md").string());
+  for (auto* command : {"setup", "user add", "user password", "user remove", "sessions", "kick", "stats", "stop", "config check", "config show", "config docs", "completion"}) {
+    CAPTURE(command);
+    CHECK(text.find(std::string{"| `covey "} + command) != std::string::npos);
+  }
+}
