@@ -373,6 +373,7 @@ struct bench {
   // --- logins, one after the other on each of `pairs` connections; or bare handshakes
   int storm(bool bare) {
     loop.only_handshake = bare;
+    loop.ends_when_ready = true;
     std::uint64_t done = 0;
     bool stopping = false;
     std::function<void(int)> again = [&](int i) {

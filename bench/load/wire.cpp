@@ -64,8 +64,10 @@ void wire::close() {
 void wire::fail(std::string_view why) {
   if (step_ == step::closed)
     return;
+  if (step_ == step::ready && loop_.ends_when_ready)
+    return close();
   if (loop_.total.failed++ < 5)
-    std::fprintf(stderr, "connection %d (%s): %.*s: %.300s\n", number_, user_.c_str(), static_cast<int>(why.size()), why.data(), in_.c_str());
+    std::fprintf(stderr, "connection %d (%s), step %d: %.*s: %.300s\n", number_, user_.c_str(), static_cast<int>(step_), static_cast<int>(why.size()), why.data(), in_.c_str());
   close();
 }
 

@@ -83,6 +83,7 @@ public:
   int epoll() const { return epoll_; }
   SSL_CTX* tls() const { return tls_; }
   bool only_handshake = false; // the bare TLS handshake: closed after it
+  bool ends_when_ready = false; // the server answers a goodbye by closing: no failure
   std::map<std::string, std::string> salted; // SCRAM: by salt, so that the generator hashes once
   counts total;
   std::vector<wire*> dirty;
