@@ -51,6 +51,12 @@ std::any& account::state(const void* module) {
   return states_.emplace_back(module, std::any{}).second;
 }
 
+void account::share(modules::snapshot_ref fresh, effects& out) {
+  snapshot_ = std::move(fresh);
+  for (auto& m : members_)
+    out.share(m.view.id, snapshot_);
+}
+
 void account::hold_messages(std::uint64_t session) {
   if (auto* m = find_member(session))
     m->holds_messages = true;
@@ -119,6 +125,7 @@ void account::on(modules::event::attach& e, effects& out) {
   m.view.id = e.who.session;
   m.view.full = full;
   members_.push_back(std::move(m));
+  out.share(e.who.session, snapshot_); // before it can say anything
   out.accept(e.who.session, full);
   for (auto& d : std::exchange(waiting_, {}))
     handle(d, out);

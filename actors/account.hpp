@@ -46,6 +46,8 @@ private:
   [[nodiscard]] bool may_see_presence(const xmpp::jid& contact) const override;
   [[nodiscard]] bool knows(const xmpp::jid& contact) const override;
   std::any& state(const void* module) override;
+  [[nodiscard]] const modules::snapshot_ref& snapshot() const override { return snapshot_; }
+  void share(modules::snapshot_ref fresh, effects& out) override;
   void hold_messages(std::uint64_t session) override;
   void release_messages(std::uint64_t session, effects& out) override;
 
@@ -113,6 +115,7 @@ private:
   node& node_;
   base::time_point now_{};
   boost::container::small_vector<member, 1> members_;
+  modules::snapshot_ref snapshot_{new modules::account_snapshot};
   mutable std::vector<modules::session_view> views_; // for sessions(); made when asked
   std::vector<contact> contacts_;                    // sorted by JID hash
   std::vector<std::pair<const void*, std::any>> states_;

@@ -201,6 +201,11 @@ void entity::carry(modules::effect::publish& e) {
     home_.around().registry().publish(where_, {a->full, a->where, e.session, a->clock, e.priority, e.is_available});
 }
 
+void entity::carry(modules::effect::share& e) {
+  if (auto* a = find_attached(e.session))
+    home_.post<session>(a->where.reactor, a->where.ref, [what = e.what](session& s) { s.set_snapshot(what); });
+}
+
 // --- storage
 
 /// What a thread of the storage calls: the answer comes home through the lane. An answer to what a

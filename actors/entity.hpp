@@ -61,6 +61,7 @@ private:
   void carry(modules::effect::refuse& e);
   void carry(modules::effect::end_session& e);
   void carry(modules::effect::publish& e);
+  void carry(modules::effect::share& e);
   template <class Answer, class Then>
   std::function<void(Answer)> answer_home(void (entity::*handle)(Then, Answer), Then then);
   void start_operations();

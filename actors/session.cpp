@@ -135,7 +135,7 @@ void session::on_stanza(xmpp::delivery&& what) {
   if (!has_target)
     s.to = bare_; // RFC 6120 section 10.3
   if (!host_->view.entered.empty()) {
-    modules::stanza_entered ev{s, full_, host_->view};
+    modules::stanza_entered ev{s, full_, host_->view, *snapshot_};
     auto v = host_->view.entered.run(ev);
     if (v.what() == modules::verdict::kind::refuse)
       return refuse(s, v.error());

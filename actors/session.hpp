@@ -18,6 +18,7 @@ public:
   void attach(const xmpp::jid_ref& wanted);
   void on_accepted(const xmpp::jid_ref& full);
   void on_refused(const xmpp::stanza_error& why);
+  void set_snapshot(modules::snapshot_ref of_account) { snapshot_ = std::move(of_account); }
 
   /// From the client, through the lane.
   void on_stanza(xmpp::delivery&& what);
@@ -69,6 +70,7 @@ private:
   xmpp::jid_ref full_, bare_;
   cluster::address* own_ = nullptr; // of the account: its row stays while this session is published
   base::ref<cluster::session_limit> limit_;
+  modules::snapshot_ref snapshot_;
   const std::uint64_t session_id_;
   base::wall_time since_;
   std::vector<xmpp::jid_ref> directed_; // who got directed presence (RFC 6121 section 4.6.3)

@@ -159,8 +159,12 @@ void stream::carry(xmpp::stream::todo::bind& c) {
   s.attach(c.wanted);
 }
 
+void stream::carry(xmpp::stream::todo::resume&) {
+  step(xmpp::stream::on::resume_refused{xmpp::stanza_errc::item_not_found, {}});
+}
+
 void stream::on_bound(const xmpp::jid_ref& full) {
-  step(xmpp::stream::on::bound{full});
+  step(xmpp::stream::on::bound{full, {}});
   if (is_closed_)
     return;
   connection_.set_receiver(session_);

@@ -60,6 +60,7 @@ private:
   void carry(xmpp::stream::todo::authenticated& c);
   void carry(xmpp::stream::todo::login_failed& c);
   void carry(xmpp::stream::todo::bind& c);
+  void carry(xmpp::stream::todo::resume& c);
   void carry(xmpp::stream::todo::request_before_login& c);
   void carry(xmpp::stream::todo::stanza& c);
   void carry(xmpp::stream::todo::close& c);

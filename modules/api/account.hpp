@@ -29,6 +29,9 @@ public:
   [[nodiscard]] virtual bool knows(const xmpp::jid& contact) const = 0;
   /// What a module keeps with this account while it is in memory; empty at first.
   virtual std::any& state(const void* module) = 0;
+  /// Never null. `share` hands a new one to every session, those that come later too.
+  [[nodiscard]] virtual const snapshot_ref& snapshot() const = 0;
+  virtual void share(snapshot_ref fresh, effects& out) = 0;
   /// Messages to this session wait (IQs and presence do not) until released; RFC 6121 section 8.
   virtual void hold_messages(std::uint64_t session) = 0;
   virtual void release_messages(std::uint64_t session, effects& out) = 0;

@@ -2,6 +2,7 @@
 // So everything that decides is tested without an actor, a clock or a disk.
 #pragma once
 #include "base/clock.hpp"
+#include "modules/api/snapshot.hpp"
 #include "storage/engine.hpp"
 #include "xmpp/errors.hpp"
 #include "xmpp/stanza.hpp"
@@ -42,13 +43,14 @@ struct accept { std::uint64_t session; xmpp::jid_ref full; }; // it is bound, un
 struct refuse { std::uint64_t session; xmpp::stanza_error why; };
 struct end_session { std::uint64_t session; xmpp::stream_errc why; std::string text; };
 struct publish { std::uint64_t session; std::int8_t priority; bool is_available; };
+struct share { std::uint64_t session; snapshot_ref what; }; // accounts only
 } // namespace effect
 
 class effects {
 public:
   using item = std::variant<effect::route, effect::deliver, effect::load, effect::commit,
                             effect::set_timer, effect::broadcast, effect::complete, effect::accept,
-                            effect::refuse, effect::end_session, effect::publish>;
+                            effect::refuse, effect::end_session, effect::publish, effect::share>;
 
   /// To one of this account's own sessions. `then` learns whether it has it (empty: nobody asks).
   void deliver(std::uint64_t session, xmpp::delivery what, on_outcome then = {}) {
@@ -85,6 +87,8 @@ public:
   void publish(std::uint64_t session, std::int8_t priority, bool is_available) {
     list_.emplace_back(effect::publish{session, priority, is_available});
   }
+  /// To one session of this account: what it needs where its client's stanzas enter (account_view::share).
+  void share(std::uint64_t session, snapshot_ref what) { list_.emplace_back(effect::share{session, std::move(what)}); }
   void complete(const xmpp::completion_id& id, outcome how) {
     if (id)
       list_.emplace_back(effect::complete{id, how});

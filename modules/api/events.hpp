@@ -10,6 +10,7 @@ struct stanza_entered {
   xmpp::stanza& what;
   const xmpp::jid_ref& sender; // full JID; what.from and what.to are set
   const host_view& host;
+  const account_snapshot& account; // the sender's
 };
 
 /// At the sender's account, for what passes through it: presence and IQs of its own. Filter.

@@ -88,7 +88,8 @@ TEST_CASE_FIXTURE(host, "stanza ids: what is sent again with its origin-id has i
   auto id_of = [&](std::string_view xml, std::string_view from = "a@example.org/r") {
     auto s = stanza(xml, from, "b@example.org/x");
     auto sender = s->from;
-    stanza_entered ev{*s, sender, view};
+    account_snapshot account;
+    stanza_entered ev{*s, sender, view, account};
     CHECK(view.entered.run(ev).passes());
     return s->stanza_id;
   };
@@ -154,7 +155,8 @@ TEST_CASE("hooks: a filter that throws refuses, an observer that throws is ignor
   h.add_observer(stage::archive, "b", [&](auto&) { order += 'b'; throw std::runtime_error{"on purpose"}; });
   auto s = stanza("<message/>", "a@b/c", "d@e");
   host_view view;
-  stanza_entered ev{*s, s->from, view};
+  account_snapshot account;
+  stanza_entered ev{*s, s->from, view, account};
   CHECK(h.run(ev).passes());
   CHECK(order == "abc");
   h.add(stage::privacy, "x", [](auto&) -> verdict { throw std::runtime_error{"on purpose"}; });

@@ -123,6 +123,7 @@ private:
   static std::string text(todo::authenticated& a) { return "authenticated " + std::string{a.account->full()} + " " + std::string{a.mechanism}; }
   static std::string text(todo::login_failed& f) { return "login_failed " + f.local + ": " + std::string{f.cause}; }
   static std::string text(todo::bind& b) { return "bind " + masked(std::string{b.wanted->full()}); }
+  static std::string text(todo::resume& r) { return "resume " + r.previd + " " + std::to_string(r.h) + " of " + std::string{r.account->full()}; }
   static std::string text(todo::request_before_login& r) { return "request " + r.ns + " " + std::string{r.what->id()}; }
   static std::string text(todo::stanza& s) { return "stanza " + std::string{s.what->bytes()}; }
   static std::string text(todo::close& c) { return c.why ? "close " + std::string{name_of(*c.why)} : "close"; }

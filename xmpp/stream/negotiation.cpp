@@ -12,8 +12,10 @@ constexpr std::string_view ns_tls = "urn:ietf:params:xml:ns:xmpp-tls";
 constexpr std::string_view ns_sasl = "urn:ietf:params:xml:ns:xmpp-sasl";
 constexpr std::string_view ns_bind = "urn:ietf:params:xml:ns:xmpp-bind";
 constexpr std::string_view ns_session = "urn:ietf:params:xml:ns:xmpp-session";
+constexpr std::string_view ns_stanzas = "urn:ietf:params:xml:ns:xmpp-stanzas";
 constexpr std::string_view ns_streams = "urn:ietf:params:xml:ns:xmpp-streams";
 constexpr std::string_view ns_binding_types = "urn:xmpp:sasl-cb:0"; // XEP-0440
+constexpr std::string_view ns_management = "urn:xmpp:sm:3";         // XEP-0198
 constexpr std::size_t max_waiting = 32; // elements kept while an answer is awaited
 constexpr int max_bind_attempts = 5;
 constexpr std::size_t nonce_bytes = 18, id_bytes = 12, resource_bytes = 9;
@@ -84,6 +86,7 @@ struct negotiation::impl {
     keys, password, // an answer of the credentials is due
     bindable,
     binding,  // the session's answer is due
+    resuming, // the earlier session's answer is due
     bound,
     over,
   };
@@ -98,7 +101,7 @@ struct negotiation::impl {
   std::unique_ptr<sasl::mechanism> mechanism;
   std::string_view mechanism_name;
   std::string peer; // the `from` of the current header
-  std::string bind_id;
+  std::string bind_id, previd;
   bool header_sent = false;
   int failures = 0, requests = 0, binds = 0;
   std::deque<stanza_ref> waiting;
@@ -198,6 +201,8 @@ struct negotiation::impl {
     if (account) {
       w.open("bind", ns_bind).close();
       w.open("session", ns_session).open("optional").close().close();
+      if (host->stream_management)
+        w.open("sm", ns_management).close();
       w.raw(host->features_after_login);
       return w.close().take();
     }
@@ -246,8 +251,12 @@ struct negotiation::impl {
 
   // --- elements
 
+  [[nodiscard]] bool awaits_answer() const {
+    return at == stage::keys || at == stage::password || at == stage::binding || at == stage::resuming;
+  }
+
   void handle(on::element& e) {
-    if (at == stage::keys || at == stage::password || at == stage::binding) {
+    if (awaits_answer()) {
       if (waiting.size() >= max_waiting)
         return fail(stream_errc::policy_violation, "too much before an answer");
       waiting.push_back(std::move(e.what));
@@ -257,7 +266,7 @@ struct negotiation::impl {
   }
 
   void go_on() {
-    while (!waiting.empty() && at != stage::keys && at != stage::password && at != stage::binding) {
+    while (!waiting.empty() && !awaits_answer()) {
       auto next = std::move(waiting.front());
       waiting.pop_front();
       on_element(std::move(next));
@@ -271,7 +280,7 @@ struct negotiation::impl {
     case stage::bound: return when_bound(std::move(s));
     case stage::header: return fail(stream_errc::policy_violation, "an element before the stream was opened again");
     case stage::tls: return close(stream_errc::policy_violation, "bytes behind <starttls/>");
-    case stage::keys: case stage::password: case stage::binding: case stage::over: return;
+    case stage::keys: case stage::password: case stage::binding: case stage::resuming: case stage::over: return;
     }
   }
 
@@ -434,6 +443,8 @@ struct negotiation::impl {
         return refuse_starttls();
       if (e.ns() == ns_sasl)
         return fail(stream_errc::policy_violation, "logged in already");
+      if (e.ns() == ns_management && host->stream_management)
+        return on_management(e);
       return fail(stream_errc::unsupported_stanza_type);
     }
     auto payload = e.first_child();
@@ -466,6 +477,46 @@ struct negotiation::impl {
     if (at != stage::binding)
       return;
     send(iq_answer(bind_id, "error", to_xml(e.why)));
+    at = stage::bindable;
+    go_on();
+  }
+
+  // --- stream management before a resource is bound (XEP-0198 sections 3 and 5)
+
+  static std::string failed_xml(stanza_errc why, std::optional<std::uint32_t> h = {}) {
+    writer w;
+    w.open("failed", ns_management);
+    if (h)
+      w.attr("h", std::to_string(*h));
+    return w.open(name_of(why), ns_stanzas).close().close().take();
+  }
+
+  void on_management(const element& e) {
+    if (e.name() != "resume") // <enable/> needs a resource, <r/> and <a/> need <enable/>
+      return send(failed_xml(stanza_errc::unexpected_request));
+    if (++binds > max_bind_attempts)
+      return fail(stream_errc::policy_violation, "too many attempts to resume");
+    auto h = base::to_number<std::uint32_t>(e.attr_or("h", {}));
+    previd = e.attr_or("previd", {});
+    if (!h || previd.empty())
+      return send(failed_xml(stanza_errc::bad_request));
+    at = stage::resuming;
+    out.emplace_back(todo::resume{previd, *h, account});
+  }
+
+  void handle(on::resumed& e) {
+    if (at != stage::resuming)
+      return;
+    writer w;
+    w.open("resumed", ns_management).attr("previd", previd).attr("h", std::to_string(e.h)).close();
+    send(w.take());
+    at = stage::bound;
+    go_on();
+  }
+  void handle(on::resume_refused& e) {
+    if (at != stage::resuming)
+      return;
+    send(failed_xml(e.why, e.h));
     at = stage::bindable;
     go_on();
   }

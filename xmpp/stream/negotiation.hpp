@@ -32,6 +32,15 @@ struct host_settings {
   std::vector<std::string> namespaces_before_login;
   std::uint8_t max_requests_before_login = 10; // then policy-violation
   std::string see_other_host;                // "host" or "host:port": clients are sent there
+  bool stream_management = false;            // XEP-0198 is offered; resumption too
+};
+
+/// What a client asks for together with its resource (XEP-0386 section 4): carried out by the session at once.
+struct bind_extras {
+  struct management { bool resume = false; std::uint32_t max_s = 0; }; // <enable/> of XEP-0198; max 0: the server's
+  std::optional<management> enable_management;
+  bool carbons = false;   // XEP-0280
+  bool inactive = false;  // XEP-0352
 };
 
 struct tls_facts {
@@ -57,13 +66,18 @@ struct injected_bytes {};                         // bytes behind <starttls/> be
 struct tls_established { tls_facts facts; };
 struct keys { sasl::keys_answer answer; };        // to find_keys; one each, also if late
 struct password_checked { sasl::password_answer answer; };
-struct bound { jid_ref full; };                   // to bind
+/// To bind. `inline_xml`: what the extras that were asked for answer (<enabled/> and the like).
+struct bound { jid_ref full; std::string inline_xml = {}; };
 struct bind_refused { stanza_error why; };
+/// To resume: the earlier session is this stream's now. `h`: what it had handled of its client's stanzas.
+struct resumed { jid_ref full; std::uint32_t h; };
+/// To resume: there is none, or it is somebody else's. `h`: where its last count is still known.
+struct resume_refused { stanza_errc why; std::optional<std::uint32_t> h = {}; };
 struct refused { stream_errc why; std::string text; }; // the server ends it: deadline, shutdown, limits
 } // namespace on
 using event = std::variant<on::opened, on::element, on::ended, on::unreadable, on::injected_bytes,
                            on::tls_established, on::keys, on::password_checked, on::bound,
-                           on::bind_refused, on::refused>;
+                           on::bind_refused, on::resumed, on::resume_refused, on::refused>;
 
 namespace todo {
 struct send { std::string xml; };
@@ -75,7 +89,10 @@ struct restart_framer {};                         // the header comes again
 struct authenticated { jid_ref account; std::string_view mechanism; };
 /// One failed attempt, already answered: for the log and for limits by account and address.
 struct login_failed { std::string local; sasl_errc why; std::string_view cause; };
-struct bind { jid_ref wanted; };                  // full JID; the resource is the client's or random
+struct bind { jid_ref wanted; bind_extras extras = {}; }; // full JID; the resource is the client's or random
+/// XEP-0198 section 5: go on with the session that `previd` names, if it is one of `account`. `h`: what the client
+/// had handled. The session sends what is missing after the answer of this machine.
+struct resume { std::string previd; std::uint32_t h; jid_ref account; };
 struct request_before_login { stanza_ref what; std::string ns; }; // answer by sending a stanza
 struct stanza { stanza_ref what; };               // bound: hand to the session
 /// The last command: everything was sent, the closing tag too. Flush, then close. `why`: the stream
@@ -84,7 +101,7 @@ struct close { std::optional<stream_errc> why; std::string text; };
 } // namespace todo
 using command = std::variant<todo::send, todo::start_tls, todo::find_keys, todo::check_password,
                              todo::restart_framer, todo::authenticated, todo::login_failed, todo::bind,
-                             todo::request_before_login, todo::stanza, todo::close>;
+                             todo::resume, todo::request_before_login, todo::stanza, todo::close>;
 using commands = std::vector<command>;
 
 class negotiation {
@@ -95,7 +112,7 @@ public:
   negotiation& operator=(negotiation&&) noexcept;
 
   /// After `close` every event is ignored. What a client sends while an answer is awaited (keys,
-  /// bind) is kept, at most 32 elements, and handled after it.
+  /// bind, resume) is kept, at most 32 elements, and handled after it.
   [[nodiscard]] commands step(event what);
 
   [[nodiscard]] bool is_bound() const;
