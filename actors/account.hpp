@@ -20,6 +20,8 @@ public:
 
   void step(modules::entity_event& ev, base::time_point now, modules::effects& out) override;
   [[nodiscard]] bool is_idle() const override;
+  std::vector<xmpp::delivery> take_held() override;
+  [[nodiscard]] std::shared_ptr<const modules::session_view> recall(std::uint64_t session) const override;
 
 private:
   using effects = modules::effects;
@@ -29,7 +31,10 @@ private:
     bool has_sent_presence = false; // of priority 0 or more: it had its offline messages
     bool is_introduced = false;     // it was told who is there
     bool holds_messages = false;    // until they have been delivered
+    bool is_overflowing = false;    // it has no room: messages are kept offline until it has
     std::vector<xmpp::delivery> held;
+    std::size_t held_bytes = 0;
+    base::ref<cluster::session_limit> limit;
   };
   /// All that is kept of a contact; name and groups are in the row.
   struct contact {
@@ -48,6 +53,7 @@ private:
   std::any& state(const void* module) override;
   [[nodiscard]] const modules::snapshot_ref& snapshot() const override { return snapshot_; }
   void share(modules::snapshot_ref fresh, effects& out) override;
+  void want_copies(std::uint64_t session, bool wants, effects& out) override;
   void hold_messages(std::uint64_t session) override;
   void release_messages(std::uint64_t session, effects& out) override;
 
@@ -56,7 +62,10 @@ private:
   void on(modules::event::outbound& e, effects& out);
   void on(modules::event::attach& e, effects& out);
   void on(modules::event::detach& e, effects& out);
-  void on(modules::event::timer&, effects&) {}
+  void on(modules::event::timer& e, effects& out);
+  void on(modules::event::sent& e, effects& out);
+  void on(modules::event::spool& e, effects& out);
+  void on(modules::event::settled& e, effects& out);
   void on(modules::event::no_room& e, effects& out);
   void handle(xmpp::delivery& what, effects& out);
   void process(xmpp::delivery& what, effects& out);
@@ -68,6 +77,8 @@ private:
   void on_message(xmpp::delivery& what, effects& out);
   void undelivered(const xmpp::stanza_ref& what, effects& out, bool bounces);
   void give(member& to, const xmpp::delivery& what, effects& out);
+  void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
+  void refresh_copies(effects& out);
   void on_iq(xmpp::delivery& what, effects& out);
   void on_own_iq(std::uint64_t session, xmpp::delivery& what, effects& out);
   void answer(std::uint64_t session, xmpp::stanza_ref what, effects& out);

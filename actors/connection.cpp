@@ -4,6 +4,7 @@
 #include "actors/session.hpp"
 #include "actors/stream.hpp"
 #include <algorithm>
+#include <charconv>
 
 namespace actors {
 
@@ -275,9 +276,28 @@ void connection::render_queue() {
   queued_bytes_ = 0;
 }
 
-void connection::written(xmpp::delivery& what) {
+void connection::written(xmpp::delivery& what, released& total) {
+  if (what.is_managed)
+    return; // its session waits for the ack
+  what.settle();
   if (what.what->completion) // without stream management the socket is all the proof there is
     home_.complete(what.what->completion, modules::outcome::acknowledged);
+  total.bytes += what.what->cost();
+  ++total.messages;
+}
+
+/// What stream management says after the stanzas of a turn. At most `control_bound` bytes.
+constexpr std::size_t control_bound = 96;
+char* connection::put_control(char* out) {
+  auto put = [&](std::string_view text) { out = std::copy(text.begin(), text.end(), out); };
+  if (std::exchange(tells_, false)) {
+    put("<a xmlns='urn:xmpp:sm:3' h='");
+    out = std::to_chars(out, out + 10, handled_).ptr;
+    put("'/>");
+  }
+  if (std::exchange(asks_, false))
+    put("<r xmlns='urn:xmpp:sm:3'/>");
+  return out;
 }
 
 void connection::flush() {
@@ -285,21 +305,20 @@ void connection::flush() {
   if (is_closed_)
     return;
   net::error_code ec;
-  std::size_t released_bytes = 0, released = 0;
+  released total;
   if (backlog_) {
     render_queue();
     auto& b = *backlog_;
+    char control[control_bound];
+    b.bytes.append(control, put_control(control));
     while (b.sent < b.bytes.size() && !ec) {
       auto n = socket_.write_some(b.bytes.data() + b.sent, b.bytes.size() - b.sent, ec);
       b.sent += n;
       home_.count().bytes_out->add(n);
     }
     std::size_t k = 0;
-    for (; k < b.marks.size() && b.marks[k].end <= b.sent; ++k) {
-      written(b.marks[k].what);
-      released_bytes += b.marks[k].what.what->cost();
-      ++released;
-    }
+    for (; k < b.marks.size() && b.marks[k].end <= b.sent; ++k)
+      written(b.marks[k].what, total);
     b.marks.erase(b.marks.begin(), b.marks.begin() + static_cast<std::ptrdiff_t>(k));
     if (b.sent == b.bytes.size()) {
       backlog_ = nullptr;
@@ -309,63 +328,11 @@ void connection::flush() {
         m.end -= b.sent;
       b.sent = 0;
     }
-  } else if (!queue_.empty()) {
-    auto& buffer = home_.write_buffer;
-    char* const begin = buffer.data();
-    std::size_t k = 0;
-    while (k < queue_.size() && !backlog_ && !ec) { // a full buffer at a time, mostly one
-      char* out = begin;
-      auto first = k;
-      for (; k < queue_.size(); ++k) {
-        auto bound = xmpp::render_bound(queue_[k]);
-        if (bound > static_cast<std::size_t>(begin + buffer.size() - out)) {
-          if (out != begin)
-            break;
-          buffer.resize(bound); // one stanza larger than the shared buffer: it grows once, for all
-          return flush();
-        }
-        out = xmpp::render(out, queue_[k]);
-      }
-      auto size = static_cast<std::size_t>(out - begin);
-      auto n = socket_.write_some(begin, size, ec);
-      home_.count().bytes_out->add(n);
-      if (n < size && (!ec || ec == net::asio::error::would_block)) { // keep bytes and owners of what is left
-        backlog_ = std::make_unique<backlog>();
-        backlog_->bytes.assign(begin, size);
-        backlog_->sent = n;
-        char* at = begin;
-        for (auto j = first; j < k; ++j) { // where each one ends: rendered again, this is rare
-          std::string one(xmpp::render_bound(queue_[j]), '\0');
-          at += xmpp::render(one.data(), queue_[j]) - one.data();
-          auto end = static_cast<std::size_t>(at - begin);
-          if (end <= n) {
-            written(queue_[j]);
-            released_bytes += queue_[j].what->cost();
-            ++released;
-          } else {
-            backlog_->marks.push_back({end, std::move(queue_[j])});
-          }
-        }
-      } else if (!ec) {
-        for (auto j = first; j < k; ++j) {
-          written(queue_[j]);
-          released_bytes += queue_[j].what->cost();
-        }
-        released += k - first;
-      }
-    }
-    home_.count().stanzas_out->add(k);
-    queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(k));
-    if (backlog_)
-      render_queue();
-    if (queue_.empty()) {
-      queued_bytes_ = 0;
-      home_.spare_queues.push_back(std::move(queue_));
-      queue_ = {};
-    }
+  } else {
+    write_queue(total, ec);
   }
-  if (limit_ && released)
-    limit_->used.release(static_cast<std::uint32_t>(released_bytes), static_cast<std::uint32_t>(released));
+  if (limit_ && total.messages)
+    limit_->used.release(total.bytes, total.messages);
   if (ec && ec != net::asio::error::would_block)
     return lost();
   if (backlog_ && !waits_write_) {
@@ -381,10 +348,68 @@ void connection::flush() {
     linger();
 }
 
+/// A full shared buffer at a time, mostly one.
+void connection::write_queue(released& total, net::error_code& ec) {
+  auto& buffer = home_.write_buffer;
+  std::size_t k = 0;
+  while ((k < queue_.size() || tells_ || asks_) && !backlog_) {
+    if (k < queue_.size() && xmpp::render_bound(queue_[k]) > buffer.size())
+      buffer.resize(xmpp::render_bound(queue_[k])); // one stanza larger than the shared buffer: it grows once, for all
+    char* const begin = buffer.data();
+    char* out = begin;
+    auto left = [&] { return static_cast<std::size_t>(begin + buffer.size() - out); };
+    auto first = k;
+    for (; k < queue_.size() && xmpp::render_bound(queue_[k]) <= left(); ++k)
+      out = xmpp::render(out, queue_[k]);
+    if (k == queue_.size() && left() >= control_bound)
+      out = put_control(out);
+    auto size = static_cast<std::size_t>(out - begin);
+    auto n = socket_.write_some(begin, size, ec);
+    home_.count().bytes_out->add(n);
+    if (ec && ec != net::asio::error::would_block) {
+      k = first; // never written: take_unwritten() has them
+      break;
+    }
+    if (n < size)
+      keep_unsent({begin, size}, n, first, k, total);
+    else
+      for (auto j = first; j < k; ++j)
+        written(queue_[j], total);
+  }
+  home_.count().stanzas_out->add(k);
+  queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(k));
+  if (backlog_)
+    render_queue();
+  if (queue_.empty()) {
+    queued_bytes_ = 0;
+    if (queue_.capacity() > 0)
+      home_.spare_queues.push_back(std::move(queue_));
+    queue_ = {};
+  }
+}
+
+/// The socket took `n` of `bytes`, which are queue_[first, last): keeps the bytes, and whose they are.
+void connection::keep_unsent(std::string_view bytes, std::size_t n, std::size_t first, std::size_t last, released& total) {
+  backlog_ = std::make_unique<backlog>();
+  backlog_->bytes = bytes;
+  backlog_->sent = n;
+  std::size_t end = 0;
+  for (auto j = first; j < last; ++j) { // where each one ends: rendered again, this is rare
+    std::string one(xmpp::render_bound(queue_[j]), '\0');
+    end += static_cast<std::size_t>(xmpp::render(one.data(), queue_[j]) - one.data());
+    if (end <= n)
+      written(queue_[j], total);
+    else
+      backlog_->marks.push_back({end, std::move(queue_[j])});
+  }
+}
+
 std::vector<xmpp::delivery> connection::take_unwritten() {
   std::vector<xmpp::delivery> all;
   std::uint32_t bytes = 0;
   auto take = [&](xmpp::delivery& d) {
+    if (d.is_managed) // its session has it
+      return;
     bytes += d.what->cost();
     all.push_back(std::move(d));
   };

@@ -28,6 +28,16 @@ public:
   // --- from the stream and the session: plain calls that only append; flushed at the end of the turn
   void send(std::string_view xml);
   void append(xmpp::delivery&& what);
+  /// `<a h=''/>` and `<r/>` of stream management, behind the stanzas of this turn. The last count said wins.
+  void tell_handled(std::uint32_t h) {
+    handled_ = h;
+    tells_ = true;
+    mark_dirty();
+  }
+  void ask_for_ack() {
+    asks_ = true;
+    mark_dirty();
+  }
   /// Flushes, says goodbye at the transport, reads on for a moment so that the peer can read what was
   /// sent, then is gone. Nothing is framed any more.
   void finish();
@@ -41,6 +51,7 @@ public:
   /// Stops framing until resume(): the stream waits for an answer of a pool.
   void pause() { is_paused_ = true; }
   void resume();
+  [[nodiscard]] bool is_paused() const { return is_paused_; }
   void raise_limits() {
     is_logged_in_ = true;
     place_.give_up();
@@ -87,7 +98,11 @@ private:
   void linger();
   void mark_dirty();
   void render_queue();
-  void written(xmpp::delivery& what);
+  struct released { std::uint32_t bytes = 0, messages = 0; };
+  void written(xmpp::delivery& what, released& total);
+  char* put_control(char* out);
+  void write_queue(released& total, net::error_code& ec);
+  void keep_unsent(std::string_view bytes, std::size_t n, std::size_t first, std::size_t last, released& total);
   void check_output();
 
   home& home_;
@@ -100,12 +115,12 @@ private:
   std::unique_ptr<xmpp::stream_open> open_; // only where stanzas rely on the header's language or prefixes
   std::vector<xmpp::delivery> queue_;
   std::unique_ptr<backlog> backlog_;
-  std::uint32_t queued_bytes_ = 0, idle_bytes_ = 0;
+  std::uint32_t queued_bytes_ = 0, handled_ = 0;
   entrance how_;
   net::address_counter::place place_;
   bool in_stream_ = false, is_dirty_ = false, is_paused_ = false, is_logged_in_ = false;
   bool is_finishing_ = false, is_closed_ = false, waits_write_ = false, waits_read_ = false;
-  bool starts_tls_ = false, restarted_ = false;
+  bool starts_tls_ = false, restarted_ = false, tells_ = false, asks_ = false;
   std::unique_ptr<net::timer> goodbye_;
 };
 

@@ -92,6 +92,16 @@ void entity::on_detach(std::uint64_t session) {
   step(modules::event::detach{session});
 }
 
+void entity::on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to) {
+  auto* a = find_attached(session);
+  bool is_attached = a && a->where == from;
+  if (is_attached) {
+    a->where = to;
+    home_.around().registry().relocate(where_, session, to);
+  }
+  home_.post<actors::session>(from.reactor, from.ref, [is_attached](actors::session& s) { s.on_moved(is_attached); });
+}
+
 void entity::end_sessions(xmpp::stream_errc why, const std::string& text) {
   for (auto& a : sessions_)
     home_.post<session>(a.where.reactor, a.where.ref, [why, text](session& s) { s.close(why, text); });
@@ -99,15 +109,18 @@ void entity::end_sessions(xmpp::stream_errc why, const std::string& text) {
 
 void entity::on_crash(std::string_view) {
   ++generation_; // what was asked for the old state is not for the new one
+  auto held = machine_->take_held();
   waiting_.clear();
   awaited_.clear();
   timers_.clear();
   commits_under_way_ = 0;
   load_under_way_ = false;
-  machine_ = make_machine(home_, host_, where_.bare);
+  auto crashed = std::exchange(machine_, make_machine(home_, host_, where_.bare));
   auto still_there = std::exchange(sessions_, {});
   for (auto& a : still_there)
-    on_attach({a.session, a.full, a.where, a.clock, a.limit});
+    on_attach({a.session, a.full, a.where, a.clock, a.limit, false, crashed->recall(a.session)});
+  for (auto& d : held)
+    route_again(home_, std::move(d));
   rest();
 }
 
@@ -204,6 +217,11 @@ void entity::carry(modules::effect::publish& e) {
 void entity::carry(modules::effect::share& e) {
   if (auto* a = find_attached(e.session))
     home_.post<session>(a->where.reactor, a->where.ref, [what = e.what](session& s) { s.set_snapshot(what); });
+}
+
+void entity::carry(modules::effect::unspooled& e) {
+  if (auto* a = find_attached(e.session))
+    home_.post<session>(a->where.reactor, a->where.ref, [id = e.stanza_id](session& s) { s.on_unspooled(id); });
 }
 
 // --- storage

@@ -24,6 +24,11 @@ public:
   }
   void on_attach(modules::attach_request who);
   void on_detach(std::uint64_t session);
+  void on_sent(std::uint64_t session, xmpp::stanza_ref what) { step(modules::event::sent{session, std::move(what)}); }
+  void on_spool(std::uint64_t session, std::vector<xmpp::delivery> what) { step(modules::event::spool{session, std::move(what)}); }
+  void on_settled(std::uint64_t session, std::vector<base::u128> ids) { step(modules::event::settled{session, std::move(ids)}); }
+  /// The session goes on at another place; its old one hears of it behind all that was sent there.
+  void on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to);
   /// The account is being removed, or its host: all sessions end with `why`.
   void end_sessions(xmpp::stream_errc why, const std::string& text);
   /// Somebody else changed the rows: what is in memory is dropped.
@@ -62,6 +67,7 @@ private:
   void carry(modules::effect::end_session& e);
   void carry(modules::effect::publish& e);
   void carry(modules::effect::share& e);
+  void carry(modules::effect::unspooled& e);
   template <class Answer, class Then>
   std::function<void(Answer)> answer_home(void (entity::*handle)(Then, Answer), Then then);
   void start_operations();

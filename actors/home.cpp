@@ -62,7 +62,13 @@ void home::entity_thunk(home& at, lane_item& i) {
     std::uint32_t cost;
     ~release() { to.limit.release(cost); }
   } after{to, cost};
-  e.on_stanza(std::move(i.what));
+  auto at_fault = i.what.what; // should it throw, the sender hears of it
+  try {
+    e.on_stanza(std::move(i.what));
+  } catch (const std::exception&) {
+    bounce(at, *at_fault, xmpp::stanza_errc::internal_server_error);
+    throw;
+  }
 }
 
 void home::entity_task_thunk(home& at, lane_item& i) {

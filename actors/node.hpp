@@ -31,6 +31,8 @@ struct node_settings {
   base::duration entity_idle = std::chrono::seconds{30};
   base::duration drain_timeout = std::chrono::seconds{30};
   base::duration storage_timeout = std::chrono::seconds{5};
+  base::duration spool_after = std::chrono::milliseconds{500}; // unacknowledged messages are stored then
+  base::duration ack_timeout = std::chrono::seconds{60};       // then the connection counts as lost
   std::uint32_t max_directed_presence = 1'000; // per session
   std::uint32_t keepalive_bytes = 1'024;       // white space between two stanzas
 };
@@ -39,7 +41,8 @@ class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
     : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits),
-      logins_(settings_.logins), strangers_(settings_.strangers) {}
+      logins_(settings_.logins), strangers_(settings_.strangers),
+      session_ids_(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(clock.wall().time_since_epoch()).count())) {}
 
   [[nodiscard]] const node_settings& settings() const { return settings_; }
   [[nodiscard]] const base::clock& clock() const { return clock_; }
@@ -76,8 +79,11 @@ public:
     return all;
   }
 
-  /// Unique while this process lives, and the order of binding: time in the high bits, a count below.
+  /// The order of binding, and never given again, not by a later process either: it counts up from the time of start
+  /// in microseconds.
   [[nodiscard]] std::uint64_t next_session_id() { return session_ids_.fetch_add(1, std::memory_order_relaxed); }
+  /// Of the ids of sessions that can be resumed.
+  [[nodiscard]] const base::siphash_key& resumption_key() const { return resumption_key_; }
   /// Storage operations that entities wait for.
   std::atomic<std::int64_t> operations{0};
   [[nodiscard]] bool is_draining() const { return draining_.load(std::memory_order_relaxed); }
@@ -95,7 +101,8 @@ private:
   std::vector<home*> homes_;
   mutable std::shared_mutex hosts_mutex_;
   std::map<std::string, host_ref, std::less<>> hosts_;
-  std::atomic<std::uint64_t> session_ids_{1};
+  std::atomic<std::uint64_t> session_ids_;
+  const base::siphash_key resumption_key_{random_.number(), random_.number()}; // sessions end with the process
   std::atomic<bool> draining_{false};
 };
 

@@ -3,6 +3,7 @@
 #include "actors/connection.hpp"
 #include "actors/node.hpp"
 #include "actors/router.hpp"
+#include "actors/resumption.hpp"
 #include "actors/session.hpp"
 
 namespace actors {
@@ -156,15 +157,37 @@ void stream::carry(xmpp::stream::todo::bind& c) {
   auto& s = home_.make<actors::session>(negotiating_->host, *this, node.next_session_id(), limit);
   session_ = s.id();
   connection_.bind(std::move(limit), &negotiating_->open); // charged already, not yet addressed
-  s.attach(c.wanted);
+  s.attach(c.wanted, c.extras);
 }
 
-void stream::carry(xmpp::stream::todo::resume&) {
+void stream::carry(xmpp::stream::todo::resume& c) {
+  auto earlier = parse_resumption(c.previd, home_.around().resumption_key());
+  if (!earlier || home_.around().is_draining())
+    return on_resume_refused();
+  auto& s = home_.make<actors::session>(negotiating_->host, *this);
+  session_ = s.id();
+  s.take_over(*earlier, c.h, c.account);
+}
+
+void stream::on_resumed(const xmpp::jid_ref& full, std::uint32_t h, base::ref<cluster::session_limit> limit) {
+  if (!negotiating_)
+    return;
+  connection_.bind(std::move(limit), &negotiating_->open);
+  step(xmpp::stream::on::resumed{full, h});
+  if (is_closed_)
+    return;
+  base::log::info("session.resumed", "a session goes on", {{"jid", full->full()}, {"peer", connection_.socket().peer()}});
+  connection_.set_receiver(session_);
+  negotiating_ = nullptr;
+}
+
+void stream::on_resume_refused() {
+  session_ = 0;
   step(xmpp::stream::on::resume_refused{xmpp::stanza_errc::item_not_found, {}});
 }
 
-void stream::on_bound(const xmpp::jid_ref& full) {
-  step(xmpp::stream::on::bound{full, {}});
+void stream::on_bound(const xmpp::jid_ref& full, const std::string& inline_xml) {
+  step(xmpp::stream::on::bound{full, inline_xml});
   if (is_closed_)
     return;
   connection_.set_receiver(session_);
@@ -210,7 +233,7 @@ void stream::carry(xmpp::stream::todo::close&) {
   is_closed_ = true;
   connection_.finish();
   if (auto* s = home_.find<actors::session>(std::exchange(session_, 0)))
-    s->on_stream_lost({});
+    s->on_stream_closed({});
 }
 
 // --- outward
@@ -228,6 +251,15 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
   connection_.finish();
 }
 
+void stream::close_with(std::string_view error_xml, xmpp::stream_errc why) {
+  if (std::exchange(is_closed_, true))
+    return;
+  base::log::info("stream.refused", "a stream was closed by an error", {{"peer", connection_.socket().peer()}, {"error", xmpp::name_of(why)}});
+  drop_session();
+  connection_.send(std::string{error_xml} + std::string{xmpp::stream::closing_tag});
+  connection_.finish();
+}
+
 void stream::close() {
   if (std::exchange(is_closed_, true))
     return;
@@ -242,7 +274,7 @@ void stream::drop_session() {
   if (!s)
     return;
   connection_.flush(); // may find the connection lost: then on_lost() comes, with session_ 0
-  s->on_stream_lost(connection_.take_unwritten());
+  s->on_stream_closed(connection_.take_unwritten());
 }
 
 void stream::end() {

@@ -34,7 +34,14 @@ public:
   void close(xmpp::stream_errc why, std::string_view text = {});
   /// The normal end: closing tag, no error.
   void close();
-  void on_bound(const xmpp::jid_ref& full);
+  /// With an error of an extension, ready-made.
+  void close_with(std::string_view error_xml, xmpp::stream_errc why);
+  void on_bound(const xmpp::jid_ref& full, const std::string& inline_xml);
+  /// This stream is an earlier session's now; `limit` is what is sent to it charged to.
+  void on_resumed(const xmpp::jid_ref& full, std::uint32_t h, base::ref<cluster::session_limit> limit);
+  void on_resume_refused();
+  /// The session goes on elsewhere: it hears nothing more of this stream.
+  void let_go() { session_ = 0; }
   void on_bind_refused(const xmpp::stanza_error& why);
 
   [[nodiscard]] connection& below() const { return connection_; }

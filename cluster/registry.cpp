@@ -71,6 +71,14 @@ void registry::publish(address& a, const session_row& row) {
   a.sessions.store(static_cast<std::uint32_t>(a.rows_.size()), std::memory_order_relaxed);
 }
 
+void registry::relocate(address& a, std::uint64_t id, const place& where) {
+  auto& s = of(a.bare->hash());
+  std::lock_guard guard{s.mutex};
+  for (auto& r : a.rows_)
+    if (r.id == id)
+      r.where = where;
+}
+
 void registry::withdraw(address& a, std::uint64_t id) {
   auto& s = of(a.bare->hash());
   std::lock_guard guard{s.mutex};

@@ -78,6 +78,8 @@ public:
 
   /// Inserts the row, or replaces the one with its id. Called on the address's reactor.
   void publish(address& a, const session_row& row);
+  /// The session lives elsewhere now. Called on the address's reactor.
+  void relocate(address& a, std::uint64_t id, const place& where);
   /// Idempotent. `id` names the session, so that a successor with the same full JID stays.
   void withdraw(address& a, std::uint64_t id);
 

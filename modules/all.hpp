@@ -11,6 +11,7 @@ namespace modules {
 
 std::unique_ptr<module> make_announce();
 std::unique_ptr<module> make_caps();
+std::unique_ptr<module> make_carbons();
 std::unique_ptr<module> make_disco();
 std::unique_ptr<module> make_offline();
 std::unique_ptr<module> make_ping();

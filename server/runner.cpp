@@ -143,6 +143,8 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   host->on_conflict = h.on_conflict;
   host->max_sessions = h.max_sessions;
   host->max_roster = h.max_roster;
+  host->management = h.management;
+  host->has_client_state = h.has_client_state;
   host->view.stream_features = std::string{xmpp::im::roster_versioning_feature};
   static const module_settings none;
   for (auto& m : p.modules) {
@@ -166,6 +168,9 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   s.max_login_attempts = h.max_login_attempts;
   s.features_before_login = host->view.login_features;
   s.features_after_login = host->view.stream_features;
+  if (h.has_client_state)
+    s.features_after_login += "<csi xmlns='urn:xmpp:csi:0'/>";
+  s.stream_management = h.management.is_on;
   for (auto& [ns, handler] : host->view.stranger_iqs)
     s.namespaces_before_login.push_back(ns);
   s.has_tls = false;
@@ -253,8 +258,15 @@ void runner::stop() {
     std::unique_lock guard{mutex};
     done.wait(guard, [&] { return is_done; });
   }
-  for (auto& r : p.reactors)
+  for (auto& r : p.reactors) {
     r->end_all(); // every client closes its stream; it is gone when its connection is
+    r->lights().post_from_anywhere([](actors::home& h) { // and those that wait for their client end now
+      h.table().for_each([&](actors::light& l) {
+        if (auto* s = dynamic_cast<actors::session*>(&l); s && s->is_bound() && s->is_detached())
+          h.post<actors::session>(h.index(), s->id(), [](actors::session& gone) { gone.close(xmpp::stream_errc::system_shutdown, {}); });
+      });
+    });
+  }
   auto until = std::chrono::steady_clock::now() + config_.node.drain_timeout;
   auto count = [&] {
     return p.node.registry().session_count();

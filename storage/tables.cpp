@@ -129,6 +129,14 @@ std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id) {
 }
 key_range offline_of(const xmpp::jid& bare) { return of(offline, bare).range(); }
 
+key_range offline_ids_of(const xmpp::jid& bare) { return of(offline_ids, bare).range(); }
+
+std::uint64_t entry_of(const row& r) {
+  key_reader k{offline, r.key};
+  (void)k.text();
+  (void)k.text();
+  return k.number().value_or(0);
+}
 base::u128 stanza_id_of(const row& r) {
   key_reader k{offline, r.key};
   (void)k.text();

@@ -74,6 +74,9 @@ struct offline_message {
 [[nodiscard]] std::string offline_key(const xmpp::jid& bare, std::uint64_t entry, base::u128 stanza_id);
 [[nodiscard]] std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id);
 [[nodiscard]] key_range offline_of(const xmpp::jid& bare);
+/// The second keys: one row for each message, without a value.
+[[nodiscard]] key_range offline_ids_of(const xmpp::jid& bare);
+[[nodiscard]] std::uint64_t entry_of(const row& offline_row);
 /// Zero: the key is corrupt.
 [[nodiscard]] base::u128 stanza_id_of(const row& offline_row);
 [[nodiscard]] std::string encode(const offline_message& m);

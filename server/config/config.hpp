@@ -36,6 +36,8 @@ struct host_config {
   /// On one stream. Clients that do not know our channel bindings need up to five to get to PLAIN.
   std::uint8_t max_login_attempts = 6;
   std::uint32_t max_sessions = 20, max_roster = 2'000;
+  actors::management_settings management;
+  bool has_client_state = true;
 };
 
 struct config {

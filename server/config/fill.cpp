@@ -47,6 +47,8 @@ public:
     n.session_limits.hard_messages = n.session_limits.messages * 4;
     n.session_limits.hard_bytes = n.session_limits.bytes * 4;
     n.max_directed_presence = u32("limits.directed_presence");
+    n.spool_after = ms("delivery.spool_after");
+    n.ack_timeout = ms("management.ack_timeout");
     if (n.max_output < n.after_login.max_size)
       complain("limits.output", "", "at least limits.stanza (" + size_text(n.after_login.max_size) + ')', in_quotes(size_text(4LL * n.after_login.max_size)));
     out_.effective = values_.effective();
@@ -226,6 +228,9 @@ private:
     h.max_login_attempts = static_cast<std::uint8_t>(u32("sasl.attempts_per_stream", d));
     h.max_sessions = u32("limits.sessions_per_account", d);
     h.max_roster = u32("limits.roster", d);
+    auto seconds = [&](const char* key) { return std::chrono::seconds{values_.get(key, d).v.number / 1'000}; };
+    h.management = {flag("management.on", d), seconds("management.window"), seconds("management.longest_window")};
+    h.has_client_state = flag("client_state.on", d);
     admins(h);
     for (auto& m : modules_) {
       std::string name{m->name()}, prefix = "modules." + name + '.';

@@ -2,6 +2,7 @@
 #include "xmpp/stream/negotiation.hpp"
 #include "base/bytes.hpp"
 #include "xmpp/element.hpp"
+#include "xmpp/stream/management.hpp"
 #include <algorithm>
 #include <deque>
 
@@ -12,10 +13,8 @@ constexpr std::string_view ns_tls = "urn:ietf:params:xml:ns:xmpp-tls";
 constexpr std::string_view ns_sasl = "urn:ietf:params:xml:ns:xmpp-sasl";
 constexpr std::string_view ns_bind = "urn:ietf:params:xml:ns:xmpp-bind";
 constexpr std::string_view ns_session = "urn:ietf:params:xml:ns:xmpp-session";
-constexpr std::string_view ns_stanzas = "urn:ietf:params:xml:ns:xmpp-stanzas";
 constexpr std::string_view ns_streams = "urn:ietf:params:xml:ns:xmpp-streams";
 constexpr std::string_view ns_binding_types = "urn:xmpp:sasl-cb:0"; // XEP-0440
-constexpr std::string_view ns_management = "urn:xmpp:sm:3";         // XEP-0198
 constexpr std::size_t max_waiting = 32; // elements kept while an answer is awaited
 constexpr int max_bind_attempts = 5;
 constexpr std::size_t nonce_bytes = 18, id_bytes = 12, resource_bytes = 9;
@@ -202,7 +201,7 @@ struct negotiation::impl {
       w.open("bind", ns_bind).close();
       w.open("session", ns_session).open("optional").close().close();
       if (host->stream_management)
-        w.open("sm", ns_management).close();
+        w.open("sm", management::ns).close();
       w.raw(host->features_after_login);
       return w.close().take();
     }
@@ -443,7 +442,7 @@ struct negotiation::impl {
         return refuse_starttls();
       if (e.ns() == ns_sasl)
         return fail(stream_errc::policy_violation, "logged in already");
-      if (e.ns() == ns_management && host->stream_management)
+      if (e.ns() == management::ns && host->stream_management)
         return on_management(e);
       return fail(stream_errc::unsupported_stanza_type);
     }
@@ -483,23 +482,15 @@ struct negotiation::impl {
 
   // --- stream management before a resource is bound (XEP-0198 sections 3 and 5)
 
-  static std::string failed_xml(stanza_errc why, std::optional<std::uint32_t> h = {}) {
-    writer w;
-    w.open("failed", ns_management);
-    if (h)
-      w.attr("h", std::to_string(*h));
-    return w.open(name_of(why), ns_stanzas).close().close().take();
-  }
-
   void on_management(const element& e) {
     if (e.name() != "resume") // <enable/> needs a resource, <r/> and <a/> need <enable/>
-      return send(failed_xml(stanza_errc::unexpected_request));
+      return send(management::failed_xml(stanza_errc::unexpected_request));
     if (++binds > max_bind_attempts)
       return fail(stream_errc::policy_violation, "too many attempts to resume");
     auto h = base::to_number<std::uint32_t>(e.attr_or("h", {}));
     previd = e.attr_or("previd", {});
     if (!h || previd.empty())
-      return send(failed_xml(stanza_errc::bad_request));
+      return send(management::failed_xml(stanza_errc::bad_request));
     at = stage::resuming;
     out.emplace_back(todo::resume{previd, *h, account});
   }
@@ -508,7 +499,7 @@ struct negotiation::impl {
     if (at != stage::resuming)
       return;
     writer w;
-    w.open("resumed", ns_management).attr("previd", previd).attr("h", std::to_string(e.h)).close();
+    w.open("resumed", management::ns).attr("previd", previd).attr("h", std::to_string(e.h)).close();
     send(w.take());
     at = stage::bound;
     go_on();
@@ -516,7 +507,7 @@ struct negotiation::impl {
   void handle(on::resume_refused& e) {
     if (at != stage::resuming)
       return;
-    send(failed_xml(e.why, e.h));
+    send(management::failed_xml(e.why, e.h));
     at = stage::bindable;
     go_on();
   }
