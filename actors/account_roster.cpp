@@ -68,7 +68,10 @@ void account::remember(const xmpp::im::roster_item& item) {
   auto j = xmpp::pooled(item.contact);
   auto at = std::lower_bound(contacts_.begin(), contacts_.end(), j->hash(),
                              [](auto& c, std::uint64_t hash) { return c.jid->hash() < hash; });
-  contacts_.insert(at, {std::move(j), item.state, item.is_listed});
+  auto place = at - contacts_.begin();
+  if (contacts_.size() == contacts_.capacity())
+    contacts_.reserve(contacts_.size() + 8); // not twice as many: there are many accounts
+  contacts_.insert(contacts_.begin() + place, {std::move(j), item.state, item.is_listed});
 }
 
 /// Reads head and items once; `then` runs as an operation of its own, with the contacts in memory.

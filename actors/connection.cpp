@@ -383,7 +383,7 @@ void connection::write_queue(released& total, net::error_code& ec) {
   if (queue_.empty()) {
     queued_bytes_ = 0;
     if (queue_.capacity() > 0)
-      home_.spare_queues.push_back(std::move(queue_));
+      home_.spare(std::move(queue_));
     queue_ = {};
   }
 }

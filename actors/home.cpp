@@ -151,6 +151,8 @@ void home::run_lane() {
   }
   if (head_ == lane_.size()) {
     lane_.clear();
+    if (lane_.capacity() > 2 * items_per_turn) // a burst is over: its room is worth more elsewhere
+      lane_.shrink_to_fit();
     head_ = 0;
   } else { // what is left keeps its place
     lane_.erase(lane_.begin(), lane_.begin() + static_cast<std::ptrdiff_t>(head_));

@@ -140,6 +140,11 @@ public:
   xmpp::framer framer;               // of whoever is being read, when nothing is left over
   std::vector<char> read_buffer, write_buffer;
   std::vector<std::vector<xmpp::delivery>> spare_queues; // emptied output queues: an idle connection owns none
+  void spare(std::vector<xmpp::delivery>&& queue) {
+    constexpr std::size_t most = 256, largest = 64; // of a burst of presence the rest is freed
+    if (queue.capacity() <= largest && spare_queues.size() < most)
+      spare_queues.push_back(std::move(queue));
+  }
   modules::effects scratch;
 
   struct counters {

@@ -111,7 +111,7 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
     store = own.own_store.get();
   } else {
     if (!p.embedded) {
-      auto engine = storage::open_rocksdb({config_.data_folder + "/store"});
+      auto engine = storage::open_rocksdb({config_.data_folder + "/store", config_.write_buffer, config_.block_cache});
       if (!engine)
         return base::fail(engine.error());
       if (auto ok = storage::tables::check_schema(**engine); !ok)

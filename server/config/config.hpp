@@ -50,6 +50,7 @@ struct config {
   std::vector<listen_at> c2s_direct{{"0.0.0.0", 5223}, {"::", 5223}};
   std::vector<listen_at> http{{"127.0.0.1", 5280}};
   std::uint32_t iterations = 10'000; // of SCRAM keys
+  std::size_t write_buffer = 4u << 20, block_cache = 8u << 20; // of the embedded store
   actors::node_settings node;
   std::vector<host_config> hosts;
 };

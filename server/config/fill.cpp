@@ -48,6 +48,8 @@ public:
     n.session_limits.hard_bytes = n.session_limits.bytes * 4;
     n.max_directed_presence = u32("limits.directed_presence");
     n.spool_after = ms("delivery.spool_after");
+    out_.config.write_buffer = static_cast<std::size_t>(values_.get("storage.write_buffer").v.number);
+    out_.config.block_cache = static_cast<std::size_t>(values_.get("storage.cache").v.number);
     n.ack_timeout = ms("management.ack_timeout");
     if (n.max_output < n.after_login.max_size)
       complain("limits.output", "", "at least limits.stanza (" + size_text(n.after_login.max_size) + ')', in_quotes(size_text(4LL * n.after_login.max_size)));
