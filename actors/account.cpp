@@ -197,11 +197,17 @@ void account::handle(xmpp::delivery& what, effects& out) {
   // RFC 6120 section 10.1: nothing from a contact overtakes its own subscription stanza, which waits
   // for the disk
   if (!changing_.empty() && std::any_of(changing_.begin(), changing_.end(), [&](auto& j) { return same_bare(*j, *what.what->from); }))
-    return enqueue([this, held = what](effects& o) mutable {
-      process(held, o);
-      finish(o);
-    }, out);
+    return wait_for_change(what, out);
   process(what, out);
+}
+
+void account::wait_for_change(const xmpp::delivery& what, effects& out) {
+  bool is_taken = enqueue([this, held = what](effects& o) mutable {
+    process(held, o);
+    finish(o);
+  }, out, what.what->cost() + least_operation);
+  if (!is_taken)
+    out.bounce(*what.what, stanza_errc::resource_constraint);
 }
 
 void account::process(xmpp::delivery& what, effects& out) {
