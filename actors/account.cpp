@@ -301,7 +301,24 @@ void account::on_iq(xmpp::delivery& what, effects& out) {
   if (!s.is_request()) // section 8.5.2.1.3: the account handles it, and nobody asked
     return out.complete(s.completion, modules::outcome::refused);
   out.complete(s.completion, modules::outcome::acknowledged);
-  if (auto reply = serve_iq(home::current(), host_, modules::at::account, what.what, this, &out))
+  if (has_roster_ || same_bare(*s.from, *bare_))
+    return serve(what.what, out);
+  // who may ask hangs on the roster
+  bool is_taken = enqueue([this, ask = what.what](effects& o) {
+    read_roster(o, [this, ask](std::optional<storage::errc> failed, effects& o1) {
+      if (failed)
+        o1.bounce(*ask, rows::error_of(*failed));
+      else
+        serve(ask, o1);
+      finish(o1);
+    });
+  }, out, s.cost() + least_operation);
+  if (!is_taken)
+    out.bounce(s, stanza_errc::resource_constraint);
+}
+
+void account::serve(const xmpp::stanza_ref& what, effects& out) {
+  if (auto reply = serve_iq(home::current(), host_, modules::at::account, what, this, &out))
     out.route({std::move(reply), {}});
 }
 

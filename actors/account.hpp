@@ -72,6 +72,7 @@ private:
   void undelivered(const xmpp::stanza_ref& what, effects& out, bool bounces);
   void give(member& to, const xmpp::delivery& what, effects& out);
   void on_iq(xmpp::delivery& what, effects& out);
+  void serve(const xmpp::stanza_ref& what, effects& out);
   void on_own_iq(std::uint64_t session, xmpp::delivery& what, effects& out);
   void answer(std::uint64_t session, xmpp::stanza_ref what, effects& out);
 
