@@ -116,6 +116,8 @@ xmpp::jid_ref account::settle_conflict(const modules::attach_request& who, effec
 }
 
 void account::on(modules::event::attach& e, effects& out) {
+  if (is_removed_) // the last of its sessions are still leaving
+    return out.refuse(e.who.session, {stanza_errc::resource_constraint, xmpp::error_type::wait});
   std::optional<xmpp::stanza_error> refused;
   auto full = settle_conflict(e.who, out, refused);
   if (!full)
@@ -149,6 +151,13 @@ void account::on(modules::event::detach& e, effects& out) {
 
 // --- inbound
 
+/// RFC 6121 section 8.5.1: there is no such account. Presence is ignored.
+void account::refuse_absent(const xmpp::stanza& what, effects& out) {
+  if (what.kind() == stanza_kind::presence)
+    return out.complete(what.completion, modules::outcome::refused);
+  out.bounce(what, stanza_errc::service_unavailable);
+}
+
 void account::on(modules::event::stanza& e, effects& out) {
   if (exists_ == presence_of_rows::known) [[likely]]
     return handle(e.what, out);
@@ -158,11 +167,8 @@ void account::on(modules::event::stanza& e, effects& out) {
 /// Is there such an account at all? One read, then everything that waited is handled or bounced.
 void account::wait_for_account(xmpp::delivery&& what, effects& out) {
   constexpr std::size_t most_waiting = 10'000;
-  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) { // else it may have been created meanwhile
-    if (what.what->kind() == stanza_kind::presence) // RFC 6121 section 8.5.1: ignore
-      return out.complete(what.what->completion, modules::outcome::refused);
-    return out.bounce(*what.what, stanza_errc::service_unavailable);
-  }
+  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) // else it may have been created meanwhile
+    return refuse_absent(*what.what, out);
   if (waiting_.size() >= most_waiting)
     return out.bounce(*what.what, stanza_errc::resource_constraint);
   waiting_.push_back(std::move(what));
@@ -186,10 +192,8 @@ void account::on_account_row(modules::rows r, effects& out) {
   for (auto& d : waiting) {
     if (exists_ == presence_of_rows::known)
       handle(d, out);
-    else if (d.what->kind() == stanza_kind::presence) // RFC 6121 section 8.5.1: ignore
-      out.complete(d.what->completion, modules::outcome::refused);
     else
-      out.bounce(*d.what, stanza_errc::service_unavailable);
+      refuse_absent(*d.what, out);
   }
 }
 
@@ -211,6 +215,9 @@ void account::wait_for_change(const xmpp::delivery& what, effects& out) {
 }
 
 void account::process(xmpp::delivery& what, effects& out) {
+  auto type = what.what->type();
+  if (is_removed_ && type != stanza_type::result && type != stanza_type::error) // its sessions still get their answers
+    return refuse_absent(*what.what, out);
   if (!host_->view.received.empty()) {
     modules::stanza_received ev{what, *this, out};
     auto v = host_->view.received.run(ev);
@@ -325,6 +332,8 @@ void account::serve(const xmpp::stanza_ref& what, effects& out) {
 // --- from the account's own sessions
 
 void account::on(modules::event::outbound& e, effects& out) {
+  if (is_removed_)
+    return refuse(*e.what.what, stanza_errc::not_authorized, out);
   if (!host_->view.sent.empty()) {
     modules::stanza_sent ev{e.what, *this, out};
     auto v = host_->view.sent.run(ev);

@@ -59,7 +59,9 @@ private:
   void on(modules::event::attach& e, effects& out);
   void on(modules::event::detach& e, effects& out);
   void on(modules::event::timer&, effects&) {}
+  void on(modules::event::remove& e, effects& out);
   void on(modules::event::no_room& e, effects& out);
+  void refuse_absent(const xmpp::stanza& what, effects& out);
   void handle(xmpp::delivery& what, effects& out);
   void wait_for_change(const xmpp::delivery& what, effects& out);
   void process(xmpp::delivery& what, effects& out);
@@ -131,6 +133,11 @@ private:
   void deliver_requests(std::uint64_t session, effects& out);
   void forget_change(const xmpp::jid& contact);
 
+  // --- removal (account_removal.cpp)
+  using on_removed = std::function<void(base::result<void, storage::errc>)>;
+  void take_leave(effects& out);
+  void erase(int attempts, const on_removed& then, effects& out);
+
   member* find_member(std::uint64_t session);
   member* find_resource(const xmpp::jid& full);
   [[nodiscard]] bool is_ready(const member& m) const { return m.view.is_available && m.view.priority >= 0; }
@@ -154,6 +161,7 @@ private:
   std::uint32_t push_ids_ = 0;
   presence_of_rows exists_ = presence_of_rows::unknown;
   bool has_roster_ = false, is_busy_ = false, is_running_ = false;
+  bool is_removed_ = false; // for good: the next account of this name has a machine of its own
 };
 
 } // namespace actors

@@ -76,6 +76,8 @@ void account::remember(const xmpp::im::roster_item& item) {
 }
 
 void account::read_roster(effects& out, on_roster then) {
+  if (is_removed_)
+    return then(storage::errc::conflict, out);
   if (has_roster_)
     return then({}, out);
   out.load(rows::head_range(*bare_), 1, [this, then = std::move(then)](modules::rows head, effects& o) {

@@ -67,6 +67,13 @@ base::result<std::vector<stored_item>, storage::errc> decode_items(const xmpp::j
   return all;
 }
 
+storage::batch removal(const xmpp::jid& bare, std::uint64_t head_version) {
+  storage::batch b;
+  b.changes = tables::erase_account(bare);
+  b.preconditions.push_back({tables::head_key(bare), head_version});
+  return b;
+}
+
 storage::batch change(const xmpp::jid& bare, const stored_item& item, bool removes, const head& before) {
   storage::batch b;
   auto key = tables::roster_key(bare, *item.item.contact);

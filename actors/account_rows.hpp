@@ -33,6 +33,9 @@ struct stored_item {
 [[nodiscard]] base::result<stored_item, storage::errc> decode_item(const xmpp::jid& bare, const storage::row& row);
 [[nodiscard]] base::result<std::vector<stored_item>, storage::errc> decode_items(const xmpp::jid& bare, const read& rows);
 
+/// All rows of the account, if its head has still this version.
+[[nodiscard]] storage::batch removal(const xmpp::jid& bare, std::uint64_t head_version);
+
 /// One roster change: the item (or its removal) and the head, whose version must be the expected one.
 [[nodiscard]] storage::batch change(const xmpp::jid& bare, const stored_item& item, bool removes, const head& before);
 

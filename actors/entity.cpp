@@ -54,7 +54,7 @@ void entity::carry_out(modules::effects& todo) {
 /// Ends a while after the last thing happened. An entity with a session or work stays.
 void entity::rest() {
   idle_ = home_.loop().after(home_.around().settings().entity_idle, [this] {
-    if (!sessions_.empty() || !machine_->is_idle() || load_under_way_ || commits_under_way_ || !waiting_.empty())
+    if (!sessions_.empty() || !machine_->is_idle() || !under_way_.empty() || !waiting_.empty())
       return; // carry_out() arms it again
     auto& where = where_;
     where.entity.store(0, std::memory_order_relaxed);
@@ -92,9 +92,24 @@ void entity::on_detach(std::uint64_t session) {
   step(modules::event::detach{session});
 }
 
+void entity::remove(std::function<void(base::result<void, storage::errc>)> then) {
+  step(modules::event::remove{[&h = home_, me = id(), then = std::move(then)](base::result<void, storage::errc> r) {
+    then(r); // the answer first: its own stream is among those that end
+    if (r)
+      h.post_from_anywhere<entity>(me, [](entity& e) {
+        e.end_sessions(xmpp::stream_errc::not_authorized, "the account has been removed");
+      });
+  }});
+}
+
+/// Behind what is on its way to them: an answer that a session's reactor has been given passes here, too.
 void entity::end_sessions(xmpp::stream_errc why, const std::string& text) {
   for (auto& a : sessions_)
-    home_.post<session>(a.where.reactor, a.where.ref, [why, text](session& s) { s.close(why, text); });
+    home_.post(a.where.reactor, [to = a.where, me = id(), back = home_.index(), why, text](home& there) {
+      there.post<entity>(back, me, [to, why, text](entity& self) {
+        self.home_.post<session>(to.reactor, to.ref, [why, text](session& s) { s.close(why, text); });
+      });
+    });
 }
 
 void entity::on_crash(std::string_view) {

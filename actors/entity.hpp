@@ -24,10 +24,10 @@ public:
   }
   void on_attach(modules::attach_request who);
   void on_detach(std::uint64_t session);
-  /// The account is being removed, or its host: all sessions end with `why`.
+  /// Of an account: its contacts are told, its rows erased, then its sessions end with `not-authorized`.
+  void remove(std::function<void(base::result<void, storage::errc>)> then);
+  /// All sessions end with `why`.
   void end_sessions(xmpp::stream_errc why, const std::string& text);
-  /// Somebody else changed the rows: what is in memory is dropped.
-  void start_again() { on_crash({}); }
   [[nodiscard]] modules::entity_machine& machine() { return *machine_; }
 
   /// The rows are what counts: drop the state and start again from them. Sessions stay attached.

@@ -23,11 +23,14 @@ struct outbound { std::uint64_t session; xmpp::delivery what; };
 struct attach { attach_request who; };
 struct detach { std::uint64_t session; };
 struct timer { std::uint32_t id; };
+/// The account goes, with all its rows. `then` once, when they are gone or could not be erased (then nothing has
+/// changed but what its contacts were told; asked again it goes on). Accounts only.
+struct remove { std::function<void(base::result<void, storage::errc>)> then; };
 /// A session had no room for this (base::room); it is the account's again.
 struct no_room { std::uint64_t session; xmpp::delivery what; base::room room; };
 } // namespace event
 using entity_event = std::variant<event::stanza, event::outbound, event::attach, event::detach, event::timer,
-                                  event::no_room>;
+                                  event::remove, event::no_room>;
 
 class entity_machine {
 public:
