@@ -30,7 +30,7 @@ struct node_settings {
   base::duration login_timeout = std::chrono::seconds{30};
   base::duration entity_idle = std::chrono::seconds{30};
   base::duration drain_timeout = std::chrono::seconds{30};
-  base::duration storage_timeout = std::chrono::seconds{5};
+  base::duration storage_timeout = std::chrono::seconds{5}; // of one read or commit of an entity
   std::uint32_t max_directed_presence = 1'000; // per session
   std::uint32_t keepalive_bytes = 1'024;       // white space between two stanzas
 };
