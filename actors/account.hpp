@@ -22,6 +22,7 @@ public:
 
   void step(modules::entity_event& ev, base::time_point now, modules::effects& out) override;
   [[nodiscard]] bool is_idle() const override;
+  [[nodiscard]] bool is_void() const override { return (exists_ == presence_of_rows::absent || is_removed_) && is_idle(); }
 
 private:
   using effects = modules::effects;

@@ -30,6 +30,8 @@ public:
   void remove(std::function<void(base::result<void, storage::errc>)> then);
   /// All sessions end with `why`.
   void end_sessions(xmpp::stream_errc why, const std::string& text);
+  /// Ends where nothing is left to do. False: something is.
+  bool end_if_idle();
   [[nodiscard]] modules::entity_machine& machine() { return *machine_; }
 
   /// The rows are what counts: drop the state and start again from them. Sessions stay attached.
@@ -85,6 +87,7 @@ private:
   void go_on(Then& then, Answer a);
   attached* find_attached(std::uint64_t session);
   void forget(std::uint64_t session);
+  [[nodiscard]] bool has_work() const;
   void rest();
 
   home& home_;

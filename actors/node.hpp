@@ -32,13 +32,14 @@ struct node_settings {
   base::duration drain_timeout = std::chrono::seconds{30};
   base::duration storage_timeout = std::chrono::seconds{5}; // of one read or commit of an entity
   std::uint32_t max_directed_presence = 1'000; // per session
+  std::uint32_t idle_entities = 50'000;        // addresses without a session in memory, per reactor
   std::uint32_t keepalive_bytes = 1'024;       // white space between two stanzas
 };
 
 class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
-    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits),
+    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits, settings_.idle_entities),
       logins_(settings_.logins), strangers_(settings_.strangers) {}
 
   [[nodiscard]] const node_settings& settings() const { return settings_; }

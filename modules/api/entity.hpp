@@ -38,6 +38,8 @@ public:
   virtual void step(entity_event& ev, base::time_point now, effects& out) = 0;
   /// Nothing to keep: no session, no work under way. The shell ends it after a while.
   [[nodiscard]] virtual bool is_idle() const = 0;
+  /// Idle, and not even worth the wait: nothing is behind this address.
+  [[nodiscard]] virtual bool is_void() const { return false; }
 };
 
 } // namespace modules

@@ -47,6 +47,7 @@ public:
     n.session_limits.hard_messages = n.session_limits.messages * 4;
     n.session_limits.hard_bytes = n.session_limits.bytes * 4;
     n.max_directed_presence = u32("limits.directed_presence");
+    n.idle_entities = u32("limits.idle_entities");
     n.storage_timeout = ms("storage.timeout");
     if (n.max_output < n.after_login.max_size)
       complain("limits.output", "", "at least limits.stanza (" + size_text(n.after_login.max_size) + ')', in_quotes(size_text(4LL * n.after_login.max_size)));

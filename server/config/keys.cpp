@@ -43,6 +43,7 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
       {"limits.session_messages", number, "4096", "Stanzas that wait for one session before messages are kept offline instead.", node, 16, 1'000'000},
       {"limits.session_bytes", size, "1 MB", "The same in bytes.", node, 64 * kilo, 256 * mega},
       {"limits.directed_presence", number, "1000", "Directed presences of one session.", node, 1, 100'000},
+      {"limits.idle_entities", number, "50000", "Addresses without a session that one reactor keeps in memory; stanzas to more are refused.", node, 100, 10'000'000},
       {"limits.sessions_per_account", number, "20", "Resources of one account at a time.", host, 1, 10'000},
       {"limits.roster", number, "2000", "Contacts of one account.", host, 1, 1'000'000},
       {"log.level", text, "info", "The least that is logged.", node, 0, 0, {"debug", "info", "warning", "error"}},
