@@ -122,7 +122,9 @@ void stream::carry(xmpp::stream::todo::check_password& c) {
 bool stream::may_try(const std::string& local) {
   auto& limits = home_.around().logins();
   auto name = local + '@' + std::string{negotiating_->host->view.domain->domain()};
-  return limits.may_try(name, home_.now()) && limits.may_try(connection_.socket().peer_address(), home_.now());
+  bool may = limits.may_try(name, home_.now()) && limits.may_try(connection_.socket().peer_address(), home_.now());
+  negotiating_->is_limited = !may;
+  return may;
 }
 
 void stream::carry(xmpp::stream::todo::authenticated& c) {
@@ -141,11 +143,14 @@ void stream::carry(xmpp::stream::todo::login_failed& c) {
     return;
   }
   auto name = c.local + '@' + std::string{negotiating_->host->view.domain->domain()};
-  auto& limits = home_.around().logins();
-  limits.on_failure(name, home_.now());
-  limits.on_failure(connection_.socket().peer_address(), home_.now());
+  if (c.why == xmpp::sasl_errc::not_authorized || c.why == xmpp::sasl_errc::invalid_authzid) { // a guess: the rest tells nothing
+    auto& limits = home_.around().logins();
+    limits.on_failure(name, home_.now());
+    limits.on_failure(connection_.socket().peer_address(), home_.now());
+  }
+  auto cause = std::exchange(negotiating_->is_limited, false) ? std::string_view{"too many failed logins"} : c.cause;
   base::log::warning("auth.failed", "a login was refused",
-                     {{"jid", name}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
+                     {{"jid", name}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", cause}});
 }
 
 void stream::carry(xmpp::stream::todo::bind& c) {

@@ -49,6 +49,7 @@ private:
     host_ref host;
     xmpp::jid_ref account;
     xmpp::stream_open open;
+    bool is_limited = false; // this attempt was refused because too many failed before
     explicit negotiating(xmpp::stream::negotiation r) : rules(std::move(r)) {}
   };
   void step(xmpp::stream::event ev);
