@@ -211,8 +211,10 @@ void stream::carry(xmpp::stream::todo::stanza& c) {
     home_.pass<&actors::session::on_stanza>(session_, {std::move(c.what), {}});
 }
 
-void stream::carry(xmpp::stream::todo::close&) {
+void stream::carry(xmpp::stream::todo::close& c) {
   is_closed_ = true;
+  if (c.why)
+    log_error(*c.why, c.text);
   connection_.finish();
   if (auto* s = home_.find<actors::session>(std::exchange(session_, 0)))
     s->on_stream_lost({});
@@ -228,6 +230,7 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
   if (negotiating_)
     return step(xmpp::stream::on::refused{why, std::string{text}});
   is_closed_ = true;
+  log_error(why, text);
   drop_session();
   connection_.send(xmpp::to_xml(why, text) + std::string{xmpp::stream::closing_tag});
   connection_.finish();
@@ -239,6 +242,15 @@ void stream::close() {
   drop_session();
   connection_.send(xmpp::stream::closing_tag);
   connection_.finish();
+}
+
+void stream::log_error(xmpp::stream_errc why, std::string_view text) const {
+  if (why == xmpp::stream_errc::system_shutdown) // every stream ends then
+    return;
+  auto* s = home_.find<actors::session>(session_);
+  auto who = s && s->full() ? s->full() : negotiating_ ? negotiating_->account : nullptr;
+  base::log::info("stream.closed", "a stream was ended by an error",
+                  {{"jid", who ? who->full() : std::string_view{}}, {"peer", connection_.socket().peer()}, {"condition", xmpp::name_of(why)}, {"cause", text}});
 }
 
 /// What the socket takes at once is written; the rest is the session's again, which ends.

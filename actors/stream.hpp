@@ -68,6 +68,7 @@ private:
   template <class Event, class Answer>
   std::function<void(Answer)> answer_as();
   bool may_try(const std::string& local);
+  void log_error(xmpp::stream_errc why, std::string_view text) const;
   void drop_session();
   void end();
 

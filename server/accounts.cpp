@@ -1,6 +1,7 @@
 // Accounts as rows: created if absent, changed whole, removed with everything that is theirs.
 #include "server/accounts.hpp"
 #include "actors/entity.hpp"
+#include "base/log.hpp"
 #include "storage/tables.hpp"
 #include "xmpp/sasl/scram_keys.hpp"
 
@@ -111,8 +112,10 @@ void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then
       return then(base::fail(error_of(rows.error())));
     if (rows->empty())
       return then(base::fail(account_errc::not_found));
-    tell_entity(bare, [told = std::make_shared<removal>(then)](actors::entity& e) {
-      e.remove([told](base::result<void, storage::errc> r) {
+    tell_entity(bare, [bare, told = std::make_shared<removal>(then)](actors::entity& e) {
+      e.remove([told, bare](base::result<void, storage::errc> r) {
+        if (r)
+          base::log::info("account.removed", "an account and all its rows are gone", {{"jid", bare->bare()}});
         told->answer(r ? base::result<void, account_errc>{} : base::fail(error_of(r.error())));
       });
     });
