@@ -234,6 +234,10 @@ private:
       h.modules_on[name] = flag(prefix + "on", d);
       for (auto& k : m->keys()) {
         auto& v = values_.get(prefix + k.name, d).v;
+        if (k.accepts)
+          for (auto& entry : v.list)
+            if (!k.accepts(entry))
+              complain(prefix + k.name, d, k.shape, list_with(prefix + k.name, d, entry, k.example), in_quotes(entry));
         h.modules[name][k.name] = {v.number, v.number != 0, v.text, v.list};
       }
     }
