@@ -152,6 +152,8 @@ xmpp::jid_ref account::settle_conflict(const modules::attach_request& who, effec
 }
 
 void account::on(modules::event::attach& e, effects& out) {
+  if (is_removed_) // the last of its sessions are still leaving
+    return out.refuse(e.who.session, {stanza_errc::resource_constraint, xmpp::error_type::wait});
   std::optional<xmpp::stanza_error> refused;
   auto full = settle_conflict(e.who, out, refused);
   if (!full)
@@ -198,6 +200,13 @@ void account::on(modules::event::detach& e, effects& out) {
 
 // --- inbound
 
+/// RFC 6121 section 8.5.1: there is no such account. Presence is ignored.
+void account::refuse_absent(const xmpp::stanza& what, effects& out) {
+  if (what.kind() == stanza_kind::presence)
+    return out.complete(what.completion, modules::outcome::refused);
+  out.bounce(what, stanza_errc::service_unavailable);
+}
+
 void account::on(modules::event::stanza& e, effects& out) {
   if (exists_ == presence_of_rows::known) [[likely]]
     return handle(e.what, out);
@@ -207,11 +216,8 @@ void account::on(modules::event::stanza& e, effects& out) {
 /// Is there such an account at all? One read, then everything that waited is handled or bounced.
 void account::wait_for_account(xmpp::delivery&& what, effects& out) {
   constexpr std::size_t most_waiting = 10'000;
-  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) { // else it may have been created meanwhile
-    if (what.what->kind() == stanza_kind::presence) // RFC 6121 section 8.5.1: ignore
-      return out.complete(what.what->completion, modules::outcome::refused);
-    return out.bounce(*what.what, stanza_errc::service_unavailable);
-  }
+  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) // else it may have been created meanwhile
+    return refuse_absent(*what.what, out);
   if (waiting_.size() >= most_waiting)
     return out.bounce(*what.what, stanza_errc::resource_constraint);
   waiting_.push_back(std::move(what));
@@ -235,10 +241,8 @@ void account::on_account_row(modules::rows r, effects& out) {
   for (auto& d : waiting) {
     if (exists_ == presence_of_rows::known)
       handle(d, out);
-    else if (d.what->kind() == stanza_kind::presence) // RFC 6121 section 8.5.1: ignore
-      out.complete(d.what->completion, modules::outcome::refused);
     else
-      out.bounce(*d.what, stanza_errc::service_unavailable);
+      refuse_absent(*d.what, out);
   }
 }
 
@@ -246,14 +250,23 @@ void account::handle(xmpp::delivery& what, effects& out) {
   // RFC 6120 section 10.1: nothing from a contact overtakes its own subscription stanza, which waits
   // for the disk
   if (!changing_.empty() && std::any_of(changing_.begin(), changing_.end(), [&](auto& j) { return same_bare(*j, *what.what->from); }))
-    return enqueue([this, held = what](effects& o) mutable {
-      process(held, o);
-      finish(o);
-    }, out);
+    return wait_for_change(what, out);
   process(what, out);
 }
 
+void account::wait_for_change(const xmpp::delivery& what, effects& out) {
+  bool is_taken = enqueue([this, held = what](effects& o) mutable {
+    process(held, o);
+    finish(o);
+  }, out, what.what->cost() + least_operation);
+  if (!is_taken)
+    out.bounce(*what.what, stanza_errc::resource_constraint);
+}
+
 void account::process(xmpp::delivery& what, effects& out) {
+  auto type = what.what->type();
+  if (is_removed_ && type != stanza_type::result && type != stanza_type::error) // its sessions still get their answers
+    return refuse_absent(*what.what, out);
   if (!host_->view.received.empty()) {
     modules::stanza_received ev{what, *this, out};
     auto v = host_->view.received.run(ev);
@@ -416,13 +429,32 @@ void account::on_iq(xmpp::delivery& what, effects& out) {
   if (!s.is_request()) // section 8.5.2.1.3: the account handles it, and nobody asked
     return out.complete(s.completion, modules::outcome::refused);
   out.complete(s.completion, modules::outcome::acknowledged);
-  if (auto reply = serve_iq(home::current(), host_, modules::at::account, what.what, this, &out))
+  if (has_roster_ || same_bare(*s.from, *bare_))
+    return serve(what.what, out);
+  // who may ask hangs on the roster
+  bool is_taken = enqueue([this, ask = what.what](effects& o) {
+    read_roster(o, [this, ask](std::optional<storage::errc> failed, effects& o1) {
+      if (failed)
+        o1.bounce(*ask, rows::error_of(*failed));
+      else
+        serve(ask, o1);
+      finish(o1);
+    });
+  }, out, s.cost() + least_operation);
+  if (!is_taken)
+    out.bounce(s, stanza_errc::resource_constraint);
+}
+
+void account::serve(const xmpp::stanza_ref& what, effects& out) {
+  if (auto reply = serve_iq(home::current(), host_, modules::at::account, what, this, &out))
     out.route({std::move(reply), {}});
 }
 
 // --- from the account's own sessions
 
 void account::on(modules::event::outbound& e, effects& out) {
+  if (is_removed_)
+    return refuse(*e.what.what, stanza_errc::not_authorized, out);
   if (!host_->view.sent.empty()) {
     modules::stanza_sent ev{e.what, *this, out};
     auto v = host_->view.sent.run(ev);

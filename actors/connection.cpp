@@ -208,8 +208,10 @@ void connection::start_tls() {
 void connection::on_handshake(const net::error_code& ec) {
   if (is_closed_)
     return;
-  if (ec)
+  if (ec) {
+    base::log::info("tls.failed", "a TLS handshake failed", {{"peer", socket_.peer()}, {"cause", ec.message()}});
     return lost();
+  }
   starts_tls_ = false;
   stream_->on_tls();
   read_more();
@@ -254,7 +256,7 @@ void connection::append(xmpp::delivery&& what) {
 
 void connection::check_output() {
   auto waiting = queued_bytes_ + (backlog_ ? backlog_->bytes.size() - backlog_->sent : 0);
-  if (waiting <= home_.around().settings().max_output || is_closed_ || is_finishing_)
+  if (waiting <= home_.around().settings().max_output || is_closed_ || is_finishing_ || std::exchange(is_over_, true))
     return;
   base::log::warning("connection.output_full", "the client does not read; its stream is closed", {{"peer", socket_.peer()}});
   home_.post<connection>(home_.index(), id(), [](connection& self) { self.lost(); }); // not inside the caller

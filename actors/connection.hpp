@@ -120,7 +120,7 @@ private:
   net::address_counter::place place_;
   bool in_stream_ = false, is_dirty_ = false, is_paused_ = false, is_logged_in_ = false;
   bool is_finishing_ = false, is_closed_ = false, waits_write_ = false, waits_read_ = false;
-  bool starts_tls_ = false, restarted_ = false, tells_ = false, asks_ = false;
+  bool starts_tls_ = false, restarted_ = false, is_over_ = false, tells_ = false, asks_ = false;
   std::unique_ptr<net::timer> goodbye_;
 };
 

@@ -30,17 +30,18 @@ struct node_settings {
   base::duration login_timeout = std::chrono::seconds{30};
   base::duration entity_idle = std::chrono::seconds{30};
   base::duration drain_timeout = std::chrono::seconds{30};
-  base::duration storage_timeout = std::chrono::seconds{5};
   base::duration spool_after = std::chrono::milliseconds{500}; // unacknowledged messages are stored then
   base::duration ack_timeout = std::chrono::seconds{60};       // then the connection counts as lost
+  base::duration storage_timeout = std::chrono::seconds{5}; // of one read or commit of an entity
   std::uint32_t max_directed_presence = 1'000; // per session
+  std::uint32_t idle_entities = 50'000;        // addresses without a session in memory, per reactor
   std::uint32_t keepalive_bytes = 1'024;       // white space between two stanzas
 };
 
 class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
-    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits),
+    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits, settings_.idle_entities),
       logins_(settings_.logins), strangers_(settings_.strangers),
       session_ids_(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(clock.wall().time_since_epoch()).count())) {}
 

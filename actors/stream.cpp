@@ -123,7 +123,9 @@ void stream::carry(xmpp::stream::todo::check_password& c) {
 bool stream::may_try(const std::string& local) {
   auto& limits = home_.around().logins();
   auto name = local + '@' + std::string{negotiating_->host->view.domain->domain()};
-  return limits.may_try(name, home_.now()) && limits.may_try(connection_.socket().peer_address(), home_.now());
+  bool may = limits.may_try(name, home_.now()) && limits.may_try(connection_.socket().peer_address(), home_.now());
+  negotiating_->is_limited = !may;
+  return may;
 }
 
 void stream::carry(xmpp::stream::todo::authenticated& c) {
@@ -142,11 +144,14 @@ void stream::carry(xmpp::stream::todo::login_failed& c) {
     return;
   }
   auto name = c.local + '@' + std::string{negotiating_->host->view.domain->domain()};
-  auto& limits = home_.around().logins();
-  limits.on_failure(name, home_.now());
-  limits.on_failure(connection_.socket().peer_address(), home_.now());
+  if (c.why == xmpp::sasl_errc::not_authorized || c.why == xmpp::sasl_errc::invalid_authzid) { // a guess: the rest tells nothing
+    auto& limits = home_.around().logins();
+    limits.on_failure(name, home_.now());
+    limits.on_failure(connection_.socket().peer_address(), home_.now());
+  }
+  auto cause = std::exchange(negotiating_->is_limited, false) ? std::string_view{"too many failed logins"} : c.cause;
   base::log::warning("auth.failed", "a login was refused",
-                     {{"jid", name}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
+                     {{"jid", name}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", cause}});
 }
 
 void stream::carry(xmpp::stream::todo::bind& c) {
@@ -229,8 +234,10 @@ void stream::carry(xmpp::stream::todo::stanza& c) {
     home_.pass<&actors::session::on_stanza>(session_, {std::move(c.what), {}});
 }
 
-void stream::carry(xmpp::stream::todo::close&) {
+void stream::carry(xmpp::stream::todo::close& c) {
   is_closed_ = true;
+  if (c.why)
+    log_error(*c.why, c.text);
   connection_.finish();
   if (auto* s = home_.find<actors::session>(std::exchange(session_, 0)))
     s->on_stream_closed({});
@@ -246,6 +253,7 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
   if (negotiating_)
     return step(xmpp::stream::on::refused{why, std::string{text}});
   is_closed_ = true;
+  log_error(why, text);
   drop_session();
   connection_.send(xmpp::to_xml(why, text) + std::string{xmpp::stream::closing_tag});
   connection_.finish();
@@ -254,7 +262,7 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
 void stream::close_with(std::string_view error_xml, xmpp::stream_errc why) {
   if (std::exchange(is_closed_, true))
     return;
-  base::log::info("stream.refused", "a stream was closed by an error", {{"peer", connection_.socket().peer()}, {"error", xmpp::name_of(why)}});
+  log_error(why, "the client acknowledged more than it was sent");
   drop_session();
   connection_.send(std::string{error_xml} + std::string{xmpp::stream::closing_tag});
   connection_.finish();
@@ -266,6 +274,15 @@ void stream::close() {
   drop_session();
   connection_.send(xmpp::stream::closing_tag);
   connection_.finish();
+}
+
+void stream::log_error(xmpp::stream_errc why, std::string_view text) const {
+  if (why == xmpp::stream_errc::system_shutdown) // every stream ends then
+    return;
+  auto* s = home_.find<actors::session>(session_);
+  auto who = s && s->full() ? s->full() : negotiating_ ? negotiating_->account : nullptr;
+  base::log::info("stream.closed", "a stream was ended by an error",
+                  {{"jid", who ? who->full() : std::string_view{}}, {"peer", connection_.socket().peer()}, {"condition", xmpp::name_of(why)}, {"cause", text}});
 }
 
 /// What the socket takes at once is written; the rest is the session's again, which ends.

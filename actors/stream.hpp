@@ -56,6 +56,7 @@ private:
     host_ref host;
     xmpp::jid_ref account;
     xmpp::stream_open open;
+    bool is_limited = false; // this attempt was refused because too many failed before
     explicit negotiating(xmpp::stream::negotiation r) : rules(std::move(r)) {}
   };
   void step(xmpp::stream::event ev);
@@ -74,6 +75,7 @@ private:
   template <class Event, class Answer>
   std::function<void(Answer)> answer_as();
   bool may_try(const std::string& local);
+  void log_error(xmpp::stream_errc why, std::string_view text) const;
   void drop_session();
   void end();
 

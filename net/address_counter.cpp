@@ -1,6 +1,8 @@
 // Counting connections by address.
 #include "net/address_counter.hpp"
 #include "base/bytes.hpp"
+#include <arpa/inet.h>
+#include <array>
 #include <cstring>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -29,6 +31,14 @@ std::optional<address_key> peer_key(int fd) {
   key.is_v6 = true;
   std::memcpy(&key.bits, address.s6_addr, sizeof key.bits);
   return key;
+}
+
+std::string name_of(const address_key& k) {
+  std::array<std::uint8_t, 16> bytes{};
+  std::memcpy(bytes.data(), &k.bits, k.is_v6 ? 8 : 4);
+  char text[INET6_ADDRSTRLEN] = {};
+  inet_ntop(k.is_v6 ? AF_INET6 : AF_INET, bytes.data(), text, sizeof text);
+  return std::string{text} + (k.is_v6 ? "/64" : "");
 }
 
 std::size_t address_counter::hash::operator()(const address_key& k) const {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <utility>
 
@@ -17,6 +18,9 @@ struct address_key {
 };
 /// Of the peer of a connected descriptor; nothing if it is gone already.
 [[nodiscard]] std::optional<address_key> peer_key(int fd);
+
+/// "192.0.2.1" or "2001:db8::/64".
+[[nodiscard]] std::string name_of(const address_key& k);
 
 /// Any thread. Counts from accept, so that unfinished handshakes count, too.
 class address_counter {

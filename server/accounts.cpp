@@ -1,6 +1,7 @@
 // Accounts as rows: created if absent, changed whole, removed with everything that is theirs.
 #include "server/accounts.hpp"
 #include "actors/entity.hpp"
+#include "base/log.hpp"
 #include "storage/tables.hpp"
 #include "xmpp/sasl/scram_keys.hpp"
 
@@ -20,6 +21,22 @@ std::string fresh_salt(base::random& r) {
 account_errc error_of(storage::errc e) {
   return e == storage::errc::overloaded ? account_errc::overloaded : account_errc::unavailable;
 }
+
+/// Whoever waits is told, also when the entity ends by an exception.
+class removal {
+public:
+  explicit removal(modules::on_account then) : then_(std::move(then)) {}
+  removal(const removal&) = delete;
+  removal& operator=(const removal&) = delete;
+  ~removal() { answer(base::fail(account_errc::unavailable)); }
+  void answer(base::result<void, account_errc> r) {
+    if (auto then = std::exchange(then_, nullptr))
+      then(std::move(r));
+  }
+
+private:
+  modules::on_account then_;
+};
 } // namespace
 
 stored_accounts::stored_accounts(storage::store& store, actors::pool& hashing, actors::node& node, base::random& random,
@@ -80,33 +97,26 @@ void stored_accounts::set_password(const xmpp::jid_ref& bare, std::string passwo
   write(bare, std::move(password), false, std::move(then));
 }
 
+/// `f(entity&)` of the account, where it lives, in order with its stanzas.
+template <class F>
+void stored_accounts::tell_entity(const xmpp::jid_ref& bare, F f) {
+  node_.homes()[node_.reactor_of(*bare)]->post_from_anywhere([bare, f = std::move(f)](actors::home& h) mutable {
+    auto& address = h.around().registry().charge_always(bare, h.index(), actors::home::control_cost);
+    h.post_to_entity(address, std::move(f));
+  });
+}
+
 void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then) {
   store_.scan(storage::only(tables::account_key(*bare)), storage::order::forward, 1, [this, bare, then](auto rows) {
     if (!rows)
       return then(base::fail(error_of(rows.error())));
     if (rows->empty())
       return then(base::fail(account_errc::not_found));
-    storage::batch b;
-    b.changes = tables::erase_account(*bare);
-    if (auto h = node_.find_host(host_)) {
-      modules::account_removed ev{*bare, b};
-      (void)h->view.removed.run(ev);
-    }
-    store_.submit(std::move(b), [this, bare, then](storage::outcome o) {
-      if (o != storage::outcome::done)
-        return then(base::fail(account_errc::unavailable));
-      then({}); // the answer first: its own stream is among those that end
-      auto& owner = *node_.homes()[node_.reactor_of(*bare)];
-      owner.post_from_anywhere([bare](actors::home& h) {
-        auto found = h.around().registry().charge(*bare, actors::home::control_cost);
-        if (!found.at)
-          return;
-        if (found.room == base::room::full)
-          found.at->limit.charge_always(actors::home::control_cost);
-        h.post_to_entity(*found.at, [](actors::entity& e) {
-          e.end_sessions(xmpp::stream_errc::not_authorized, "the account has been removed");
-          e.start_again();
-        });
+    tell_entity(bare, [bare, told = std::make_shared<removal>(then)](actors::entity& e) {
+      e.remove([told, bare](base::result<void, storage::errc> r) {
+        if (r)
+          base::log::info("account.removed", "an account and all its rows are gone", {{"jid", bare->bare()}});
+        told->answer(r ? base::result<void, account_errc>{} : base::fail(error_of(r.error())));
       });
     });
   });

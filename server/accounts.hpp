@@ -26,6 +26,8 @@ public:
   bool offers_scram() const override { return true; }
 
 private:
+  template <class F>
+  void tell_entity(const xmpp::jid_ref& bare, F f);
   void write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then);
 
   storage::store& store_;

@@ -65,6 +65,8 @@ struct runner::parts {
   std::map<std::string, std::uint16_t> ports;
   std::atomic<std::size_t> next_reactor{0};
   base::metrics::counter* refused = &base::metrics::make_counter("covey_connections_refused_total", "Connections closed because their address had too many that did not log in.");
+  std::uint64_t unsaid = 0;      // refused since the last line about it; both: the first reactor's alone
+  base::time_point say_after{};
 
   explicit parts(const config& c) : node(c.node, clock, random) {}
 };
@@ -185,6 +187,17 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   return {};
 }
 
+/// At most one line in ten seconds, with what was not said: a flood must not fill the disk.
+void runner::say_refused(const net::address_key& peer) {
+  auto& p = *parts_;
+  ++p.unsaid;
+  if (p.clock.now() < p.say_after)
+    return;
+  p.say_after = p.clock.now() + std::chrono::seconds{10};
+  base::log::warning("connection.refused", "too many connections of one address, or of all, have not logged in",
+                     {{"peer", net::name_of(peer)}, {"count", std::to_string(std::exchange(p.unsaid, 0))}});
+}
+
 /// Called on the first reactor, which accepts for all.
 void runner::on_accepted(int fd, bool is_v6, bool is_direct) {
   auto& p = *parts_;
@@ -192,6 +205,8 @@ void runner::on_accepted(int fd, bool is_v6, bool is_direct) {
   auto place = key ? p.node.strangers().enter(*key) : std::nullopt;
   if (!place) { // too many strangers from there, or it is gone again
     p.refused->add();
+    if (key)
+      say_refused(*key);
     ::close(fd);
     return;
   }
@@ -321,6 +336,7 @@ bool runner::kick(std::string_view full_jid, const std::string& text) {
     if (!(*full)->is_bare() && !(*row.full == **full))
       continue;
     found = true;
+    base::log::info("session.kicked", "an administrator ended a session", {{"jid", row.full->full()}, {"cause", text}});
     parts_->node.homes()[row.where.reactor]->post_from_anywhere<actors::session>(
         row.where.ref, [text](actors::session& s) { s.close(xmpp::stream_errc::policy_violation, text); });
   }

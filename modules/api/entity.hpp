@@ -31,11 +31,14 @@ struct spool { std::uint64_t session; std::vector<xmpp::delivery> what; };
 /// The client has acknowledged these after all.
 struct settled { std::uint64_t session; std::vector<base::u128> stanza_ids; };
 struct timer { std::uint32_t id; };
+/// The account goes, with all its rows. `then` once, when they are gone or could not be erased (then nothing has
+/// changed but what its contacts were told; asked again it goes on). Accounts only.
+struct remove { std::function<void(base::result<void, storage::errc>)> then; };
 /// A session had no room for this (base::room); it is the account's again.
 struct no_room { std::uint64_t session; xmpp::delivery what; base::room room; };
 } // namespace event
 using entity_event = std::variant<event::stanza, event::outbound, event::attach, event::detach, event::timer,
-                                  event::no_room, event::sent, event::spool, event::settled>;
+                                  event::remove, event::no_room, event::sent, event::spool, event::settled>;
 
 class entity_machine {
 public:
@@ -47,6 +50,8 @@ public:
   virtual std::vector<xmpp::delivery> take_held() { return {}; }
   /// The same for what is known of a session.
   [[nodiscard]] virtual std::shared_ptr<const session_view> recall(std::uint64_t) const { return nullptr; }
+  /// Idle, and not even worth the wait: nothing is behind this address.
+  [[nodiscard]] virtual bool is_void() const { return false; }
 };
 
 } // namespace modules

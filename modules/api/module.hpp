@@ -119,6 +119,9 @@ struct setting_key {
   std::string doc;           // one line
   std::int64_t least = 0, most = INT64_MAX; // numbers, durations (ms), sizes (bytes)
   std::vector<std::string> allowed = {};    // texts: only these; empty: any
+  /// Lists: whether an entry may stand there; what may, for people ("networks like …"); one that does. Null: any.
+  bool (*accepts)(const std::string&) = nullptr;
+  std::string shape = {}, example = {};
 };
 
 class module {

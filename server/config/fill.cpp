@@ -51,6 +51,8 @@ public:
     out_.config.write_buffer = static_cast<std::size_t>(values_.get("storage.write_buffer").v.number);
     out_.config.block_cache = static_cast<std::size_t>(values_.get("storage.cache").v.number);
     n.ack_timeout = ms("management.ack_timeout");
+    n.idle_entities = u32("limits.idle_entities");
+    n.storage_timeout = ms("storage.timeout");
     if (n.max_output < n.after_login.max_size)
       complain("limits.output", "", "at least limits.stanza (" + size_text(n.after_login.max_size) + ')', in_quotes(size_text(4LL * n.after_login.max_size)));
     out_.effective = values_.effective();
@@ -239,6 +241,10 @@ private:
       h.modules_on[name] = flag(prefix + "on", d);
       for (auto& k : m->keys()) {
         auto& v = values_.get(prefix + k.name, d).v;
+        if (k.accepts)
+          for (auto& entry : v.list)
+            if (!k.accepts(entry))
+              complain(prefix + k.name, d, k.shape, list_with(prefix + k.name, d, entry, k.example), in_quotes(entry));
         h.modules[name][k.name] = {v.number, v.number != 0, v.text, v.list};
       }
     }

@@ -1,5 +1,6 @@
 // covey and coveyd as their operator meets them: exit codes, JSON, passwords, help, completion.
 #include "tests/server/programs.hpp"
+#include <algorithm>
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
@@ -353,4 +354,27 @@ TEST_CASE("a service manager is told of ready, alive and stopping; SIGHUP reads 
   CHECK(last == "STOPPING=1");
   CHECK(n.end() == 0);
   close(fd);
+}
+
+TEST_CASE("a call costs less than 50 ms") {
+  node n;
+  REQUIRE(n.start());
+  using std::chrono::microseconds;
+  std::vector<microseconds> cpu, wall;
+  for (int k = 0; k < 21; ++k) {
+    auto began = std::chrono::steady_clock::now();
+    auto o = n.covey({"sessions", "--json"});
+    wall.push_back(std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - began));
+    cpu.push_back(o.cpu);
+    REQUIRE(o.code == 0);
+  }
+  auto median = [](std::vector<microseconds>& all) {
+    std::nth_element(all.begin(), all.begin() + 10, all.end());
+    return all[10];
+  };
+  // what else the machine does must not fail a test: the processor time is asserted, the time by the clock is told
+  auto own = median(cpu);
+  MESSAGE("covey sessions --json: " << own.count() / 1'000.0 << " ms of processor time, " << median(wall).count() / 1'000.0 << " ms by the clock (medians)");
+  CHECK(own > microseconds{0});
+  CHECK(own < std::chrono::milliseconds{50});
 }

@@ -217,6 +217,8 @@ const mistake mistakes[] = {
     {"PLAIN without TLS where TLS is required", "domain = \"a.org\"\nsasl.plain_without_tls = true\n", 2, "sasl.plain_without_tls", "true", "sasl.plain_without_tls = false"},
     {"run folder too long for a socket", "domain = \"a.org\"\nrun = \"/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\n", 2, "run", "/aaaa", "run = \"/run/covey\""},
     {"data folder empty", "domain = \"a.org\"\ndata = \"\"\n", 2, "data", "\"\"", "data = \"/var/lib/covey\""},
+    {"network with bits behind its prefix", "domain = \"a.org\"\nmodules.register.allow_from = [\"192.0.2.0/24\", \"192.0.2.1/24\"]\n", 2, "modules.register.allow_from", "192.0.2.1/24", "modules.register.allow_from = [\"192.0.2.0/24\", \"127.0.0.0/8\"]"},
+    {"network that is a name", "domain = \"a.org\"\n[modules.register]\nallow_from = [\"localhost\"]\n", 3, "modules.register.allow_from", "localhost", "allow_from = [\"127.0.0.0/8\"]"},
     {"output smaller than a stanza", "domain = \"a.org\"\nlimits.stanza = \"2 MB\"\nlimits.output = \"1 MB\"\n", 3, "limits.output", "1 MB", "limits.output = \"8 MB\""},
 };
 } // namespace

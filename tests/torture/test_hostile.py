@@ -222,6 +222,23 @@ class Hostile(Attack):
         self.assertIn("type='error'", got)
         self.assertLess(self.grew_kb(), 32_768)
 
+    def test_names_that_do_not_exist(self):
+        raw = self.client("carol", "names").presence()
+        asked = answered = 0
+
+        def all_answered():
+            nonlocal answered
+            answered += raw.ping().count("<error ")
+            return answered >= 2 * asked
+
+        for _ in range(200):
+            raw.send("".join(f"<message to='nobody{asked + n}@localhost/x' type='chat' id='m'><body>x</body></message>"
+                             f"<iq type='get' to='nothing{asked + n}@localhost' id='q'><q xmlns='u'/></iq>" for n in range(500)))
+            asked += 500
+            all_answered()
+        self.assertTrue(common.wait_until(all_answered), f"{answered} of {2 * asked} were answered")
+        self.assertLess(self.grew_kb(), 32_768)
+
     def test_two_thousand_at_once(self):
         # all are accepted and answered, however fast they come
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
