@@ -5,13 +5,34 @@
 #include "actors/router.hpp"
 #include "actors/resumption.hpp"
 #include "actors/session.hpp"
+#include <array>
 
 namespace actors {
 
 namespace {
 xmpp::stream::tls_facts facts_of(const net::client_socket& s) {
   auto f = s.facts();
-  return {f.protocol, {f.exporter, f.end_point_hash}};
+  if (!f.client_problem.empty())
+    base::log::warning("auth.certificate_refused", "a client's certificate was not taken; it may log in by other means",
+                       {{"peer", s.peer()}, {"error", f.client_problem}});
+  return {f.protocol, {f.exporter, f.end_point_hash}, f.client_addresses};
+}
+
+void count_login(std::string_view mechanism) {
+  static const auto counters = [] {
+    std::array<base::metrics::counter*, std::size(xmpp::sasl::all_mechanisms) + std::size(xmpp::sasl::token_mechanisms)> all{};
+    for (std::size_t i = 0; i < all.size(); ++i)
+      all[i] = &base::metrics::make_counter("covey_logins_total", "Logins by mechanism.",
+                                            {{"mechanism", std::string{xmpp::sasl::name_of(static_cast<xmpp::sasl::mechanism_kind>(i))}}});
+    return all;
+  }();
+  if (auto k = xmpp::sasl::parse_mechanism(mechanism))
+    counters[static_cast<std::size_t>(*k)]->add();
+}
+
+void count_failure() {
+  static auto& failures = base::metrics::make_counter("covey_login_failures_total", "Logins that were refused.");
+  failures.add();
 }
 } // namespace
 
@@ -114,10 +135,30 @@ void stream::carry(xmpp::stream::todo::find_keys& c) {
 }
 
 void stream::carry(xmpp::stream::todo::check_password& c) {
-  auto then = answer_as<xmpp::stream::on::password_checked, xmpp::sasl::password_answer>();
+  auto then = answer_as<xmpp::stream::on::password_checked, xmpp::sasl::account_answer>();
   if (!may_try(c.local))
     return then(base::fail(xmpp::sasl::credentials_errc::unavailable));
   negotiating_->host->credentials->check_password(c.local, std::move(c.password), std::move(then));
+}
+
+void stream::carry(xmpp::stream::todo::find_account& c) {
+  negotiating_->host->credentials->find_account(std::move(c.local), answer_as<xmpp::stream::on::password_checked, xmpp::sasl::account_answer>());
+}
+
+void stream::carry(xmpp::stream::todo::add_keys& c) {
+  negotiating_->host->credentials->add_keys(std::move(c.local), c.version, c.h, std::move(c.keys),
+                                            answer_as<xmpp::stream::on::keys_added, xmpp::sasl::account_answer>());
+}
+
+void stream::carry(xmpp::stream::todo::find_tokens& c) {
+  auto then = answer_as<xmpp::stream::on::tokens, xmpp::sasl::tokens_answer>();
+  if (!may_try(c.local))
+    return then(base::fail(xmpp::sasl::credentials_errc::unavailable));
+  negotiating_->host->credentials->find_tokens(std::move(c.local), std::move(c.client), std::move(then));
+}
+
+void stream::carry(xmpp::stream::todo::change_tokens& c) {
+  negotiating_->host->credentials->change_tokens(std::move(c.what), answer_as<xmpp::stream::on::tokens_changed, xmpp::sasl::token_change_answer>());
 }
 
 bool stream::may_try(const std::string& local) {
@@ -129,6 +170,7 @@ bool stream::may_try(const std::string& local) {
 }
 
 void stream::carry(xmpp::stream::todo::authenticated& c) {
+  count_login(c.mechanism);
   negotiating_->account = c.account;
   connection_.raise_limits();
   home_.around().logins().on_success(std::string{c.account->bare()});
@@ -138,6 +180,7 @@ void stream::carry(xmpp::stream::todo::authenticated& c) {
 }
 
 void stream::carry(xmpp::stream::todo::login_failed& c) {
+  count_failure();
   if (c.local.empty()) { // the mechanism failed before a name was tried: a client that probes what works
     base::log::info("auth.mechanism_failed", "a login attempt ended before a password was tried",
                     {{"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});

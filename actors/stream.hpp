@@ -64,6 +64,10 @@ private:
   void carry(xmpp::stream::todo::start_tls& c);
   void carry(xmpp::stream::todo::find_keys& c);
   void carry(xmpp::stream::todo::check_password& c);
+  void carry(xmpp::stream::todo::find_account& c);
+  void carry(xmpp::stream::todo::add_keys& c);
+  void carry(xmpp::stream::todo::find_tokens& c);
+  void carry(xmpp::stream::todo::change_tokens& c);
   void carry(xmpp::stream::todo::restart_framer& c);
   void carry(xmpp::stream::todo::authenticated& c);
   void carry(xmpp::stream::todo::login_failed& c);

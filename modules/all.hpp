@@ -17,6 +17,7 @@ std::unique_ptr<module> make_offline();
 std::unique_ptr<module> make_ping();
 std::unique_ptr<module> make_register();
 std::unique_ptr<module> make_stanza_ids();
+std::unique_ptr<module> make_strangers();
 std::unique_ptr<module> make_time();
 std::unique_ptr<module> make_version();
 

@@ -13,6 +13,8 @@ struct tls_facts {
   std::string protocol, cipher, alpn, server_name;
   std::string exporter;       // tls-exporter (RFC 9266); empty where it would not be safe
   std::string end_point_hash; // tls-server-end-point (RFC 5929 section 4.1); empty where it is undefined
+  std::vector<std::string> client_addresses; // XMPP addresses in the client's certificate (RFC 6120 section 13.7.1.4)
+  std::string client_problem;                // why its certificate was not taken; then without addresses
 };
 
 /// One thread. Handlers are never called from inside the initiating function. A handler of a wait may

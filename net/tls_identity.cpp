@@ -62,10 +62,15 @@ int choose_host(SSL* ssl, int*, void*) {
   auto* source = static_cast<const tls_identity_source*>(SSL_get_app_data(ssl));
   const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (source && name)
-    if (auto c = source->find(name))
+    if (auto c = source->find(name)) {
       SSL_set_SSL_CTX(ssl, c.get());
+      SSL_set_verify(ssl, SSL_CTX_get_verify_mode(c.get()), SSL_CTX_get_verify_callback(c.get())); // not part of it
+    }
   return SSL_TLSEXT_ERR_OK;
 }
+
+/// The result is kept and looked at when somebody wants to log in by the certificate.
+int take_any(int, X509_STORE_CTX*) { return 1; }
 
 enum class state { fine, missing, unreadable };
 
@@ -184,6 +189,34 @@ check_certificate(const std::string& chain_file, const std::string& key_file, st
   return info;
 }
 
+base::result<void, certificate_problem> check_authorities(const std::string& file) {
+  ERR_clear_error();
+  auto in = open_file(file, certificate_errc::client_ca, certificate_errc::client_ca);
+  if (!in)
+    return base::fail(in.error());
+  if (!x509_ptr{PEM_read_bio_X509(in->get(), nullptr, nullptr, nullptr)})
+    return base::fail(problem{certificate_errc::client_ca, file, "it holds no certificate in PEM form"});
+  return {};
+}
+
+namespace {
+/// What clients' certificates must be signed by; sent to them as a hint, too.
+base::result<void, problem> ask_for_certificates(SSL_CTX* c, const std::string& file) {
+  if (auto ok = check_authorities(file); !ok)
+    return ok;
+  auto* names = SSL_load_client_CA_file(file.c_str());
+  if (!names || SSL_CTX_load_verify_file(c, file.c_str()) != 1) {
+    sk_X509_NAME_pop_free(names, X509_NAME_free);
+    return base::fail(problem{certificate_errc::client_ca, file, "OpenSSL refuses these authorities" + reason()});
+  }
+  SSL_CTX_set_client_CA_list(c, names); // owns them
+  static constexpr std::string_view id = "covey-c2s"; // OpenSSL wants one where it verifies
+  SSL_CTX_set_session_id_context(c, reinterpret_cast<const unsigned char*>(id.data()), static_cast<unsigned>(id.size()));
+  SSL_CTX_set_verify(c, SSL_VERIFY_PEER, take_any);
+  return {};
+}
+} // namespace
+
 base::result<tls_context_ref, certificate_problem>
 make_server_context(const std::string& chain_file, const std::string& key_file, const tls_options& options) {
   std::signal(SIGPIPE, SIG_IGN);
@@ -214,7 +247,24 @@ make_server_context(const std::string& chain_file, const std::string& key_file, 
     return base::fail(problem{certificate_errc::refused, chain_file, "OpenSSL refuses this chain" + reason()});
   if (SSL_CTX_use_PrivateKey_file(c.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1)
     return base::fail(problem{certificate_errc::refused, key_file, "OpenSSL refuses this key" + reason()});
+  if (!options.client_ca.empty())
+    if (auto asked = ask_for_certificates(c.get(), options.client_ca); !asked)
+      return base::fail(asked.error());
   return c;
+}
+
+std::vector<std::string> xmpp_addresses_of(const X509& x) {
+  constexpr std::size_t most = 16;
+  std::vector<std::string> all;
+  auto* names = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(&x, NID_subject_alt_name, nullptr, nullptr));
+  for (int i = 0; i < sk_GENERAL_NAME_num(names) && all.size() < most; ++i) {
+    auto* n = sk_GENERAL_NAME_value(names, i);
+    if (n->type == GEN_OTHERNAME && OBJ_obj2nid(n->d.otherName->type_id) == NID_XmppAddr
+        && n->d.otherName->value->type == V_ASN1_UTF8STRING)
+      all.push_back(text_of(n->d.otherName->value->value.utf8string));
+  }
+  GENERAL_NAMES_free(names);
+  return all;
 }
 
 namespace {

@@ -11,11 +11,13 @@
 #include <vector>
 
 typedef struct ssl_ctx_st SSL_CTX;
+typedef struct x509_st X509;
 
 namespace net {
 
 /// Why a certificate cannot be used.
 enum class certificate_errc {
+  client_ca, // the file of authorities for clients
   chain_missing, chain_unreadable, chain_not_pem, key_missing, key_unreadable, key_not_pem,
   key_does_not_match, expired, not_yet_valid, wrong_host, not_for_servers,
   refused, // by OpenSSL: too weak a key or signature, a broken chain
@@ -35,6 +37,12 @@ struct certificate_info {
 [[nodiscard]] base::result<certificate_info, certificate_problem>
 check_certificate(const std::string& chain_file, const std::string& key_file, std::string_view host);
 
+/// The file holds certificates of authorities. Reads it.
+[[nodiscard]] base::result<void, certificate_problem> check_authorities(const std::string& file);
+
+/// The XMPP addresses among its subject alternative names (RFC 6120 section 13.7.1.4), at most 16.
+[[nodiscard]] std::vector<std::string> xmpp_addresses_of(const X509& x);
+
 using tls_context_ref = std::shared_ptr<SSL_CTX>;
 
 /// What is spoken under TLS: a client that offers protocols (ALPN) must offer this one.
@@ -42,11 +50,13 @@ enum class tls_use { xmpp_client, http };
 struct tls_options {
   tls_use use = tls_use::xmpp_client;
   unsigned tickets = 0; // sent by each handshake of TLS 1.3, for resumption
+  std::string client_ca = {}; // PEM file: clients are asked for a certificate of one of these; empty: they are not
 };
 
 /// A server context for very many idle connections: TLS 1.2 and 1.3, forward secrecy only, no
 /// renegotiation, no compression. Ignores SIGPIPE for the process, as OpenSSL writes with write(2).
-/// An expired certificate is taken: whether it may be used is the configuration's business.
+/// An expired certificate is taken: whether it may be used is the configuration's business. What a client's certificate
+/// is worth is for the layer above: the handshake goes on without one, or with one that cannot be verified.
 [[nodiscard]] base::result<tls_context_ref, certificate_problem>
 make_server_context(const std::string& chain_file, const std::string& key_file, const tls_options& options = {});
 

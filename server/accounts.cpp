@@ -3,21 +3,15 @@
 #include "actors/entity.hpp"
 #include "base/log.hpp"
 #include "storage/tables.hpp"
+#include "xmpp/sasl/anonymous.hpp"
 #include "xmpp/sasl/scram_keys.hpp"
 
 namespace server {
 
-using base::crypto::hash;
 using modules::account_errc;
-using xmpp::sasl::credentials_errc;
 namespace tables = storage::tables;
 
 namespace {
-std::string fresh_salt(base::random& r) {
-  std::string salt(xmpp::sasl::salt_size, '\0');
-  r.fill({reinterpret_cast<std::uint8_t*>(salt.data()), salt.size()});
-  return salt;
-}
 account_errc error_of(storage::errc e) {
   return e == storage::errc::overloaded ? account_errc::overloaded : account_errc::unavailable;
 }
@@ -39,26 +33,25 @@ private:
 };
 } // namespace
 
-stored_accounts::stored_accounts(storage::store& store, actors::pool& hashing, actors::node& node, base::random& random,
-                                 std::string host, std::string fake_secret, std::uint32_t iterations)
-  : store_(store), hashing_(hashing), node_(node), random_(random), host_(std::move(host)),
-    fake_secret_(std::move(fake_secret)), iterations_(iterations) {}
-
 void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then) {
   auto job = [this, bare, password = std::move(password), is_new, then]() mutable {
     tables::account a;
-    auto sha1 = xmpp::sasl::make_scram_keys(hash::sha1, password, fresh_salt(random_), iterations_);
-    auto sha256 = xmpp::sasl::make_scram_keys(hash::sha256, password, fresh_salt(random_), iterations_);
+    for (auto h : settings_.hashes) {
+      auto keys = xmpp::sasl::make_scram_keys(h, password, random_bytes(xmpp::sasl::salt_size), settings_.iterations);
+      if (!keys) {
+        base::crypto::wipe(password);
+        return then(base::fail(account_errc::bad_password));
+      }
+      a.keys(h) = std::move(*keys);
+    }
     base::crypto::wipe(password);
-    if (!sha1 || !sha256)
-      return then(base::fail(account_errc::bad_password));
-    a.sha1 = std::move(*sha1);
-    a.sha256 = std::move(*sha256);
-    a.created_us = node_.clock().wall().time_since_epoch().count();
+    a.created_us = now_us();
     auto key = tables::account_key(*bare);
     auto commit = [this, bare, key, then](const tables::account& row, std::uint64_t expected, account_errc on_conflict) {
       storage::batch b;
       b.changes.emplace_back(storage::put{key, tables::encode(row)});
+      auto tokens = tables::tokens_of(*bare); // who knew the old password may have them
+      b.changes.emplace_back(storage::erase_range{std::move(tokens.from), std::move(tokens.until)});
       b.preconditions.push_back({key, expected});
       store_.submit(std::move(b), [this, bare, then, on_conflict](storage::outcome o) {
         if (o == storage::outcome::done) {
@@ -88,8 +81,10 @@ void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, boo
 }
 
 void stored_accounts::create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) {
-  if (auto h = node_.find_host(host_); h && h->view.entities.contains(bare->local()))
+  if (auto h = node_.find_host(settings_.host); h && h->view.entities.contains(bare->local()))
     return then(base::fail(account_errc::exists)); // a service has this address
+  if (settings_.has_strangers && bare->local().starts_with(xmpp::sasl::anonymous_prefix))
+    return then(base::fail(account_errc::not_allowed));
   write(bare, std::move(password), true, std::move(then));
 }
 
@@ -127,48 +122,6 @@ void stored_accounts::exists(const xmpp::jid_ref& bare, std::function<void(base:
     if (!rows)
       return then(base::fail(error_of(rows.error())));
     then(!rows->empty());
-  });
-}
-
-void stored_accounts::find_keys(std::string local, hash h, std::function<void(xmpp::sasl::keys_answer)> then) {
-  auto bare = xmpp::make_jid(local, host_);
-  if (!bare || local.empty())
-    return then(base::fail(credentials_errc::no_such_user));
-  store_.scan(storage::only(tables::account_key(**bare)), storage::order::forward, 1, [h, then](auto rows) {
-    if (!rows)
-      return then(base::fail(credentials_errc::unavailable));
-    if (rows->empty())
-      return then(base::fail(credentials_errc::no_such_user));
-    auto a = tables::decode_account(rows->front());
-    if (!a)
-      return then(base::fail(credentials_errc::unavailable));
-    if (a->is_disabled)
-      return then(base::fail(credentials_errc::disabled));
-    auto& keys = h == hash::sha1 ? a->sha1 : a->sha256;
-    if (!keys)
-      return then(base::fail(credentials_errc::no_such_user));
-    then(std::move(*keys));
-  });
-}
-
-void stored_accounts::check_password(std::string local, std::string password,
-                                     std::function<void(xmpp::sasl::password_answer)> then) {
-  find_keys(local, hash::sha256, [this, local, password = std::move(password), then](xmpp::sasl::keys_answer keys) mutable {
-    if (!keys && keys.error() == credentials_errc::unavailable)
-      return then(base::fail(credentials_errc::unavailable));
-    auto job = [this, local, password = std::move(password), keys, then]() mutable {
-      // a name without an account costs the same
-      auto used = keys ? *keys : xmpp::sasl::fake_keys(hash::sha256, fake_secret_, local, iterations_);
-      bool good = xmpp::sasl::matches(hash::sha256, used, password);
-      base::crypto::wipe(password);
-      if (!keys)
-        return then(base::fail(keys.error()));
-      if (!good)
-        return then(base::fail(credentials_errc::wrong_password));
-      then({});
-    };
-    if (!hashing_.run(std::move(job)))
-      then(base::fail(credentials_errc::unavailable));
   });
 }
 

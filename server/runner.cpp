@@ -8,7 +8,7 @@
 #include "actors/stream.hpp"
 #include "modules/all.hpp"
 #include "net/listener.hpp"
-#include "server/accounts.hpp"
+#include "server/login_settings.hpp"
 #include "server/settings_view.hpp"
 #include "storage/memory/engine.hpp"
 #include "storage/rocksdb/engine.hpp"
@@ -34,14 +34,6 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &l);
 }
 
-xmpp::sasl::mechanism_kind mechanism_of(const std::string& name) {
-  using enum xmpp::sasl::mechanism_kind;
-  if (name == "SCRAM-SHA-256-PLUS") return scram_sha256_plus;
-  if (name == "SCRAM-SHA-1-PLUS") return scram_sha1_plus;
-  if (name == "SCRAM-SHA-256") return scram_sha256;
-  if (name == "SCRAM-SHA-1") return scram_sha1;
-  return plain;
-}
 } // namespace
 
 struct runner::parts {
@@ -127,10 +119,10 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
     p.random.fill({reinterpret_cast<std::uint8_t*>(fresh.data()), fresh.size()});
     return storage::tables::secret(store->blocking(), name, fresh);
   };
-  auto fake = secret("fake-salt", 32), ids = secret("stanza-id", 16);
-  if (!fake || !ids)
+  auto fake = secret("fake-salt", 32), ids = secret("stanza-id", 16), tokens = secret("tokens", 32);
+  if (!fake || !ids || !tokens)
     return base::fail(std::string{"the secrets of the database cannot be read or written"});
-  own.accounts = std::make_unique<stored_accounts>(*store, *p.hashing, p.node, p.random, h.domain, *fake, config_.iterations);
+  own.accounts = std::make_unique<stored_accounts>(*store, *p.hashing, p.node, p.random, account_settings_of(h, config_.iterations, *fake, *tokens));
   base::siphash_key key{base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
   own.services = std::make_unique<modules::services>(modules::services{*own.accounts, p.clock, p.random, key});
 
@@ -160,14 +152,11 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   }
   auto& s = host->stream;
   s.domain = h.domain;
-  s.require_tls = h.require_tls;
-  s.plain_without_tls = h.plain_without_tls;
-  s.mechanisms.clear();
-  for (auto& name : h.mechanisms)
-    s.mechanisms.push_back(mechanism_of(name));
+  set_login(s, h);
+  s.max_bytes_before_login = static_cast<std::uint32_t>(config_.node.before_login.max_size);
+  s.max_bytes = static_cast<std::uint32_t>(config_.node.after_login.max_size);
   s.fake_secret = *fake;
   s.fake_iterations = config_.iterations;
-  s.max_login_attempts = h.max_login_attempts;
   s.features_before_login = host->view.login_features;
   s.features_after_login = host->view.stream_features;
   if (h.has_client_state)
@@ -177,7 +166,7 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
     s.namespaces_before_login.push_back(ns);
   s.has_tls = false;
   if (!h.certificate.empty()) {
-    auto context = net::make_server_context(h.certificate, h.key);
+    auto context = net::make_server_context(h.certificate, h.key, {.client_ca = h.client_ca});
     if (!context)
       return base::fail(context.error().file + ": " + context.error().text);
     p.node.certificates().put(h.domain, std::move(*context));

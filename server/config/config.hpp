@@ -26,11 +26,15 @@ using module_settings = std::map<std::string, setting_value>; // by key
 struct host_config {
   std::string domain;                // prepared
   std::string certificate, key;      // files; empty: the local certificate authority's
+  std::string client_ca;             // file; empty: EXTERNAL is not to be had
   std::string engine = "rocksdb";    // or "memory"
   std::vector<std::string> admins;   // bare JIDs
   std::map<std::string, bool> modules_on;
   std::map<std::string, module_settings> modules;
-  std::vector<std::string> mechanisms;
+  std::vector<std::string> mechanisms, upgrade;
+  bool has_tokens = true;
+  base::duration token_lifetime = std::chrono::days{21}, token_rotation = std::chrono::days{1};
+  std::uint32_t clients_with_tokens = 10;
   bool plain_without_tls = false, require_tls = true;
   actors::conflict_policy on_conflict = actors::conflict_policy::replace;
   /// On one stream. Clients that do not know our channel bindings need up to five to get to PLAIN.

@@ -84,7 +84,7 @@ private:
   const std::string& text(const char* k, const std::string& h = {}) { return values_.get(k, h).v.text; }
   bool flag(const std::string& k, const std::string& h) { return values_.get(k, h).v.number != 0; }
   std::uint32_t u32(const char* k, const std::string& h = {}) { return static_cast<std::uint32_t>(values_.get(k, h).v.number); }
-  std::chrono::milliseconds ms(const char* k) { return std::chrono::milliseconds{values_.get(k).v.number}; }
+  std::chrono::milliseconds ms(const char* k, const std::string& h = {}) { return std::chrono::milliseconds{values_.get(k, h).v.number}; }
 
   /// `instead`: the value to write, as it is written in a file.
   void complain(const std::string& key, const std::string& h, std::string allowed, const std::string& instead, std::string found = {}, std::string meant = {}) {
@@ -218,6 +218,7 @@ private:
       auto* there = h.certificate.empty() ? "tls.key" : "tls.certificate";
       say(there, d, "both tls.certificate and tls.key, or neither", std::string{missing} + " = " + example_of(*values_.find(missing)), std::string{there} + " alone");
     }
+    h.client_ca = text("tls.client_ca", d);
     h.engine = text("storage.engine", d);
     h.require_tls = flag("tls.require", d);
     h.plain_without_tls = flag("sasl.plain_without_tls", d);
@@ -226,6 +227,13 @@ private:
     h.mechanisms = values_.get("sasl.mechanisms", d).v.list;
     if (h.mechanisms.empty())
       complain("sasl.mechanisms", d, "at least one mechanism", R"(["SCRAM-SHA-256"])");
+    h.upgrade = values_.get("sasl.upgrade", d).v.list;
+    h.has_tokens = flag("sasl.fast.on", d);
+    h.token_lifetime = ms("sasl.fast.lifetime", d);
+    h.token_rotation = ms("sasl.fast.rotate", d);
+    h.clients_with_tokens = u32("sasl.fast.clients", d);
+    if (h.token_rotation >= h.token_lifetime && !is_in_question("sasl.fast.rotate") && !is_in_question("sasl.fast.lifetime"))
+      complain("sasl.fast.rotate", d, "less than sasl.fast.lifetime", in_quotes(duration_text(std::max<std::int64_t>(1'000, values_.get("sasl.fast.lifetime", d).v.number / 20))));
     auto conflict = text("resource_conflict", d);
     h.on_conflict = conflict == "refuse" ? actors::conflict_policy::refuse : conflict == "rename" ? actors::conflict_policy::rename
                                                                                                   : actors::conflict_policy::replace;

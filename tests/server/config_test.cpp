@@ -66,7 +66,7 @@ TEST_CASE("one line is a complete configuration") {
   CHECK(l.config.hosts[0].domain == "example.org");
   CHECK(l.config.hosts[0].require_tls);
   CHECK_FALSE(l.config.hosts[0].plain_without_tls);
-  CHECK(l.config.hosts[0].mechanisms.front() == "SCRAM-SHA-256-PLUS");
+  CHECK(l.config.hosts[0].mechanisms.front() == "EXTERNAL");
   CHECK(l.config.c2s.front().port == 5222);
   CHECK(l.config.http.front().address == "127.0.0.1");
   CHECK(l.config.node.login_timeout == std::chrono::seconds{30});
@@ -157,6 +157,7 @@ const mistake mistakes[] = {
     {"not one of the words", "domain = \"a.org\"\nlog.level = \"wrning\"\n", 2, "log.level", "wrning", "log.level = \"warning\""},
     {"not one of the words in a list", "domain = \"a.org\"\nsasl.mechanisms = [\"PLAIN\", \"SCRAM-SHA256\"]\n", 2, "sasl.mechanisms", "SCRAM-SHA256", "[\"PLAIN\", \"SCRAM-SHA-256\"]"},
     {"empty list of mechanisms", "domain = \"a.org\"\nsasl.mechanisms = []\n", 2, "sasl.mechanisms", "[]", "sasl.mechanisms = ["},
+    {"tokens that are rotated after their end", "domain = \"a.org\"\nsasl.fast.lifetime = \"1h\"\nsasl.fast.rotate = \"2h\"\n", 3, "sasl.fast.rotate", "2h", "\"3m\""},
     {"syntax: text without quotes", "domain = example.org\n", 1, "domain", "example.org", "domain = \"example.org\""},
     {"syntax: text without its end", "domain = \"a.org\nlimits.roster = 5\n", 1, "domain", "\"a.org", "domain = \"a.org\""},
     {"syntax: duration without quotes", "domain = \"a.org\"\nlimits.login_timeout = 45s\n", 2, "limits.login_timeout", "45s", "limits.login_timeout = \"45s\""},
