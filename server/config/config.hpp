@@ -37,8 +37,8 @@ struct host_config {
   std::uint32_t clients_with_tokens = 10;
   bool plain_without_tls = false, require_tls = true;
   actors::conflict_policy on_conflict = actors::conflict_policy::replace;
-  /// On one stream. Clients that do not know our channel bindings need up to five to get to PLAIN.
-  std::uint8_t max_login_attempts = 6;
+  /// On one stream. Clients that do not know our channel bindings need up to seven to get to PLAIN.
+  std::uint8_t max_login_attempts = 8;
   std::uint32_t max_sessions = 20, max_roster = 2'000;
   actors::management_settings management;
   bool has_client_state = true;

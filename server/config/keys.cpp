@@ -39,7 +39,7 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
       {"sasl.fast.clients", number, "10", "Clients of one account that have a token; the one that came least recently goes.", host, 1, 100},
       {"sasl.plain_without_tls", flag, "false", "PLAIN without TLS: for benchmarks and tests.", host},
       {"sasl.iterations", number, "10000", "PBKDF2 rounds of new passwords.", node, 4'096, 1'000'000},
-      {"sasl.attempts_per_stream", number, "6", "Failed logins on one stream before it is closed.", host, 1, 100},
+      {"sasl.attempts_per_stream", number, "8", "Failed logins on one stream before it is closed.", host, 1, 100},
       {"sasl.failures", number, "20", "Failed logins of one account or address within sasl.failure_window.", node, 1, 1'000'000},
       {"sasl.failure_window", duration, "5m", "See sasl.failures.", node, second, day},
       {"limits.login_timeout", duration, "30s", "From accept to a bound session.", node, second, 3'600 * second},

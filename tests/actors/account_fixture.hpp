@@ -146,6 +146,7 @@ private:
   void carry(modules::effect::complete& e) { lines_.push_back("complete " + std::to_string(static_cast<int>(e.how))); }
   void carry(modules::effect::publish&) {}
   void carry(modules::effect::share&) {}
+  void carry(modules::effect::unspooled&) {}
   void carry(modules::effect::set_timer&) {}
   void carry(modules::effect::broadcast&) {}
 

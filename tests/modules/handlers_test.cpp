@@ -49,6 +49,7 @@ struct known_account final : account_view {
   std::any& state(const void*) override { return state_; }
   const snapshot_ref& snapshot() const override { return snapshot_; }
   void share(snapshot_ref, effects&) override {}
+  void want_copies(std::uint64_t, bool, effects&) override {}
   void hold_messages(std::uint64_t) override {}
   void release_messages(std::uint64_t, effects&) override {}
 

@@ -25,7 +25,15 @@ struct any_password final : xmpp::sasl::credentials {
   void find_keys(std::string, base::crypto::hash, std::function<void(xmpp::sasl::keys_answer)> then) override {
     then(base::fail(xmpp::sasl::credentials_errc::no_such_user));
   }
-  void check_password(std::string, std::string, std::function<void(xmpp::sasl::password_answer)> then) override { then({}); }
+  void check_password(std::string, std::string, std::function<void(xmpp::sasl::account_answer)> then) override { then(xmpp::sasl::account_facts{}); }
+  void find_account(std::string, std::function<void(xmpp::sasl::account_answer)> then) override { then(xmpp::sasl::account_facts{}); }
+  void add_keys(std::string, std::uint64_t, base::crypto::hash, xmpp::sasl::scram_keys, std::function<void(xmpp::sasl::account_answer)> then) override {
+    then(base::fail(xmpp::sasl::credentials_errc::unavailable));
+  }
+  void find_tokens(std::string, std::string, std::function<void(xmpp::sasl::tokens_answer)> then) override { then(xmpp::sasl::client_tokens{}); }
+  void change_tokens(xmpp::sasl::token_change, std::function<void(xmpp::sasl::token_change_answer)> then) override {
+    then(base::fail(xmpp::sasl::credentials_errc::unavailable));
+  }
   [[nodiscard]] bool offers_scram() const override { return false; }
 };
 
