@@ -4,6 +4,7 @@
 #include "actors/host.hpp"
 #include "modules/api/account.hpp"
 #include "modules/api/entity.hpp"
+#include "xmpp/im/block_list.hpp"
 #include "xmpp/im/message_class.hpp"
 #include "xmpp/im/presence.hpp"
 #include "xmpp/im/roster.hpp"
@@ -23,6 +24,7 @@ public:
 
 private:
   using effects = modules::effects;
+  using operation = std::function<void(effects&)>;
 
   struct member {
     modules::session_view view;
@@ -38,6 +40,7 @@ private:
     bool is_listed = true;
   };
   enum class presence_of_rows : std::uint8_t { unknown, loading, absent, known };
+  enum class start : std::uint8_t { cold, reading, done }; // of what modules preload
 
   // --- account_view
   [[nodiscard]] const xmpp::jid_ref& bare() const override { return bare_; }
@@ -45,11 +48,28 @@ private:
   [[nodiscard]] std::span<const modules::session_view> sessions() const override;
   [[nodiscard]] bool may_see_presence(const xmpp::jid& contact) const override;
   [[nodiscard]] bool knows(const xmpp::jid& contact) const override;
+  void for_each_contact(const on_contact& f) const override;
+  void with_roster(effects& out, std::function<void(bool, effects&)> then) override;
   std::any& state(const void* module) override;
   [[nodiscard]] const modules::snapshot_ref& snapshot() const override { return snapshot_; }
   void share(modules::snapshot_ref fresh, effects& out) override;
+  void say(std::uint64_t session, xmpp::stanza_ref presence, effects& out) override;
+  void subscribe(const xmpp::stanza_ref& presence, effects& out) override { on_outbound_subscription(presence, out); }
+  void answer_request(const xmpp::stanza_ref& presence, bool is_approved, effects& out) override;
+  /// One at a time, each from its reads to its commit: so all devices see one order.
+  void enqueue(operation op, effects& out) override;
+  void finish(effects& out) override;
   void hold_messages(std::uint64_t session) override;
   void release_messages(std::uint64_t session, effects& out) override;
+
+  // --- before the first event is handled (account_start.cpp)
+  [[nodiscard]] bool must_wait(const modules::entity_event& ev) const;
+  void wait_for_rows(modules::entity_event&& ev, effects& out);
+  void read_next(std::size_t n, effects& out);
+  void on_rows_read(effects& out);
+  void on_rows_unreadable(storage::errc why, effects& out);
+  void wait_for_account(xmpp::delivery&& what, effects& out);
+  void on_account_row(modules::rows r, effects& out);
 
   // --- events (account.cpp)
   void on(modules::event::stanza& e, effects& out);
@@ -60,8 +80,6 @@ private:
   void on(modules::event::no_room& e, effects& out);
   void handle(xmpp::delivery& what, effects& out);
   void process(xmpp::delivery& what, effects& out);
-  void wait_for_account(xmpp::delivery&& what, effects& out);
-  void on_account_row(modules::rows r, effects& out);
   xmpp::jid_ref settle_conflict(const modules::attach_request& who, effects& out, std::optional<xmpp::stanza_error>& refused);
 
   // --- messages and IQs (account.cpp)
@@ -84,10 +102,6 @@ private:
   void deliver_to_available(const xmpp::delivery& what, effects& out);
 
   // --- roster and subscriptions (account_roster.cpp)
-  using operation = std::function<void(effects&)>;
-  /// One at a time, each from its reads to its commit: so all devices see one order.
-  void enqueue(operation op, effects& out);
-  void finish(effects& out);
   void load_roster(effects& out, operation then);
   void on_roster_get(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
   void on_roster_set(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
@@ -98,6 +112,7 @@ private:
   using on_written = std::function<void(bool ok, const std::string& version, effects&)>;
   void write_item(const xmpp::im::roster_item& item, bool removes, std::string request, effects& out, on_written then);
   void forget_change(const xmpp::jid& contact);
+  void give_back(const xmpp::stanza& what, const xmpp::stanza_error& why, effects& out);
   void with_item(const xmpp::jid_ref& contact, effects& out,
                  std::function<void(std::optional<xmpp::im::roster_item>, std::string request, effects&)> then);
   void push(const std::string& payload, effects& out);
@@ -108,6 +123,7 @@ private:
 
   member* find_member(std::uint64_t session);
   member* find_resource(const xmpp::jid& full);
+  [[nodiscard]] bool is_blocked(const xmpp::jid& j) const { return snapshot_->blocked && snapshot_->blocked->matches(j); }
   [[nodiscard]] bool is_ready(const member& m) const { return m.view.is_available && m.view.priority >= 0; }
 
   xmpp::jid_ref bare_;
@@ -122,10 +138,12 @@ private:
   std::vector<operation> operations_;
   std::vector<xmpp::jid_ref> changing_; // contacts whose subscription stanza is being handled
   std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
+  std::vector<modules::entity_event> early_; // until the rows that modules preload are there
   std::uint64_t head_version_ = 0;      // of the row: the fence
   std::uint64_t roster_version_ = 0;    // what clients see
   std::uint32_t push_ids_ = 0;
   presence_of_rows exists_ = presence_of_rows::unknown;
+  start start_ = start::cold;
   bool has_roster_ = false, is_busy_ = false;
 };
 

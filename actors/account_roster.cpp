@@ -101,6 +101,16 @@ void account::load_roster(effects& out, operation then) {
   }, out);
 }
 
+void account::with_roster(effects& out, std::function<void(bool, effects&)> then) {
+  if (has_roster_)
+    return then(true, out);
+  load_roster(out, [](effects&) {});
+  enqueue([this, then = std::move(then)](effects& o) { // a failed load leaves has_roster_ false
+    then(has_roster_, o);
+    finish(o);
+  }, out);
+}
+
 /// `then` gets the row of one contact as it is. Called inside an operation; a failed read ends it.
 void account::with_item(const xmpp::jid_ref& contact, effects& out,
                         std::function<void(std::optional<xmpp::im::roster_item>, std::string request, effects&)> then) {
@@ -251,7 +261,7 @@ void account::on_outbound_subscription(const xmpp::stanza_ref& what, effects& ou
     auto* known = find_contact(*what->to);
     auto before = known ? known->state : xmpp::im::subscription_state{};
     auto decision = xmpp::im::outbound(before, what->type());
-    bool becomes_listed = what->type() == stanza_type::subscribe && (!known || !known->is_listed);
+    bool becomes_listed = (what->type() == stanza_type::subscribe || decision.next.approved) && (!known || !known->is_listed);
     if (!known && becomes_listed && contacts_.size() >= host_->max_roster) {
       refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::cancel, "the roster is full"}, o);
       return finish(o);
@@ -299,55 +309,69 @@ void account::on_inbound_subscription(const xmpp::stanza_ref& what, effects& out
   changing_.push_back(what->from);
   load_roster(out, [](effects&) {});
   enqueue([this, what](effects& o) {
-    if (!has_roster_) {
-      forget_change(*what->from);
-      o.bounce(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the storage does not answer"});
-      return finish(o);
+    if (!has_roster_)
+      return give_back(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the storage does not answer"}, o);
+    if (what->type() == stanza_type::subscribe && !host_->view.asked.empty()) {
+      modules::subscription_asked ev{what, *this, o};
+      auto v = host_->view.asked.run(ev);
+      if (v.what() == modules::verdict::kind::taken) // goes on in answer_request()
+        return;
+      if (v.what() == modules::verdict::kind::refuse)
+        return give_back(*what, v.error(), o);
     }
-    auto contact_jid = xmpp::bare_of(what->from);
-    auto* known = find_contact(*contact_jid);
-    auto before = known ? known->state : xmpp::im::subscription_state{};
-    auto decision = xmpp::im::inbound(before, what->type());
-    if (!known && decision.next.pending_in && contacts_.size() >= host_->max_roster * 2) { // strangers fill it
-      forget_change(*what->from);
-      o.bounce(*what, stanza_errc::resource_constraint);
-      return finish(o);
-    }
-    auto after_commit = [this, what, contact_jid, decision](effects& o1) {
-      forget_change(*what->from);
-      o1.complete(what->completion, modules::outcome::stored);
-      if (decision.reply)
-        o1.route({xmpp::im::make_presence(*decision.reply, bare_, contact_jid), {}});
-      if (decision.deliver)
-        for (auto& m : members_)
-          if (what->type() == stanza_type::subscribe ? m.view.is_available : m.view.is_interested)
-            o1.deliver(m.view.id, {what, {}});
-      if (decision.presence == xmpp::im::presence_due::current)
-        send_current(contact_jid, o1);
-      else if (decision.presence == xmpp::im::presence_due::unavailable)
-        send_unavailable(contact_jid, o1);
-      finish(o1);
-    };
-    if (decision.next == before)
-      return after_commit(o);
-    with_item(contact_jid, o, [=, this](std::optional<xmpp::im::roster_item> row, std::string request, effects& o1) {
-      xmpp::im::roster_item item = row ? std::move(*row) : xmpp::im::roster_item{contact_jid, {}, {}, {}, false};
-      item.state = decision.next;
-      bool gone = !item.is_listed && item.state.is_none();
-      if (what->type() == stanza_type::subscribe)
-        request = xmpp::to_string(what); // as it came (section 3.1.3)
-      write_item(item, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
-        if (!ok) {
-          forget_change(*what->from);
-          o2.bounce(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the change was not stored"});
-          return finish(o2);
-        }
-        if (item.is_listed && decision.push)
-          push(xmpp::im::roster_push(item, version), o2);
-        after_commit(o2);
-      });
-    });
+    answer_request(what, false, o);
   }, out);
+}
+
+/// The end of an inbound subscription that cannot be handled.
+void account::give_back(const xmpp::stanza& what, const xmpp::stanza_error& why, effects& out) {
+  forget_change(*what.from);
+  out.bounce(what, why);
+  finish(out);
+}
+
+void account::answer_request(const xmpp::stanza_ref& what, bool is_approved, effects& out) {
+  auto contact_jid = xmpp::bare_of(what->from);
+  auto* known = find_contact(*contact_jid);
+  auto before = known ? known->state : xmpp::im::subscription_state{};
+  auto asked = before;
+  asked.approved = before.approved || (is_approved && (known || contacts_.size() < host_->max_roster));
+  auto decision = xmpp::im::inbound(asked, what->type());
+  if (!known && decision.next.pending_in && contacts_.size() >= host_->max_roster * 2) // strangers fill it
+    return give_back(*what, stanza_errc::resource_constraint, out);
+  auto after_commit = [this, what, contact_jid, decision](effects& o1) {
+    forget_change(*what->from);
+    o1.complete(what->completion, modules::outcome::stored);
+    if (decision.reply)
+      o1.route({xmpp::im::make_presence(*decision.reply, bare_, contact_jid), {}});
+    if (decision.deliver)
+      for (auto& m : members_)
+        if (what->type() == stanza_type::subscribe ? m.view.is_available : m.view.is_interested)
+          o1.deliver(m.view.id, {what, {}});
+    if (decision.presence == xmpp::im::presence_due::current)
+      send_current(contact_jid, o1);
+    else if (decision.presence == xmpp::im::presence_due::unavailable)
+      send_unavailable(contact_jid, o1);
+    finish(o1);
+  };
+  if (decision.next == before)
+    return after_commit(out);
+  bool becomes_listed = asked.approved && decision.next.from;
+  with_item(contact_jid, out, [=, this](std::optional<xmpp::im::roster_item> row, std::string request, effects& o1) {
+    xmpp::im::roster_item item = row ? std::move(*row) : xmpp::im::roster_item{contact_jid, {}, {}, {}, false};
+    item.state = decision.next;
+    item.is_listed = item.is_listed || becomes_listed;
+    bool gone = !item.is_listed && item.state.is_none();
+    if (what->type() == stanza_type::subscribe)
+      request = xmpp::to_string(what); // as it came (section 3.1.3)
+    write_item(item, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
+      if (!ok)
+        return give_back(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the change was not stored"}, o2);
+      if (item.is_listed && decision.push)
+        push(xmpp::im::roster_push(item, version), o2);
+      after_commit(o2);
+    });
+  });
 }
 
 /// Requests that came while nobody was there, each as it came (RFC 6121 section 3.1.3).

@@ -106,8 +106,10 @@ void entity::on_crash(std::string_view) {
   load_under_way_ = false;
   machine_ = make_machine(home_, host_, where_.bare);
   auto still_there = std::exchange(sessions_, {});
-  for (auto& a : still_there)
-    on_attach({a.session, a.full, a.where, a.clock, a.limit});
+  for (auto& a : still_there) {
+    sessions_.push_back(a);
+    step(modules::event::attach{{a.session, a.full, a.where, a.clock, a.limit}});
+  }
   rest();
 }
 
@@ -176,6 +178,7 @@ void entity::carry(modules::effect::accept& e) {
   if (!a)
     return;
   a->full = e.full;
+  a->is_bound = true;
   home_.around().registry().publish(where_, {e.full, a->where, e.session, a->clock, 0, false});
   home_.post<session>(a->where.reactor, a->where.ref,
                       [full = e.full](session& s) { s.on_accepted(full); });
@@ -185,6 +188,8 @@ void entity::carry(modules::effect::refuse& e) {
   auto* a = find_attached(e.session);
   if (!a)
     return;
+  if (a->is_bound) // it came back to an account that has crashed, and has no way back to the bind
+    return home_.post<session>(a->where.reactor, a->where.ref, [](session& s) { s.close(xmpp::stream_errc::internal_server_error, {}); });
   home_.post<session>(a->where.reactor, a->where.ref,
                       [why = e.why](session& s) { s.on_refused(why); });
   forget(e.session);

@@ -188,7 +188,9 @@ void stream::carry(xmpp::stream::todo::request_before_login& c) {
   auto payload = parser.parse(c.what->bytes()).first_child();
   connection_.pause();
   auto once = std::make_shared<std::atomic<bool>>(false);
-  i->second(c.what, payload, host->view, connection_.socket().peer_address(),
+  if (!negotiating_->memory)
+    negotiating_->memory = std::make_shared<std::any>();
+  i->second(c.what, payload, host->view, {connection_.socket().peer_address(), negotiating_->memory},
             [&h = home_, me = id(), what = c.what, once](base::result<std::string, xmpp::stanza_error> r) {
               if (once->exchange(true))
                 return;

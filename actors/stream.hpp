@@ -4,6 +4,7 @@
 #include "actors/client.hpp"
 #include "actors/home.hpp"
 #include "actors/host.hpp"
+#include <any>
 
 namespace actors {
 
@@ -49,6 +50,7 @@ private:
     host_ref host;
     xmpp::jid_ref account;
     xmpp::stream_open open;
+    std::shared_ptr<std::any> memory; // of modules, with the first request
     explicit negotiating(xmpp::stream::negotiation r) : rules(std::move(r)) {}
   };
   void step(xmpp::stream::event ev);

@@ -78,13 +78,11 @@ public:
     auto own = std::make_shared<rules>(rules{reg.around(), s.flag("enabled"), s.flag("password_change"), s.flag("removal"),
                                              static_cast<std::size_t>(s.number("shortest_password")), s.list("reserved"),
                                              std::make_unique<registration_rate>(s.number("per_hour"))});
-    if (own->enabled) {
+    if (own->enabled)
       reg.login_feature("<register xmlns='http://jabber.org/features/iq-register'/>");
-      reg.stranger_iq(ns, [own](const xmpp::stanza_ref& what, xmpp::element payload, const host_view& host,
-                                std::string_view address, responder then) {
-        on_stranger(*own, *what, payload, host, address, std::move(then));
-      });
-    }
+    reg.stranger_iq(ns, [own](const xmpp::stanza_ref& what, xmpp::element payload, const host_view& host, const stranger& who, responder then) {
+      on_stranger(*own, *what, payload, host, who, std::move(then));
+    });
     for (auto where : {at::host, at::account}) { // to the host, or without `to`
       reg.iq_get(where, ns, [](iq_request& r) { return on_get(r); });
       reg.iq_set(where, ns, [own](iq_request& r) { return on_set(*own, r); });
@@ -111,7 +109,7 @@ private:
   }
 
   static void on_stranger(rules& own, const xmpp::stanza& what, xmpp::element payload, const host_view& host,
-                          std::string_view address, responder then) {
+                          const stranger& who, responder then) {
     if (payload.name() != "query")
       return then(base::fail(xmpp::stanza_error{stanza_errc::bad_request}));
     if (what.type() == xmpp::stanza_type::get)
@@ -128,10 +126,18 @@ private:
       return then(base::fail(xmpp::stanza_error{stanza_errc::conflict, error_type::cancel, "this name is taken"}));
     if (password.size() < own.shortest_password)
       return then(base::fail(xmpp::stanza_error{stanza_errc::not_acceptable, error_type::modify, "this password is too short"}));
-    if (!own.rate->take(std::string{address}, own.around.clock.now()))
+    storage::batch rows;
+    account_wanted ev{**bare, who, rows};
+    auto v = host.wanted.run(ev);
+    if (v.what() == verdict::kind::refuse)
+      return then(base::fail(v.error()));
+    bool is_invited = v.what() == verdict::kind::taken;
+    if (!own.enabled && !is_invited)
+      return then(base::fail(xmpp::stanza_error{stanza_errc::not_allowed, error_type::cancel, "an invitation is needed"}));
+    if (!is_invited && !own.rate->take(std::string{who.address}, own.around.clock.now()))
       return then(base::fail(xmpp::stanza_error{stanza_errc::resource_constraint, error_type::wait,
                                                 "too many new accounts from this address"}));
-    own.around.accounts.create(*bare, std::move(password), answer_with(std::move(then)));
+    own.around.accounts.create(*bare, std::move(password), answer_with(std::move(then)), std::move(rows));
   }
 
   static iq_reply on_get(iq_request& r) {

@@ -27,8 +27,8 @@ stored_accounts::stored_accounts(storage::store& store, actors::pool& hashing, a
   : store_(store), hashing_(hashing), node_(node), random_(random), host_(std::move(host)),
     fake_secret_(std::move(fake_secret)), iterations_(iterations) {}
 
-void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then) {
-  auto job = [this, bare, password = std::move(password), is_new, then]() mutable {
+void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then, storage::batch with) {
+  auto job = [this, bare, password = std::move(password), is_new, then, with = std::move(with)]() mutable {
     tables::account a;
     auto sha1 = xmpp::sasl::make_scram_keys(hash::sha1, password, fresh_salt(random_), iterations_);
     auto sha256 = xmpp::sasl::make_scram_keys(hash::sha256, password, fresh_salt(random_), iterations_);
@@ -39,8 +39,8 @@ void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, boo
     a.sha256 = std::move(*sha256);
     a.created_us = node_.clock().wall().time_since_epoch().count();
     auto key = tables::account_key(*bare);
-    auto commit = [this, bare, key, then](const tables::account& row, std::uint64_t expected, account_errc on_conflict) {
-      storage::batch b;
+    auto commit = [this, bare, key, then, with = std::move(with)](const tables::account& row, std::uint64_t expected, account_errc on_conflict) {
+      auto b = with;
       b.changes.emplace_back(storage::put{key, tables::encode(row)});
       b.preconditions.push_back({key, expected});
       store_.submit(std::move(b), [this, bare, then, on_conflict](storage::outcome o) {
@@ -70,14 +70,14 @@ void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, boo
     then(base::fail(account_errc::overloaded));
 }
 
-void stored_accounts::create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) {
+void stored_accounts::create(const xmpp::jid_ref& bare, std::string password, modules::on_account then, storage::batch with) {
   if (auto h = node_.find_host(host_); h && h->view.entities.contains(bare->local()))
     return then(base::fail(account_errc::exists)); // a service has this address
-  write(bare, std::move(password), true, std::move(then));
+  write(bare, std::move(password), true, std::move(then), std::move(with));
 }
 
 void stored_accounts::set_password(const xmpp::jid_ref& bare, std::string password, modules::on_account then) {
-  write(bare, std::move(password), false, std::move(then));
+  write(bare, std::move(password), false, std::move(then), {});
 }
 
 void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then) {

@@ -15,7 +15,7 @@ public:
                   std::string host, std::string fake_secret, std::uint32_t iterations);
 
   // modules::accounts
-  void create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) override;
+  void create(const xmpp::jid_ref& bare, std::string password, modules::on_account then, storage::batch with = {}) override;
   void set_password(const xmpp::jid_ref& bare, std::string password, modules::on_account then) override;
   void remove(const xmpp::jid_ref& bare, modules::on_account then) override;
   void exists(const xmpp::jid_ref& bare, std::function<void(base::result<bool, modules::account_errc>)> then) override;
@@ -26,7 +26,7 @@ public:
   bool offers_scram() const override { return true; }
 
 private:
-  void write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then);
+  void write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then, storage::batch with);
 
   storage::store& store_;
   actors::pool& hashing_;
