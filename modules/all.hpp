@@ -15,6 +15,7 @@ std::unique_ptr<module> make_caps();
 std::unique_ptr<module> make_disco();
 std::unique_ptr<module> make_offline();
 std::unique_ptr<module> make_ping();
+std::unique_ptr<module> make_private_xml();
 std::unique_ptr<module> make_register();
 std::unique_ptr<module> make_stanza_ids();
 std::unique_ptr<module> make_time();
