@@ -16,6 +16,7 @@ std::vector<std::unique_ptr<module>> all() {
   list.push_back(make_blocking());
   list.push_back(make_private_xml());
   list.push_back(make_vcard());
+  list.push_back(make_last());
   list.push_back(make_caps());
   return list;
 }

@@ -13,6 +13,7 @@ std::unique_ptr<module> make_announce();
 std::unique_ptr<module> make_blocking();
 std::unique_ptr<module> make_caps();
 std::unique_ptr<module> make_disco();
+std::unique_ptr<module> make_last();
 std::unique_ptr<module> make_offline();
 std::unique_ptr<module> make_ping();
 std::unique_ptr<module> make_private_xml();
