@@ -12,6 +12,7 @@ namespace modules {
 std::unique_ptr<module> make_announce();
 std::unique_ptr<module> make_blocking();
 std::unique_ptr<module> make_caps();
+std::unique_ptr<module> make_contact();
 std::unique_ptr<module> make_disco();
 std::unique_ptr<module> make_last();
 std::unique_ptr<module> make_offline();
