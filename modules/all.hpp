@@ -14,6 +14,7 @@ std::unique_ptr<module> make_blocking();
 std::unique_ptr<module> make_caps();
 std::unique_ptr<module> make_contact();
 std::unique_ptr<module> make_disco();
+std::unique_ptr<module> make_invites();
 std::unique_ptr<module> make_last();
 std::unique_ptr<module> make_offline();
 std::unique_ptr<module> make_ping();
