@@ -162,7 +162,7 @@ int stop(const options& o) {
 }
 
 int invite(const options& o) {
-  auto& hosts = load(o).config.hosts;
+  auto hosts = load(o).config.hosts;
   if (o.jid.empty() && hosts.size() != 1)
     return cli::say(o.json, exit_code::usage, "to which host? covey invite example.org");
   pb::invite_request in;

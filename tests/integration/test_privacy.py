@@ -17,12 +17,21 @@ def block(*items, verb="block"):
 
 
 class Befriended(harness.Case):
-    def ask(self, who, text, ident="b"):
+    def ask(self, who, text):
+        """The answer with the id 'b', and what came before it."""
         who.send(text)
-        return who.read_until(f"id='{ident}' type='result'/>", "</iq>")
+        got = who.read_until("id='b'") + who.read_until(">")
+        return got if got.endswith("/>") else got + who.read_until("</iq>")
+
+    def interested(self, who):
+        """It gets roster pushes and answers to subscriptions."""
+        self.ask(who, "<iq type='get' id='b'><query xmlns='jabber:iq:roster'/></iq>")
+        return who
 
     def befriend(self, one, other, a, b):
         """Both see each other's presence; `one` and `other` are their streams."""
+        self.interested(one)
+        self.interested(other)
         one.send(f"<presence type='subscribe' to='{b}@localhost'/>")
         other.read_until("type='subscribe'")
         other.send(f"<presence type='subscribed' to='{a}@localhost'/><presence type='subscribe' to='{a}@localhost'/>")
@@ -64,9 +73,11 @@ class Blocking(Befriended):
         alice.send("<presence><status>hidden</status></presence>")
         alice.ping()
         self.silence(bob, "hidden")
-        self.assertIn("type='result'", self.ask(alice, block("bob@localhost", verb="unblock")))
+        got = self.ask(alice, block("bob@localhost", verb="unblock"))
+        self.assertIn("type='result'", got)
         self.assertIn("hidden", bob.read_until("</presence>"))
-        self.assertIn("<status>blocked</status>", alice.read_until("</presence>"))  # was asked for again
+        if "<status>blocked</status>" not in got:
+            alice.read_until("<status>blocked</status>")  # was asked for again
         bob.send("<message to='alice@localhost' type='chat'><body>at last</body></message>")
         alice.read_until("at last")
 
@@ -202,10 +213,10 @@ class Rosters(Befriended):
         self.assertIn("<sub xmlns='urn:xmpp:features:pre-approval'/>", raw.header())
         raw.bind("r")
         alice = raw.presence()
-        self.ask(alice, "<iq type='get' id='b'><query xmlns='jabber:iq:roster'/></iq>")
+        self.interested(alice)
         alice.send("<presence type='subscribed' to='bob@localhost'/>")
         self.assertIn("approved='true'", alice.read_until("</iq>"))
-        bob = self.client("bob").presence()
+        bob = self.interested(self.client("bob").presence())
         bob.send("<presence type='subscribe' to='alice@localhost'/>")
         bob.read_until("type='subscribed'")
         bob.read_until("from='alice@localhost/r'")

@@ -43,15 +43,15 @@ TEST_CASE_FIXTURE(fixture, "private XML: what cannot be kept") {
   CHECK(set("<a xmlns=''/>") == "not-acceptable");
   CHECK(set("<a xmlns='urn:a'>" + std::string(200, 'x') + "</a>") == "not-acceptable");
   CHECK(ask("get", "<other xmlns='jabber:iq:private'><a xmlns='urn:a'/></other>") == "bad-request");
-  std::string deep, close; // each level changes the namespace by its prefix: as defaults they are too many
-  for (int n = 0; n < 40; ++n) {
-    deep += n % 2 ? "<p:a>" : "<q:a>";
-    close.insert(0, n % 2 ? "</p:a>" : "</q:a>");
+  std::string prefixes = "<query xmlns='jabber:iq:private'", attributes = "<a xmlns='urn:a'"; // 17 become 17 attributes more
+  for (int n = 0; n < 17; ++n) {
+    prefixes += " xmlns:p" + std::to_string(n) + "='urn:" + std::to_string(n) + "'";
+    attributes += " p" + std::to_string(n) + ":x=''";
   }
   values.numbers["largest"] = 100'000;
   list.clear();
   start(make_private_xml());
-  CHECK(set("<a xmlns='urn:a' xmlns:p='urn:p' xmlns:q='urn:q'>" + deep + close + "</a>") == "not-acceptable");
+  CHECK(ask("set", prefixes + '>' + attributes + "/></query>") == "not-acceptable");
 }
 
 TEST_CASE_FIXTURE(fixture, "private XML: so many elements, counted over restarts; empty ones cost nothing") {
