@@ -286,7 +286,7 @@ void account::on(modules::event::outbound& e, effects& out) {
   if (s.kind() != stanza_kind::presence || !from)
     return out.complete(s.completion, modules::outcome::refused);
   if (xmpp::im::is_subscription(s.type()))
-    return on_outbound_subscription(e.what.what, out);
+    return on_outbound_subscription(e.session, e.what.what, out);
   on_own_presence(*from, e.what, out);
 }
 

@@ -54,7 +54,7 @@ private:
   [[nodiscard]] const modules::snapshot_ref& snapshot() const override { return snapshot_; }
   void share(modules::snapshot_ref fresh, effects& out) override;
   void say(std::uint64_t session, xmpp::stanza_ref presence, effects& out) override;
-  void subscribe(const xmpp::stanza_ref& presence, effects& out) override { on_outbound_subscription(presence, out); }
+  void subscribe(const xmpp::stanza_ref& presence, effects& out) override { on_outbound_subscription(0, presence, out); }
   void answer_request(const xmpp::stanza_ref& presence, bool is_approved, effects& out) override;
   /// One at a time, each from its reads to its commit: so all devices see one order.
   void enqueue(operation op, effects& out) override;
@@ -105,7 +105,8 @@ private:
   void load_roster(effects& out, operation then);
   void on_roster_get(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
   void on_roster_set(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
-  void on_outbound_subscription(const xmpp::stanza_ref& what, effects& out);
+  void on_outbound_subscription(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
+  void refuse_subscription(std::uint64_t session, const xmpp::stanza& what, const xmpp::stanza_error& why, effects& out);
   void on_inbound_subscription(const xmpp::stanza_ref& what, effects& out);
   void deliver_requests(std::uint64_t session, effects& out);
   /// Writes one item (or removes it) and the account's head, then calls `then` with the new version.

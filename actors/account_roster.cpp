@@ -248,14 +248,24 @@ void account::on_roster_set(std::uint64_t session, const xmpp::stanza_ref& what,
 
 // --- subscriptions
 
-void account::on_outbound_subscription(const xmpp::stanza_ref& what, effects& out) {
+/// To the session that asked: the stanza itself came in the account's name. Session 0: nobody did.
+void account::refuse_subscription(std::uint64_t session, const xmpp::stanza& what, const xmpp::stanza_error& why, effects& out) {
+  out.complete(what.completion, modules::outcome::bounced);
+  if (auto* m = find_member(session)) {
+    auto error = xmpp::make_error(what, why);
+    error->to = m->view.full;
+    answer(session, std::move(error), out);
+  }
+}
+
+void account::on_outbound_subscription(std::uint64_t session, const xmpp::stanza_ref& what, effects& out) {
   if (same_bare(*what->to, *bare_)) // nobody subscribes to himself
     return out.complete(what->completion, modules::outcome::refused);
   load_roster(out, [](effects&) {});
-  enqueue([this, what](effects& o) {
+  enqueue([this, session, what](effects& o) {
     auto wait_error = xmpp::stanza_error{stanza_errc::resource_constraint, xmpp::error_type::wait, "the storage does not answer"};
     if (!has_roster_) {
-      refuse(*what, wait_error, o);
+      refuse_subscription(session, *what, wait_error, o);
       return finish(o);
     }
     auto* known = find_contact(*what->to);
@@ -263,7 +273,7 @@ void account::on_outbound_subscription(const xmpp::stanza_ref& what, effects& ou
     auto decision = xmpp::im::outbound(before, what->type());
     bool becomes_listed = (what->type() == stanza_type::subscribe || decision.next.approved) && (!known || !known->is_listed);
     if (!known && becomes_listed && contacts_.size() >= host_->max_roster) {
-      refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::cancel, "the roster is full"}, o);
+      refuse_subscription(session, *what, {stanza_errc::resource_constraint, xmpp::error_type::cancel, "the roster is full"}, o);
       return finish(o);
     }
     auto after_commit = [this, what, decision](effects& o1) {
@@ -286,7 +296,7 @@ void account::on_outbound_subscription(const xmpp::stanza_ref& what, effects& ou
       bool gone = !item.is_listed && item.state.is_none();
       write_item(item, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
         if (!ok) {
-          refuse(*what, wait_error, o2);
+          refuse_subscription(session, *what, wait_error, o2);
           return finish(o2);
         }
         if (item.is_listed && (decision.push || becomes_listed))

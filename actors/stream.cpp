@@ -63,7 +63,7 @@ void stream::on_element(xmpp::stanza_ref what) {
 void stream::on_end() {
   if (negotiating_)
     return step(xmpp::stream::on::ended{});
-  close();
+  home_.post<stream>(home_.index(), id(), [](stream& self) { self.close(); }); // behind what came before: it is on the lane
 }
 
 void stream::on_framing_error(xmpp::framer_errc why) {

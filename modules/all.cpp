@@ -18,7 +18,7 @@ std::vector<std::unique_ptr<module>> all() {
   list.push_back(make_vcard());
   list.push_back(make_last());
   list.push_back(make_contact());
-  list.push_back(make_strangers());
+  list.push_back(make_unsolicited());
   list.push_back(make_invites());
   list.push_back(make_caps());
   return list;

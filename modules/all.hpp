@@ -21,8 +21,8 @@ std::unique_ptr<module> make_ping();
 std::unique_ptr<module> make_private_xml();
 std::unique_ptr<module> make_register();
 std::unique_ptr<module> make_stanza_ids();
-std::unique_ptr<module> make_strangers();
 std::unique_ptr<module> make_time();
+std::unique_ptr<module> make_unsolicited();
 std::unique_ptr<module> make_vcard();
 std::unique_ptr<module> make_version();
 

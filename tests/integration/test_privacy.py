@@ -180,8 +180,8 @@ class Clients(test_clients.Aioxmpp):
         run(steps)
 
 
-class Strangers(Befriended):
-    tables = "[modules.strangers]\non = true"
+class Unsolicited(Befriended):
+    tables = "[modules.unsolicited]\non = true"
 
     def test_only_who_is_known_gets_through(self):
         alice, bob = self.client("alice").presence(), self.client("bob").presence()

@@ -60,9 +60,9 @@ private:
   std::array<shard, 16> shards_;
 };
 
-class strangers final : public module {
+class unsolicited final : public module {
 public:
-  std::string_view name() const override { return "strangers"; }
+  std::string_view name() const override { return "unsolicited"; }
   bool is_on_by_default() const override { return false; }
   std::vector<setting_key> keys() const override {
     return {{"remember", setting_type::duration, "7d", "Whom a user has written to may answer for so long.", 1'000}};
@@ -99,6 +99,6 @@ private:
 };
 } // namespace
 
-std::unique_ptr<module> make_strangers() { return std::make_unique<strangers>(); }
+std::unique_ptr<module> make_unsolicited() { return std::make_unique<unsolicited>(); }
 
 } // namespace modules

@@ -9,21 +9,21 @@ struct fixture : account_fixture {
   fixture() {
     clock.advance(std::chrono::hours{1});
     values.numbers = {{"remember", 60'000}};
-    start(make_strangers());
+    start(make_unsolicited());
     contacts = {{jid("friend@far.example"), {}}};
   }
 };
 constexpr auto hello = "<message type='chat'><body>hello</body></message>";
 } // namespace
 
-TEST_CASE_FIXTURE(fixture, "strangers: contacts, the account itself, its server and the administrators pass, nobody else") {
+TEST_CASE_FIXTURE(fixture, "unsolicited messages: contacts, the account itself, its server and the administrators pass, nobody else") {
   for (auto from : {"friend@far.example/any", "me@example.org/phone", "example.org", "admin@example.org/pc"})
     CHECK(receive(hello, from) == "pass");
   for (auto from : {"stranger@far.example/x", "other@example.org/x", "far.example", "friend@far.exampl"})
     CHECK(receive(hello, from) == "service-unavailable");
 }
 
-TEST_CASE_FIXTURE(fixture, "strangers: only messages, and not those that somebody asked for") {
+TEST_CASE_FIXTURE(fixture, "unsolicited messages: only messages, and not those that somebody asked for") {
   for (auto xml : {"<message type='groupchat'><body>x</body></message>", "<message type='error'/>", "<presence type='subscribe'/>",
                    "<presence/>", "<iq type='get' id='1'><q xmlns='x'/></iq>"})
     CHECK(receive(xml, "stranger@far.example/x") == "pass");
@@ -31,7 +31,7 @@ TEST_CASE_FIXTURE(fixture, "strangers: only messages, and not those that somebod
     CHECK(receive(xml, "stranger@far.example/x") == "service-unavailable");
 }
 
-TEST_CASE_FIXTURE(fixture, "strangers: who was written to may answer for a while") {
+TEST_CASE_FIXTURE(fixture, "unsolicited messages: who was written to may answer for a while") {
   CHECK(enter(hello, "shop@far.example/desk") == "pass");
   CHECK(enter("<presence/>", "room@rooms.example/nick") == "pass");
   CHECK(enter("<presence type='subscribe'/>", "a@far.example") == "pass");
@@ -44,7 +44,7 @@ TEST_CASE_FIXTURE(fixture, "strangers: who was written to may answer for a while
   CHECK(receive(hello, "shop@far.example/other") == "service-unavailable");
 }
 
-TEST_CASE_FIXTURE(fixture, "strangers: what is remembered is bounded") {
+TEST_CASE_FIXTURE(fixture, "unsolicited messages: what is remembered is bounded") {
   for (int n = 0; n < 400'000; ++n)
     (void)enter(hello, "u" + std::to_string(n) + "@far.example");
   int known = 0;
