@@ -23,11 +23,13 @@ account::~account() = default;
 
 void account::step(modules::entity_event& ev, base::time_point now, effects& out) {
   now_ = now;
+  if (start_ != start::done && must_wait(ev)) [[unlikely]]
+    return wait_for_rows(std::move(ev), out);
   std::visit([&](auto& e) { on(e, out); }, ev);
 }
 
 bool account::is_idle() const {
-  return members_.empty() && waiting_.empty() && operations_.empty() && !is_busy_;
+  return members_.empty() && waiting_.empty() && early_.empty() && operations_.empty() && !is_busy_;
 }
 
 // --- what modules see
@@ -47,6 +49,11 @@ bool account::may_see_presence(const xmpp::jid& j) const {
 bool account::knows(const xmpp::jid& j) const {
   auto* c = find_contact(j);
   return c && c->is_listed;
+}
+
+void account::for_each_contact(const on_contact& f) const {
+  for (auto& c : contacts_)
+    f(c.jid, c.state);
 }
 
 std::any& account::state(const void* module) {
@@ -94,6 +101,11 @@ void account::refresh_copies(effects& out) {
 
 std::vector<xmpp::delivery> account::take_held() {
   auto all = std::exchange(waiting_, {});
+  for (auto& ev : std::exchange(early_, {}))
+    if (auto* in = std::get_if<modules::event::stanza>(&ev))
+      all.push_back(std::move(in->what));
+    else if (auto* back = std::get_if<modules::event::no_room>(&ev))
+      all.push_back(std::move(back->what));
   for (auto& m : members_)
     for (auto& d : std::exchange(m.held, {}))
       all.push_back(std::move(d));
@@ -104,6 +116,9 @@ std::shared_ptr<const modules::session_view> account::recall(std::uint64_t sessi
   for (auto& m : members_)
     if (m.view.id == session)
       return std::make_shared<modules::session_view>(m.view);
+  for (auto& ev : early_) // a crash before this one
+    if (auto* who = std::get_if<modules::event::attach>(&ev); who && who->who.session == session)
+      return who->who.before;
   return nullptr;
 }
 
@@ -211,39 +226,6 @@ void account::on(modules::event::stanza& e, effects& out) {
   if (exists_ == presence_of_rows::known) [[likely]]
     return handle(e.what, out);
   wait_for_account(std::move(e.what), out);
-}
-
-/// Is there such an account at all? One read, then everything that waited is handled or bounced.
-void account::wait_for_account(xmpp::delivery&& what, effects& out) {
-  constexpr std::size_t most_waiting = 10'000;
-  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) // else it may have been created meanwhile
-    return refuse_absent(*what.what, out);
-  if (waiting_.size() >= most_waiting)
-    return out.bounce(*what.what, stanza_errc::resource_constraint);
-  waiting_.push_back(std::move(what));
-  if (std::exchange(exists_, presence_of_rows::loading) == presence_of_rows::loading)
-    return;
-  out.load(rows::account_range(*bare_), 1, [this](modules::rows r, effects& o) { on_account_row(std::move(r), o); });
-}
-
-void account::on_account_row(modules::rows r, effects& out) {
-  auto waiting = std::exchange(waiting_, {});
-  if (!r) {
-    exists_ = presence_of_rows::unknown;
-    for (auto& d : waiting)
-      out.bounce(*d.what, rows::error_of(r.error()));
-    return;
-  }
-  if (exists_ != presence_of_rows::known)
-    exists_ = r->empty() ? presence_of_rows::absent : presence_of_rows::known;
-  if (exists_ == presence_of_rows::absent)
-    node_.absent().insert(*bare_, now_);
-  for (auto& d : waiting) {
-    if (exists_ == presence_of_rows::known)
-      handle(d, out);
-    else
-      refuse_absent(*d.what, out);
-  }
 }
 
 void account::handle(xmpp::delivery& what, effects& out) {
@@ -470,7 +452,7 @@ void account::on(modules::event::outbound& e, effects& out) {
   if (s.kind() != stanza_kind::presence || !from)
     return out.complete(s.completion, modules::outcome::refused);
   if (xmpp::im::is_subscription(s.type()))
-    return on_outbound_subscription(e.what.what, out);
+    return on_outbound_subscription(e.session, e.what.what, out);
   on_own_presence(*from, e.what, out);
 }
 

@@ -4,6 +4,7 @@
 #include "actors/host.hpp"
 #include "modules/api/account.hpp"
 #include "modules/api/entity.hpp"
+#include "xmpp/im/block_list.hpp"
 #include "xmpp/im/message_class.hpp"
 #include "xmpp/im/presence.hpp"
 #include "xmpp/im/roster.hpp"
@@ -28,6 +29,7 @@ public:
 
 private:
   using effects = modules::effects;
+  using operation = std::function<void(effects&)>;
 
   struct member {
     modules::session_view view;
@@ -46,6 +48,7 @@ private:
     bool is_listed = true;
   };
   enum class presence_of_rows : std::uint8_t { unknown, loading, absent, known };
+  enum class start : std::uint8_t { cold, reading, done }; // of what modules preload
 
   // --- account_view
   [[nodiscard]] const xmpp::jid_ref& bare() const override { return bare_; }
@@ -53,12 +56,28 @@ private:
   [[nodiscard]] std::span<const modules::session_view> sessions() const override;
   [[nodiscard]] bool may_see_presence(const xmpp::jid& contact) const override;
   [[nodiscard]] bool knows(const xmpp::jid& contact) const override;
+  void for_each_contact(const on_contact& f) const override;
+  void with_roster(effects& out, std::function<void(bool, effects&)> then) override;
   std::any& state(const void* module) override;
   [[nodiscard]] const modules::snapshot_ref& snapshot() const override { return snapshot_; }
   void share(modules::snapshot_ref fresh, effects& out) override;
   void want_copies(std::uint64_t session, bool wants, effects& out) override;
+  void say(std::uint64_t session, xmpp::stanza_ref presence, effects& out) override;
+  void subscribe(const xmpp::stanza_ref& presence, effects& out) override { on_outbound_subscription(0, presence, out); }
+  void answer_request(const xmpp::stanza_ref& presence, bool is_approved, effects& out) override;
+  [[nodiscard]] bool enqueue(operation op, effects& out, std::uint32_t bytes = least_operation) override;
+  void finish(effects& out) override;
   void hold_messages(std::uint64_t session) override;
   void release_messages(std::uint64_t session, effects& out) override;
+
+  // --- before the first event is handled (account_start.cpp)
+  [[nodiscard]] bool must_wait(const modules::entity_event& ev) const;
+  void wait_for_rows(modules::entity_event&& ev, effects& out);
+  void read_next(std::size_t n, effects& out);
+  void on_rows_read(effects& out);
+  void on_rows_unreadable(storage::errc why, effects& out);
+  void wait_for_account(xmpp::delivery&& what, effects& out);
+  void on_account_row(modules::rows r, effects& out);
 
   // --- events (account.cpp)
   void on(modules::event::stanza& e, effects& out);
@@ -75,8 +94,6 @@ private:
   void handle(xmpp::delivery& what, effects& out);
   void wait_for_change(const xmpp::delivery& what, effects& out);
   void process(xmpp::delivery& what, effects& out);
-  void wait_for_account(xmpp::delivery&& what, effects& out);
-  void on_account_row(modules::rows r, effects& out);
   xmpp::jid_ref settle_conflict(const modules::attach_request& who, effects& out, std::optional<xmpp::stanza_error>& refused);
 
   // --- messages and IQs (account.cpp)
@@ -101,17 +118,8 @@ private:
   void on_probe(const xmpp::stanza& probe, effects& out);
   void deliver_to_available(const xmpp::delivery& what, effects& out);
 
-  // --- operations on rows (account_roster.cpp)
-  using operation = std::function<void(effects&)>;
-  static constexpr std::uint32_t least_operation = 256; // bytes
-  /// One at a time, each from its reads to its commit: so all devices see one order. `bytes`: what it keeps
-  /// meanwhile. False: too many wait, and it was not taken.
-  [[nodiscard]] bool enqueue(operation op, effects& out, std::uint32_t bytes = least_operation);
-  /// Each operation ends here, whatever became of it.
-  void finish(effects& out);
-  void run_operations(effects& out);
-
   // --- roster (account_roster.cpp)
+  void run_operations(effects& out);
   /// Why head and items could not be read, if they could not.
   using on_roster = std::function<void(std::optional<storage::errc> failed, effects&)>;
   /// Inside an operation: reads what is not in memory yet.
@@ -140,8 +148,11 @@ private:
   void give_up(const change_ref& c, const xmpp::stanza_error& why, effects& out);
 
   // --- subscriptions (account_subscriptions.cpp)
-  void on_outbound_subscription(const xmpp::stanza_ref& what, effects& out);
+  void on_outbound_subscription(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
+  void refuse_subscription(std::uint64_t session, const xmpp::stanza& what, const xmpp::stanza_error& why, effects& out);
   void on_inbound_subscription(const xmpp::stanza_ref& what, effects& out);
+  using request_ref = std::shared_ptr<inbound_subscription>;
+  void ask_modules(const request_ref& c, effects& out);
   void deliver_requests(std::uint64_t session, effects& out);
   void forget_change(const xmpp::jid& contact);
 
@@ -152,6 +163,7 @@ private:
 
   member* find_member(std::uint64_t session);
   member* find_resource(const xmpp::jid& full);
+  [[nodiscard]] bool is_blocked(const xmpp::jid& j) const { return snapshot_->blocked && snapshot_->blocked->matches(j); }
   [[nodiscard]] bool is_ready(const member& m) const { return m.view.is_available && m.view.priority >= 0; }
 
   xmpp::jid_ref bare_;
@@ -166,12 +178,15 @@ private:
   struct queued { operation run; std::uint32_t bytes; };
   std::list<queued> operations_; // empty it owns nothing
   std::size_t operation_bytes_ = 0;
+  request_ref asked_; // what a module thinks about: answer_request() goes on with it
   std::vector<xmpp::jid_ref> changing_; // contacts whose subscription stanza is being handled
   std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
+  std::list<modules::entity_event> early_; // until the rows that modules preload are there
   std::uint64_t head_version_ = 0;      // of the row: the fence
   std::uint64_t roster_version_ = 0;    // what clients see
   std::uint32_t push_ids_ = 0;
   presence_of_rows exists_ = presence_of_rows::unknown;
+  start start_ = start::cold;
   bool has_roster_ = false, is_busy_ = false, is_running_ = false;
   bool is_removed_ = false; // for good: the next account of this name has a machine of its own
 };

@@ -5,6 +5,10 @@
 
 namespace actors {
 
+inline xmpp::stanza_error too_many_changes() {
+  return {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "too many changes wait"};
+}
+
 /// Decided on the roster as it is; decided again where somebody else wrote in between (DESIGN: at most five times).
 struct account::change {
   change(xmpp::jid_ref bare, const xmpp::stanza_ref& why) : who(std::move(bare)), cause(why) {}

@@ -52,6 +52,8 @@ void account::on_probe(const xmpp::stanza& probe, effects& out) {
 }
 
 void account::send_current(const xmpp::jid_ref& to, effects& out) {
+  if (is_blocked(*to))
+    return;
   for (auto& m : members_)
     if (m.view.is_available)
       out.route({m.view.presence, to});
@@ -105,11 +107,17 @@ void account::on_own_presence(member& from, xmpp::delivery& what, effects& out) 
 /// To everybody who may see it: contacts, and the own other resources (section 4.2.2).
 void account::broadcast(const xmpp::stanza_ref& presence, effects& out) {
   for (auto& c : contacts_)
-    if (c.state.from)
+    if (c.state.from && !is_blocked(*c.jid))
       out.route({presence, c.jid});
   for (auto& m : members_)
     if (m.view.is_available)
       out.deliver(m.view.id, {presence, m.view.full});
+}
+
+void account::say(std::uint64_t session, xmpp::stanza_ref presence, effects& out) {
+  xmpp::delivery what{std::move(presence), {}};
+  if (auto* m = find_member(session))
+    on_own_presence(*m, what, out);
 }
 
 /// Initial presence: what the others are (section 4.2.2 and 4.3.1), and who has asked meanwhile. Once until the
@@ -119,7 +127,7 @@ void account::become_available(member& from, effects& out) {
     return;
   xmpp::stanza_ref probe;
   for (auto& c : contacts_)
-    if (c.state.to) {
+    if (c.state.to && !is_blocked(*c.jid)) {
       if (!probe) {
         probe = xmpp::im::make_presence(stanza_type::probe, bare_, c.jid);
         probe->from = from.view.full; // the answers are for this resource alone
@@ -141,7 +149,7 @@ void account::become_unavailable(member& from, const xmpp::stanza_ref& last_word
   out.publish(from.view.id, from.view.priority, false);
   auto presence = last_words ? last_words : xmpp::im::make_unavailable(from.view.full);
   for (auto& c : contacts_)
-    if (c.state.from)
+    if (c.state.from && !is_blocked(*c.jid))
       out.route({presence, c.jid});
   for (auto& m : members_)
     if (m.view.is_available)

@@ -114,11 +114,24 @@ bool account::load_roster(effects& out, operation then) {
   }, out);
 }
 
+void account::with_roster(effects& out, std::function<void(bool, effects&)> then) {
+  if (has_roster_)
+    return then(true, out);
+  auto read = [this, then](effects& o) {
+    read_roster(o, [this, then](std::optional<storage::errc> failed, effects& o1) {
+      then(!failed, o1);
+      finish(o1);
+    });
+  };
+  if (!enqueue(read, out))
+    then(false, out);
+}
+
 // --- changes
 
 void account::make_change(const change_ref& c, effects& out) {
   if (!enqueue([this, c](effects& o) { attempt(c, o); }, out, c->cause->cost() + least_operation))
-    c->refused(*this, {stanza_errc::resource_constraint, xmpp::error_type::wait, "too many changes wait"}, out);
+    c->refused(*this, too_many_changes(), out);
 }
 
 void account::attempt(const change_ref& c, effects& out) {
@@ -230,7 +243,7 @@ void account::on_roster_get(std::uint64_t session, const xmpp::stanza_ref& what,
     });
   };
   if (!enqueue([this, answer_it](effects& o) { read_roster(o, answer_it); }, out, what->cost() + least_operation))
-    refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "too many changes wait"}, out);
+    refuse(*what, too_many_changes(), out);
 }
 
 /// Sections 2.3 to 2.5.

@@ -14,12 +14,12 @@ const xmpp::im::subscription_state stranger;
 
 /// What the owner wants of a contact, before it is routed there.
 struct account::outbound_subscription final : account::change {
-  explicit outbound_subscription(const xmpp::stanza_ref& what) : change(xmpp::bare_of(what->to), what) {}
+  outbound_subscription(std::uint64_t from, const xmpp::stanza_ref& what) : change(xmpp::bare_of(what->to), what), session(from) {}
 
   base::result<bool, xmpp::stanza_error> decide(account& self, const contact* known) override {
     auto& before = known ? known->state : stranger;
     decision = xmpp::im::outbound(before, cause->type());
-    becomes_listed = cause->type() == stanza_type::subscribe && (!known || !known->is_listed);
+    becomes_listed = (cause->type() == stanza_type::subscribe || decision.next.approved) && (!known || !known->is_listed);
     if (!known && becomes_listed && self.contacts_.size() >= self.host_->max_roster)
       return base::fail(xmpp::stanza_error{stanza_errc::resource_constraint, xmpp::error_type::cancel, "the roster is full"});
     return !(decision.next == before) || becomes_listed;
@@ -40,8 +40,11 @@ struct account::outbound_subscription final : account::change {
     else if (decision.presence == presence_due::unavailable)
       self.send_unavailable(cause->to, out);
   }
-  void refused(account& self, const xmpp::stanza_error& why, effects& out) override { self.refuse(*cause, why, out); }
+  void refused(account& self, const xmpp::stanza_error& why, effects& out) override {
+    self.refuse_subscription(session, *cause, why, out);
+  }
 
+  const std::uint64_t session; // 0: a module wants it
   xmpp::im::outbound_decision decision;
   bool becomes_listed = false;
 };
@@ -52,13 +55,17 @@ struct account::inbound_subscription final : account::change {
 
   base::result<bool, xmpp::stanza_error> decide(account& self, const contact* known) override {
     auto& before = known ? known->state : stranger;
-    decision = xmpp::im::inbound(before, cause->type());
+    auto asked = before;
+    asked.approved = before.approved || (is_approved && !before.from && (known || self.contacts_.size() < self.host_->max_roster));
+    decision = xmpp::im::inbound(asked, cause->type());
+    becomes_listed = asked.approved && decision.next.from;
     if (!known && decision.next.pending_in && self.contacts_.size() >= self.host_->max_roster * 2) // strangers fill it
       return base::fail(xmpp::stanza_error{stanza_errc::resource_constraint});
     return !(decision.next == before);
   }
   void apply(rows::stored_item& row) const override {
     row.item.state = decision.next;
+    row.item.is_listed |= becomes_listed;
     if (cause->type() == stanza_type::subscribe)
       row.request = xmpp::to_string(cause); // as it came (section 3.1.3)
   }
@@ -84,19 +91,59 @@ struct account::inbound_subscription final : account::change {
   }
 
   xmpp::im::inbound_decision decision;
+  bool is_approved = false, becomes_listed = false;
 };
 
-void account::on_outbound_subscription(const xmpp::stanza_ref& what, effects& out) {
+/// To the session that asked: the stanza itself came in the account's name. Session 0: nobody did.
+void account::refuse_subscription(std::uint64_t session, const xmpp::stanza& what, const xmpp::stanza_error& why, effects& out) {
+  out.complete(what.completion, modules::outcome::bounced);
+  if (auto* m = find_member(session)) {
+    auto error = xmpp::make_error(what, why);
+    error->to = m->view.full;
+    answer(session, std::move(error), out);
+  }
+}
+
+void account::on_outbound_subscription(std::uint64_t session, const xmpp::stanza_ref& what, effects& out) {
   if (same_bare(*what->to, *bare_)) // nobody subscribes to himself
     return out.complete(what->completion, modules::outcome::refused);
-  make_change(std::make_shared<outbound_subscription>(what), out);
+  make_change(std::make_shared<outbound_subscription>(session, what), out);
 }
 
 void account::on_inbound_subscription(const xmpp::stanza_ref& what, effects& out) {
   if (same_bare(*what->from, *bare_))
     return out.complete(what->completion, modules::outcome::refused);
   changing_.push_back(what->from);
-  make_change(std::make_shared<inbound_subscription>(what), out);
+  auto c = std::make_shared<inbound_subscription>(what);
+  if (what->type() != stanza_type::subscribe || host_->view.asked.empty())
+    return make_change(c, out);
+  if (!enqueue([this, c](effects& o) { ask_modules(c, o); }, out, what->cost() + least_operation))
+    c->refused(*this, too_many_changes(), out);
+}
+
+/// Inside an operation, which lasts until they have answered.
+void account::ask_modules(const request_ref& c, effects& out) {
+  read_roster(out, [this, c](std::optional<storage::errc> failed, effects& o) {
+    if (failed)
+      return give_up(c, rows::error_of(*failed), o);
+    asked_ = c;
+    modules::subscription_asked ev{c->cause, *this, o};
+    auto v = host_->view.asked.run(ev);
+    if (v.what() == modules::verdict::kind::taken) // goes on in answer_request()
+      return;
+    asked_ = nullptr;
+    if (v.what() == modules::verdict::kind::refuse)
+      return give_up(c, v.error(), o);
+    attempt(c, o);
+  });
+}
+
+void account::answer_request(const xmpp::stanza_ref& presence, bool is_approved, effects& out) {
+  if (!asked_ || asked_->cause != presence)
+    return;
+  auto c = std::exchange(asked_, nullptr);
+  c->is_approved = is_approved;
+  attempt(c, out);
 }
 
 void account::forget_change(const xmpp::jid& contact) {

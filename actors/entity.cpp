@@ -143,8 +143,10 @@ void entity::on_crash(std::string_view) {
   timers_.clear();
   auto crashed = std::exchange(machine_, make_machine(home_, host_, where_.bare));
   auto still_there = std::exchange(sessions_, {});
-  for (auto& a : still_there)
-    on_attach({a.session, a.full, a.where, a.clock, a.limit, false, crashed->recall(a.session)});
+  for (auto& a : still_there) {
+    sessions_.push_back(a);
+    step(modules::event::attach{{a.session, a.full, a.where, a.clock, a.limit, false, crashed->recall(a.session)}});
+  }
   for (auto& d : held)
     route_again(home_, std::move(d));
   rest();
@@ -215,6 +217,7 @@ void entity::carry(modules::effect::accept& e) {
   if (!a)
     return;
   a->full = e.full;
+  a->is_bound = true;
   home_.around().registry().publish(where_, {e.full, a->where, e.session, a->clock, 0, false});
   home_.post<session>(a->where.reactor, a->where.ref,
                       [full = e.full](session& s) { s.on_accepted(full); });
@@ -224,6 +227,8 @@ void entity::carry(modules::effect::refuse& e) {
   auto* a = find_attached(e.session);
   if (!a)
     return;
+  if (a->is_bound) // it came back to an account that has crashed, and has no way back to the bind
+    return home_.post<session>(a->where.reactor, a->where.ref, [](session& s) { s.close(xmpp::stream_errc::internal_server_error, {}); });
   home_.post<session>(a->where.reactor, a->where.ref,
                       [why = e.why](session& s) { s.on_refused(why); });
   forget(e.session);

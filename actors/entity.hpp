@@ -50,6 +50,7 @@ private:
     xmpp::jid_ref full;
     std::uint64_t clock;
     base::ref<cluster::session_limit> limit;
+    bool is_bound = false;
   };
   /// A storage operation: commits that follow each other are submitted without waiting, a load
   /// waits for the commits before it.

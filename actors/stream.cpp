@@ -85,7 +85,7 @@ void stream::on_element(xmpp::stanza_ref what) {
 void stream::on_end() {
   if (negotiating_)
     return step(xmpp::stream::on::ended{});
-  close();
+  home_.post<stream>(home_.index(), id(), [](stream& self) { self.close(); }); // behind what came before: it is on the lane
 }
 
 void stream::on_framing_error(xmpp::framer_errc why) {
@@ -259,7 +259,9 @@ void stream::carry(xmpp::stream::todo::request_before_login& c) {
   auto payload = parser.parse(c.what->bytes()).first_child();
   connection_.pause();
   auto once = std::make_shared<std::atomic<bool>>(false);
-  i->second(c.what, payload, host->view, connection_.socket().peer_address(),
+  if (!negotiating_->memory)
+    negotiating_->memory = std::make_shared<std::any>();
+  i->second(c.what, payload, host->view, {connection_.socket().peer_address(), negotiating_->memory},
             [&h = home_, me = id(), what = c.what, once](base::result<std::string, xmpp::stanza_error> r) {
               if (once->exchange(true))
                 return;

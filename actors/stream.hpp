@@ -4,6 +4,7 @@
 #include "actors/client.hpp"
 #include "actors/home.hpp"
 #include "actors/host.hpp"
+#include <any>
 
 namespace actors {
 
@@ -57,6 +58,7 @@ private:
     xmpp::jid_ref account;
     xmpp::stream_open open;
     bool is_limited = false; // this attempt was refused because too many failed before
+    std::shared_ptr<std::any> memory; // of modules, with the first request
     explicit negotiating(xmpp::stream::negotiation r) : rules(std::move(r)) {}
   };
   void step(xmpp::stream::event ev);

@@ -15,6 +15,13 @@ std::vector<std::unique_ptr<module>> all() {
   list.push_back(make_strangers());
   list.push_back(make_offline());
   list.push_back(make_announce());
+  list.push_back(make_blocking());
+  list.push_back(make_private_xml());
+  list.push_back(make_vcard());
+  list.push_back(make_last());
+  list.push_back(make_contact());
+  list.push_back(make_unsolicited());
+  list.push_back(make_invites());
   list.push_back(make_caps());
   return list;
 }

@@ -10,15 +10,22 @@
 namespace modules {
 
 std::unique_ptr<module> make_announce();
+std::unique_ptr<module> make_blocking();
 std::unique_ptr<module> make_caps();
 std::unique_ptr<module> make_carbons();
+std::unique_ptr<module> make_contact();
 std::unique_ptr<module> make_disco();
+std::unique_ptr<module> make_invites();
+std::unique_ptr<module> make_last();
 std::unique_ptr<module> make_offline();
 std::unique_ptr<module> make_ping();
+std::unique_ptr<module> make_private_xml();
 std::unique_ptr<module> make_register();
 std::unique_ptr<module> make_stanza_ids();
 std::unique_ptr<module> make_strangers();
 std::unique_ptr<module> make_time();
+std::unique_ptr<module> make_unsolicited();
+std::unique_ptr<module> make_vcard();
 std::unique_ptr<module> make_version();
 
 } // namespace modules

@@ -17,7 +17,20 @@ void write_identity(xmpp::writer& w, const identity& i) {
   w.close();
 }
 
-std::string info(const std::vector<identity>& identities, std::vector<std::string> features, std::string_view node) {
+void write_form(xmpp::writer& w, const disco_form& f) {
+  w.open("x", "jabber:x:data").attr("type", "result");
+  w.open("field").attr("var", "FORM_TYPE").attr("type", "hidden").leaf("value", f.form_type).close();
+  for (auto& field : f.fields) {
+    w.open("field").attr("var", field.var);
+    for (auto& v : field.values)
+      w.leaf("value", v);
+    w.close();
+  }
+  w.close();
+}
+
+std::string info(const std::vector<identity>& identities, std::vector<std::string> features, std::string_view node,
+                 const std::vector<disco_form>& forms = {}) {
   std::sort(features.begin(), features.end());
   features.erase(std::unique(features.begin(), features.end()), features.end());
   xmpp::writer w;
@@ -28,6 +41,8 @@ std::string info(const std::vector<identity>& identities, std::vector<std::strin
     write_identity(w, i);
   for (auto& f : features)
     w.open("feature").attr("var", f).close();
+  for (auto& f : forms)
+    write_form(w, f);
   return w.close().take();
 }
 
@@ -53,7 +68,7 @@ private:
     // Entity capabilities ask with the node that the server announced (XEP-0115 section 6.2).
     if (!node.empty() && node != r.host.caps)
       return iq_reply::error(xmpp::stanza_errc::item_not_found);
-    return iq_reply::payload(info(r.host.identities, r.host.host_features, node));
+    return iq_reply::payload(info(r.host.identities, r.host.host_features, node, r.host.forms));
   }
   static iq_reply host_items(iq_request& r) {
     if (!r.payload.attr_or("node", {}).empty())
@@ -107,6 +122,18 @@ std::string capability_string(const host_view& host) {
     s += i;
   for (auto& f : features)
     s += f + '<';
+  auto forms = host.forms; // by their FORM_TYPE, fields by name, values by themselves
+  std::sort(forms.begin(), forms.end(), [](auto& a, auto& b) { return a.form_type < b.form_type; });
+  for (auto& form : forms) {
+    s += form.form_type + '<';
+    std::sort(form.fields.begin(), form.fields.end(), [](auto& a, auto& b) { return a.var < b.var; });
+    for (auto& field : form.fields) {
+      s += field.var + '<';
+      std::sort(field.values.begin(), field.values.end());
+      for (auto& v : field.values)
+        s += v + '<';
+    }
+  }
   return s;
 }
 

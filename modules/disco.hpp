@@ -4,8 +4,8 @@
 
 namespace modules {
 
-/// The verification string of XEP-0115 section 5.1 before it is hashed: identities and features of the
-/// host, sorted. A '<' in a feature would make it ambiguous; namespaces have none.
+/// The verification string of XEP-0115 section 5.1 before it is hashed: identities, features and forms of
+/// the host, sorted. A '<' in one of them would make it ambiguous; namespaces and URIs have none.
 [[nodiscard]] std::string capability_string(const host_view& host);
 
 /// The answer of an entity with an address of its own, a service or a room, to whoever asks what it is (XEP-0030 sections

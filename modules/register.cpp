@@ -89,13 +89,11 @@ public:
           n->bits = std::min(n->bits, 64u); // so much of an IPv6 address names a peer
         own->allowed.push_back(*n);
       }
-    if (own->enabled) {
+    if (own->enabled)
       reg.login_feature("<register xmlns='http://jabber.org/features/iq-register'/>");
-      reg.stranger_iq(ns, [own](const xmpp::stanza_ref& what, xmpp::element payload, const host_view& host,
-                                std::string_view address, responder then) {
-        on_stranger(*own, *what, payload, host, address, std::move(then));
-      });
-    }
+    reg.stranger_iq(ns, [own](const xmpp::stanza_ref& what, xmpp::element payload, const host_view& host, const stranger& who, responder then) {
+      on_stranger(*own, *what, payload, host, who, std::move(then));
+    });
     for (auto where : {at::host, at::account}) { // to the host, or without `to`
       reg.iq_get(where, ns, [](iq_request& r) { return on_get(r); });
       reg.iq_set(where, ns, [own](iq_request& r) { return on_set(*own, r); });
@@ -112,8 +110,8 @@ private:
     std::unique_ptr<hourly_rate> rate, changes;
   };
 
-  static bool may_register(const rules& own, std::string_view address) {
-    return own.allowed.empty() || std::any_of(own.allowed.begin(), own.allowed.end(), [&](auto& n) { return n.contains(std::string{address}); });
+  static bool is_near(const rules& own, const stranger& who) {
+    return own.allowed.empty() || std::any_of(own.allowed.begin(), own.allowed.end(), [&](auto& n) { return n.contains(std::string{who.address}); });
   }
 
   static bool is_of(const xmpp::jid& j, const host_view& host) { return j.domain() == host.domain->domain(); }
@@ -127,29 +125,31 @@ private:
   }
 
   static void on_stranger(rules& own, const xmpp::stanza& what, xmpp::element payload, const host_view& host,
-                          std::string_view address, responder then) {
+                          const stranger& who, responder then) {
     if (payload.name() != "query")
       return then(base::fail(xmpp::stanza_error{stanza_errc::bad_request}));
     if (what.type() == xmpp::stanza_type::get)
-      return may_register(own, address) ? then(form()) : then(base::fail(xmpp::stanza_error{stanza_errc::forbidden}));
+      return is_near(own, who) || who.memory->has_value() // what it has shown may be an invitation
+               ? then(form()) : then(base::fail(xmpp::stanza_error{stanza_errc::forbidden}));
     auto name = payload.child("username", ns).text(), password = payload.child("password", ns).text();
-    auto answer = [then = std::move(then), jid = name + '@' + std::string{host.domain->domain()}, peer = std::string{address}](auto r) {
+    auto answer = [then = std::move(then), jid = name + '@' + std::string{host.domain->domain()}, peer = std::string{who.address}](auto r) {
       if (!r)
         base::log::info("register.refused", "a stranger got no account",
                         {{"jid", jid}, {"peer", peer}, {"error", xmpp::name_of(r.error().condition)}, {"cause", r.error().text}});
       then(std::move(r));
     };
     auto bare = xmpp::make_jid(name, host.domain->domain());
-    if (auto why = objection(own, name, password, bare, host, address))
+    storage::batch rows;
+    auto why = objection(own, name, password, bare, host);
+    if (!why)
+      why = admit(own, **bare, host, who, rows);
+    if (why)
       return answer(base::result<std::string, xmpp::stanza_error>{base::fail(*why)});
-    own.around.accounts.create(*bare, std::move(password), answer_with(answer));
+    own.around.accounts.create(*bare, std::move(password), answer_with(answer), std::move(rows));
   }
 
-  static std::optional<xmpp::stanza_error> objection(rules& own, const std::string& name, const std::string& password,
-                                                     const base::result<xmpp::jid_ref, xmpp::jid_errc>& bare, const host_view& host,
-                                                     std::string_view address) {
-    if (!may_register(own, address))
-      return xmpp::stanza_error{stanza_errc::forbidden, error_type::auth, "not from this network"};
+  static std::optional<xmpp::stanza_error> objection(const rules& own, const std::string& name, const std::string& password,
+                                                     const base::result<xmpp::jid_ref, xmpp::jid_errc>& bare, const host_view& host) {
     if (name.empty() || password.empty())
       return xmpp::stanza_error{stanza_errc::not_acceptable, error_type::modify, "name and password are needed"};
     if (!bare)
@@ -158,7 +158,23 @@ private:
       return xmpp::stanza_error{stanza_errc::conflict, error_type::cancel, "this name is taken"};
     if (password.size() < own.shortest_password)
       return xmpp::stanza_error{stanza_errc::not_acceptable, error_type::modify, "this password is too short"};
-    if (!own.rate->take(std::string{address}, own.around.clock.now()))
+    return std::nullopt;
+  }
+
+  /// Whoever is invited may come from everywhere, also where others get no account. `rows`: what is written with it.
+  static std::optional<xmpp::stanza_error> admit(rules& own, const xmpp::jid& bare, const host_view& host, const stranger& who,
+                                                 storage::batch& rows) {
+    account_wanted ev{bare, who, rows};
+    auto v = host.wanted.run(ev);
+    if (v.what() == verdict::kind::refuse)
+      return v.error();
+    if (v.what() == verdict::kind::taken)
+      return std::nullopt;
+    if (!own.enabled)
+      return xmpp::stanza_error{stanza_errc::not_allowed, error_type::cancel, "an invitation is needed"};
+    if (!is_near(own, who))
+      return xmpp::stanza_error{stanza_errc::forbidden, error_type::auth, "not from this network"};
+    if (!own.rate->take(std::string{who.address}, own.around.clock.now()))
       return xmpp::stanza_error{stanza_errc::resource_constraint, error_type::wait, "too many new accounts from this address"};
     return std::nullopt;
   }

@@ -33,8 +33,8 @@ private:
 };
 } // namespace
 
-void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then) {
-  auto job = [this, bare, password = std::move(password), is_new, then]() mutable {
+void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then, storage::batch with) {
+  auto job = [this, bare, password = std::move(password), is_new, then, with = std::move(with)]() mutable {
     tables::account a;
     for (auto h : settings_.hashes) {
       auto keys = xmpp::sasl::make_scram_keys(h, password, random_bytes(xmpp::sasl::salt_size), settings_.iterations);
@@ -47,8 +47,8 @@ void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, boo
     base::crypto::wipe(password);
     a.created_us = now_us();
     auto key = tables::account_key(*bare);
-    auto commit = [this, bare, key, then](const tables::account& row, std::uint64_t expected, account_errc on_conflict) {
-      storage::batch b;
+    auto commit = [this, bare, key, then, with = std::move(with)](const tables::account& row, std::uint64_t expected, account_errc on_conflict) {
+      auto b = with;
       b.changes.emplace_back(storage::put{key, tables::encode(row)});
       auto tokens = tables::tokens_of(*bare); // who knew the old password may have them
       b.changes.emplace_back(storage::erase_range{std::move(tokens.from), std::move(tokens.until)});
@@ -80,16 +80,16 @@ void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, boo
     then(base::fail(account_errc::overloaded));
 }
 
-void stored_accounts::create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) {
+void stored_accounts::create(const xmpp::jid_ref& bare, std::string password, modules::on_account then, storage::batch with) {
   if (auto h = node_.find_host(settings_.host); h && h->view.entities.contains(bare->local()))
     return then(base::fail(account_errc::exists)); // a service has this address
   if (settings_.has_strangers && bare->local().starts_with(xmpp::sasl::anonymous_prefix))
     return then(base::fail(account_errc::not_allowed));
-  write(bare, std::move(password), true, std::move(then));
+  write(bare, std::move(password), true, std::move(then), std::move(with));
 }
 
 void stored_accounts::set_password(const xmpp::jid_ref& bare, std::string password, modules::on_account then) {
-  write(bare, std::move(password), false, std::move(then));
+  write(bare, std::move(password), false, std::move(then), {});
 }
 
 /// `f(entity&)` of the account, where it lives, in order with its stanzas.

@@ -28,7 +28,7 @@ public:
     : store_(store), hashing_(hashing), node_(node), random_(random), settings_(std::move(s)) {}
 
   // modules::accounts
-  void create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) override;
+  void create(const xmpp::jid_ref& bare, std::string password, modules::on_account then, storage::batch with = {}) override;
   void set_password(const xmpp::jid_ref& bare, std::string password, modules::on_account then) override;
   void remove(const xmpp::jid_ref& bare, modules::on_account then) override;
   void exists(const xmpp::jid_ref& bare, std::function<void(base::result<bool, modules::account_errc>)> then) override;
@@ -48,7 +48,7 @@ private:
   void tell_entity(const xmpp::jid_ref& bare, F f);
   /// The row of an account that may log in, and its version.
   struct found { storage::tables::account row; std::uint64_t version; };
-  void write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then);
+  void write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then, storage::batch with);
   /// The rest is server/credentials.cpp.
   void find(const std::string& local, std::function<void(base::result<found, xmpp::sasl::credentials_errc>)> then);
   void put(const std::string& local, found changed, std::function<void(xmpp::sasl::account_answer)> then);

@@ -124,7 +124,7 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
     return base::fail(std::string{"the secrets of the database cannot be read or written"});
   own.accounts = std::make_unique<stored_accounts>(*store, *p.hashing, p.node, p.random, account_settings_of(h, config_.iterations, *fake, *tokens));
   base::siphash_key key{base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
-  own.services = std::make_unique<modules::services>(modules::services{*own.accounts, p.clock, p.random, key});
+  own.services = std::make_unique<modules::services>(modules::services{*own.accounts, p.clock, p.random, key, store});
 
   auto host = std::make_shared<actors::host>();
   auto domain = xmpp::parse_jid(h.domain);
@@ -139,7 +139,7 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   host->max_roster = h.max_roster;
   host->management = h.management;
   host->has_client_state = h.has_client_state;
-  host->view.stream_features = std::string{xmpp::im::roster_versioning_feature};
+  host->view.stream_features = std::string{xmpp::im::roster_versioning_feature} + std::string{xmpp::im::pre_approval_feature};
   static const module_settings none;
   for (auto& m : p.modules) {
     auto on = h.modules_on.find(std::string{m->name()});

@@ -205,11 +205,116 @@ base::result<client_tokens, errc> decode_tokens(const row& r) {
   return t;
 }
 
+std::string private_xml_key(const xmpp::jid& bare, std::string_view ns, std::string_view name) {
+  return of(private_xml, bare).text(ns).text(name).take();
+}
+key_range private_xml_of(const xmpp::jid& bare) { return of(private_xml, bare).range(); }
+
+std::string encode_private_xml(std::string_view xml) {
+  pb::private_xml m;
+  m.set_xml(xml.data(), xml.size());
+  return m.SerializeAsString();
+}
+
+base::result<std::string, errc> decode_private_xml(const row& r) {
+  auto m = parse<pb::private_xml>(r);
+  if (!m)
+    return base::fail(m.error());
+  return m->xml();
+}
+
+std::string vcard_key(const xmpp::jid& bare) { return of(vcards, bare).take(); }
+
+std::string encode_vcard(std::string_view xml) {
+  pb::vcard m;
+  m.set_xml(xml.data(), xml.size());
+  return m.SerializeAsString();
+}
+
+base::result<std::string, errc> decode_vcard(const row& r) {
+  auto m = parse<pb::vcard>(r);
+  if (!m)
+    return base::fail(m.error());
+  return m->xml();
+}
+
+std::string vcard_photo_key(const xmpp::jid& bare) { return of(vcard_photos, bare).take(); }
+
+std::string encode_vcard_photo(std::string_view sha1) {
+  pb::vcard_photo m;
+  m.set_sha1(sha1.data(), sha1.size());
+  return m.SerializeAsString();
+}
+
+base::result<std::string, errc> decode_vcard_photo(const row& r) {
+  auto m = parse<pb::vcard_photo>(r);
+  if (!m)
+    return base::fail(m.error());
+  return m->sha1();
+}
+
+std::string block_key(const xmpp::jid& bare, const xmpp::jid& blocked) { return of(blocks, bare).text(blocked.full()).take(); }
+key_range blocks_of(const xmpp::jid& bare) { return of(blocks, bare).range(); }
+
+std::string encode(const block& b) {
+  pb::block m;
+  m.set_created_us(b.created_us);
+  return m.SerializeAsString();
+}
+
+xmpp::jid_ref blocked_in(const row& r) {
+  key_reader k{blocks, r.key};
+  (void)k.text();
+  (void)k.text();
+  auto name = k.text();
+  if (!name || !k.is_at_end())
+    return nullptr;
+  auto who = xmpp::parse_jid(*name);
+  return who ? *who : nullptr;
+}
+
+std::string invitation_key(std::string_view host, std::string_view account, std::string_view token) {
+  return key_builder{invitations}.text(host).text(account).text(token).take();
+}
+key_range invitations_of(std::string_view host) { return key_builder{invitations}.text(host).range(); }
+
+std::string encode(const invitation& i) {
+  pb::invitation m;
+  m.set_inviter(i.inviter);
+  m.set_name(i.name);
+  m.set_expires_us(i.expires_us);
+  m.set_registers(i.registers);
+  return m.SerializeAsString();
+}
+
+base::result<invitation, errc> decode_invitation(const row& r) {
+  auto m = parse<pb::invitation>(r);
+  if (!m)
+    return base::fail(m.error());
+  return invitation{m->inviter(), m->name(), m->expires_us(), m->registers()};
+}
+
+std::string last_activity_key(const xmpp::jid& bare) { return of(last_activities, bare).take(); }
+
+std::string encode(const last_activity& a) {
+  pb::last_activity m;
+  m.set_left_us(a.left_us);
+  m.set_status(a.status);
+  return m.SerializeAsString();
+}
+
+base::result<last_activity, errc> decode_last_activity(const row& r) {
+  auto m = parse<pb::last_activity>(r);
+  if (!m)
+    return base::fail(m.error());
+  return last_activity{m->left_us(), m->status()};
+}
+
 std::vector<change> erase_account(const xmpp::jid& bare) {
   std::vector<change> all;
   all.emplace_back(erase{account_key(bare)});
   all.emplace_back(erase{head_key(bare)});
-  for (auto* t : {&rosters, &offline, &offline_ids, &tokens}) {
+  for (auto* t : {&rosters, &offline, &offline_ids, &tokens, &private_xml, &vcards, &blocks, &invitations, &vcard_photos, &last_activities}) {
     auto r = of(*t, bare).range();
     all.emplace_back(erase_range{std::move(r.from), std::move(r.until)});
   }

@@ -26,6 +26,14 @@ inline constexpr column roster_value[]{{"name", text}, {"groups", text_list}, {"
 inline constexpr column offline_key[]{{"host", text}, {"account", text}, {"entry", u64}, {"stanza_id", u128}};
 inline constexpr column offline_value[]{{"stanza", bytes}, {"stored_us", time_us}, {"expires_us", time_us}};
 inline constexpr column offline_id_key[]{{"host", text}, {"account", text}, {"stanza_id", u128}};
+inline constexpr column private_key[]{{"host", text}, {"account", text}, {"namespace", text}, {"name", text}};
+inline constexpr column private_value[]{{"xml", bytes}};
+inline constexpr column vcard_value[]{{"xml", bytes}};
+inline constexpr column vcard_photo_value[]{{"sha1", text}};
+inline constexpr column last_activity_value[]{{"left_us", time_us}, {"status", text}};
+inline constexpr column invitation_key[]{{"host", text}, {"account", text}, {"token", text}};
+inline constexpr column invitation_value[]{{"inviter", text}, {"name", text}, {"expires_us", time_us}, {"registers", boolean}};
+inline constexpr column block_value[]{{"created_us", time_us}};
 inline constexpr column secret_key[]{{"name", text}};
 inline constexpr column secret_value[]{{"value", bytes}};
 inline constexpr column schema_value[]{{"version", u32}, {"jid_profile", u32}};
@@ -40,7 +48,15 @@ inline constexpr table offline{"offline", '\x13', 1, "offline_message", detail::
 /// Second key of offline by stanza-id: inserted if absent, so that nothing is kept twice.
 inline constexpr table offline_ids{"offline_ids", '\x14', 1, "", detail::offline_id_key, {}};
 inline constexpr table tokens{"tokens", '\x15', 1, "client_tokens", detail::tokens_key, detail::tokens_value};
-inline constexpr const table* all[]{&schema, &secrets, &accounts, &heads, &rosters, &offline, &offline_ids, &tokens};
+inline constexpr table private_xml{"private_xml", '\x16', 1, "private_xml", detail::private_key, detail::private_value};
+inline constexpr table vcards{"vcards", '\x17', 1, "vcard", detail::account_key, detail::vcard_value};
+inline constexpr table blocks{"blocks", '\x18', 1, "block", detail::roster_key, detail::block_value};
+inline constexpr table invitations{"invitations", '\x19', 1, "invitation", detail::invitation_key, detail::invitation_value};
+/// Beside vcards, because it is read at each login.
+inline constexpr table vcard_photos{"vcard_photos", '\x1a', 1, "vcard_photo", detail::account_key, detail::vcard_photo_value};
+inline constexpr table last_activities{"last_activity", '\x1b', 1, "last_activity", detail::account_key, detail::last_activity_value};
+inline constexpr const table* all[]{&schema, &secrets, &accounts, &heads, &rosters, &offline, &offline_ids, &tokens, &private_xml, &vcards, &blocks,
+                                     &invitations, &vcard_photos, &last_activities};
 
 // --- accounts
 struct account {
@@ -105,6 +121,50 @@ struct client_tokens {
 [[nodiscard]] key_range tokens_of(const xmpp::jid& bare);
 [[nodiscard]] std::string encode(const client_tokens& t);
 [[nodiscard]] base::result<client_tokens, errc> decode_tokens(const row& r);
+
+// --- private XML (XEP-0049): one element each
+[[nodiscard]] std::string private_xml_key(const xmpp::jid& bare, std::string_view ns, std::string_view name);
+[[nodiscard]] key_range private_xml_of(const xmpp::jid& bare);
+[[nodiscard]] std::string encode_private_xml(std::string_view xml);
+[[nodiscard]] base::result<std::string, errc> decode_private_xml(const row& r);
+
+// --- vCards (XEP-0054), and the hash of the photo in each (XEP-0153)
+[[nodiscard]] std::string vcard_key(const xmpp::jid& bare);
+[[nodiscard]] std::string encode_vcard(std::string_view xml);
+[[nodiscard]] base::result<std::string, errc> decode_vcard(const row& r);
+[[nodiscard]] std::string vcard_photo_key(const xmpp::jid& bare);
+[[nodiscard]] std::string encode_vcard_photo(std::string_view sha1);
+[[nodiscard]] base::result<std::string, errc> decode_vcard_photo(const row& r);
+
+// --- blocked JIDs: bare, full or domains
+struct block { std::int64_t created_us = 0; };
+[[nodiscard]] std::string block_key(const xmpp::jid& bare, const xmpp::jid& blocked);
+[[nodiscard]] key_range blocks_of(const xmpp::jid& bare);
+[[nodiscard]] std::string encode(const block& b);
+/// Whom the row blocks; null: the key is corrupt.
+[[nodiscard]] xmpp::jid_ref blocked_in(const row& r);
+
+// --- invitations (XEP-0401). Without an account: what a token is worth. With an account and a bare JID as token: who may
+// become its contact unasked. With an account and an empty token: the name is kept for somebody.
+struct invitation {
+  std::string inviter; // bare JID; empty: an operator
+  std::string name;    // local part of the account that may be made with it; empty: any
+  std::int64_t expires_us = 0;
+  bool registers = false; // whoever has it may make an account
+};
+[[nodiscard]] std::string invitation_key(std::string_view host, std::string_view account, std::string_view token);
+[[nodiscard]] key_range invitations_of(std::string_view host);
+[[nodiscard]] std::string encode(const invitation& i);
+[[nodiscard]] base::result<invitation, errc> decode_invitation(const row& r);
+
+// --- when its last session ended (XEP-0012)
+struct last_activity {
+  std::int64_t left_us = 0;
+  std::string status;
+};
+[[nodiscard]] std::string last_activity_key(const xmpp::jid& bare);
+[[nodiscard]] std::string encode(const last_activity& a);
+[[nodiscard]] base::result<last_activity, errc> decode_last_activity(const row& r);
 
 /// Every row of the account: what its removal erases.
 [[nodiscard]] std::vector<change> erase_account(const xmpp::jid& bare);

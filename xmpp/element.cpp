@@ -1,6 +1,7 @@
 // RapidXML behind `element`, and the writer. The framer has checked the bytes and bounded their depth.
 #include "xmpp/element.hpp"
 #include "xmpp/framer_tables.hpp"
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <vector>
@@ -110,6 +111,49 @@ element element::first_child() const {
 
 element element::next_sibling() const {
   return element{node_ ? next_element(of(node_)->next_sibling()) : nullptr};
+}
+
+bool element::is_empty() const { return !node_ || !of(node_)->first_node(); }
+
+namespace {
+/// `outer`: the default namespace where it will stand. Depth is bounded by the framer's limit.
+void write(writer& w, const node_type* n, std::string_view outer) {
+  auto split = [](std::string_view name) {
+    auto colon = name.find(':');
+    return colon == name.npos ? std::pair{std::string_view{}, name} : std::pair{name.substr(0, colon), name.substr(colon + 1)};
+  };
+  auto [prefix, local] = split(name_of(n));
+  auto ns = resolve(n, prefix);
+  w.open(local);
+  if (ns != outer)
+    w.attr("xmlns", ns);
+  std::vector<std::string_view> bound{"xml", "xmlns"};
+  for (auto* a = n->first_attribute(); a; a = a->next_attribute()) {
+    std::string_view name{a->name(), a->name_size()}, value{a->value(), a->value_size()};
+    auto p = split(name).first;
+    if (name == "xmlns" || p == "xmlns")
+      continue;
+    if (!p.empty() && std::find(bound.begin(), bound.end(), p) == bound.end()) {
+      bound.push_back(p);
+      w.attr("xmlns:" + std::string{p}, resolve(n, p));
+    }
+    w.attr(name, value);
+  }
+  for (auto* c = n->first_node(); c; c = c->next_sibling()) {
+    if (c->type() == rapidxml::node_element)
+      write(w, c, ns);
+    else if (c->type() == rapidxml::node_data || c->type() == rapidxml::node_cdata)
+      w.text({c->value(), c->value_size()});
+  }
+  w.close();
+}
+} // namespace
+
+std::string element::to_xml(std::string_view outer) const {
+  writer w;
+  if (node_)
+    write(w, of(node_), outer);
+  return w.take();
 }
 
 element element::child(std::string_view local_name, std::string_view ns_uri) const {

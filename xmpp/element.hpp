@@ -27,6 +27,12 @@ public:
   [[nodiscard]] element next_sibling() const;
   [[nodiscard]] element child(std::string_view local_name, std::string_view ns_uri) const;
 
+  /// Has it nothing inside?
+  [[nodiscard]] bool is_empty() const;
+  /// XML of it: the same names and text, with the namespaces written anew where they change. `outer`: the default
+  /// namespace where it will stand; none: it stands alone.
+  [[nodiscard]] std::string to_xml(std::string_view outer = {}) const;
+
 private:
   friend class document;
   explicit element(const void* node) : node_(node) {}

@@ -105,7 +105,7 @@ std::string to_xml(const stanza_error& e) {
   w.open("error").attr("type", name_of(e.type)).open(name_of(e.condition), ns_stanzas).close();
   if (!e.text.empty())
     w.open("text", ns_stanzas).attr("xml:lang", "en").text(e.text).close();
-  return w.close().take();
+  return w.raw(e.application).close().take();
 }
 
 std::string to_xml(sasl_errc e, std::string_view text) {

@@ -42,6 +42,7 @@ struct stanza_error {
   stanza_errc condition = stanza_errc::undefined_condition;
   error_type type = error_type::cancel;
   std::string text = {};
+  std::string application = {}; // XML of the application-specific condition (RFC 6120 section 8.3.4), or nothing
   stanza_error(stanza_errc c);                    // NOLINT: a condition is an error
   stanza_error(stanza_errc c, error_type t, std::string text = {});
   friend bool operator==(const stanza_error&, const stanza_error&) = default;

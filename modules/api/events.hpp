@@ -13,9 +13,10 @@ struct stanza_entered {
   const account_snapshot& account; // the sender's
 };
 
-/// At the sender's account, for what passes through it: presence and IQs of its own. Filter.
+/// At the sender's account, for what passes through it: presence and IQs of its own. A filter may put another stanza
+/// in its place. Filter.
 struct stanza_sent {
-  const xmpp::delivery& what;
+  xmpp::delivery& what;
   account_view& account;
   effects& out;
 };
@@ -23,6 +24,15 @@ struct stanza_sent {
 /// At the recipient's account, before any of its sessions gets it. Filter.
 struct stanza_received {
   const xmpp::delivery& what;
+  account_view& account;
+  effects& out;
+};
+
+/// At the recipient's account: somebody wants to see its presence (RFC 6121 section 3.1.3). A filter that says `taken`
+/// calls account_view::answer_request() later; what the contact sends meanwhile waits. None drops it: the contact would
+/// wait for ever (blocking drops before this). Filter.
+struct subscription_asked {
+  const xmpp::stanza_ref& what;
   account_view& account;
   effects& out;
 };
@@ -80,6 +90,20 @@ struct session_ended {
   const session_view& session;
   account_view& account;
   effects& out;
+};
+
+/// Who has no account yet.
+struct stranger {
+  std::string_view address;         // IP
+  std::shared_ptr<std::any> memory; // what a module keeps with the stream; never null
+};
+
+/// At a stream before login: `who` wants the account `bare`. A filter that says `taken` has an invitation for it, whatever
+/// the settings say, and adds what is written with the account. Filter.
+struct account_wanted {
+  const xmpp::jid& bare;
+  const stranger& who;
+  storage::batch& rows;
 };
 
 /// Anywhere: rows of this account are about to go in one batch; a module adds its own. Observe.

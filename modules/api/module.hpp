@@ -14,12 +14,35 @@ namespace modules {
 
 /// `<identity category='' type='' name=''/>` (XEP-0030 section 3.1).
 struct identity { std::string category, type, name; };
+/// A form in the answer of the host (XEP-0128): `form_type` names the fields.
+struct disco_form {
+  struct field { std::string var; std::vector<std::string> values; };
+  std::string form_type;
+  std::vector<field> fields;
+};
 struct disco_item { std::string jid, node, name; };
 
+/// Rows of an account that handlers need at once: read when it starts, before anything is handled for it. While they
+/// cannot be read nothing is. `take` runs before the first session is there.
+struct preload {
+  std::function<storage::key_range(const xmpp::jid& bare)> range;
+  std::uint32_t limit = 1;
+  std::function<void(account_view&, const std::vector<storage::row>&, effects&)> take;
+};
+
 using make_entity = std::function<std::unique_ptr<entity_machine>()>;
-/// Before login only: an IQ from a stream that has no account yet. Answers through the responder.
+/// Before login only: an IQ from a stream that has no account yet. Answers through the responder; until then the stream
+/// is not read.
 using stranger_handler = std::function<void(const xmpp::stanza_ref& what, xmpp::element payload,
-                                            const host_view& host, std::string_view address, responder)>;
+                                            const host_view& host, const stranger& who, responder)>;
+/// What an operator gives to somebody who shall come.
+struct invitation {
+  std::string uri, landing; // xmpp: and, where a page is configured, https:
+  base::wall_time expires;
+};
+/// For an account (that there is or not) or for anybody (`whom`: the host itself). Any thread; text for the operator.
+using on_invitation = std::function<void(base::result<invitation, std::string>)>;
+using inviter = std::function<void(const xmpp::jid_ref& whom, on_invitation)>;
 
 /// Everything that the enabled modules of one host registered. Built once, then frozen and shared;
 /// a change of modules builds a new one and swaps it whole.
@@ -29,6 +52,7 @@ struct host_view {
   hook<stanza_entered> entered;
   hook<stanza_sent> sent;
   hook<stanza_received> received;
+  hook<subscription_asked> asked;
   hook<message_undelivered> undelivered;
   hook<message_unacknowledged> unacknowledged;
   hook<message_settled> settled;
@@ -37,6 +61,9 @@ struct host_view {
   hook<session_ready> ready;
   hook<session_ended> ended;
   hook<account_removed> removed;
+  hook<account_wanted> wanted;
+  std::vector<modules::preload> preloads;
+  bool needs_roster = false; // account_view::knows() and may_see_presence() are right from the first event on
 
   using handler_key = std::pair<std::string, bool>; // namespace, is_set
   std::map<handler_key, iq_handler, std::less<>> host_iqs, account_iqs;
@@ -44,7 +71,9 @@ struct host_view {
   std::map<std::string, make_entity, std::less<>> entities;          // by local part, "" for the domain
   std::vector<std::string> host_features, account_features;
   std::vector<identity> identities;
+  std::vector<disco_form> forms; // of the host
   std::vector<disco_item> items;
+  inviter invite; // may be empty
   std::string stream_features; // XML, offered after login
   std::string login_features;  // XML, offered before login
   std::string caps;            // node#ver of the entity capabilities, or empty
@@ -66,6 +95,7 @@ public:
   }
   void identity(modules::identity i) { host_.identities.push_back(std::move(i)); }
   void item(disco_item i) { host_.items.push_back(std::move(i)); }
+  void form(disco_form f) { host_.forms.push_back(std::move(f)); }
   /// XML that the stream features carry after login, or before it.
   void stream_feature(std::string xml) { host_.stream_features += xml; }
   void login_feature(std::string xml) { host_.login_features += xml; }
@@ -79,6 +109,10 @@ public:
   void filter(stage s, typename hook<Event>::filter f) { table<Event>().add(s, name_, std::move(f)); }
   template <class Event>
   void observe(stage s, typename hook<Event>::observer f) { table<Event>().add_observer(s, name_, std::move(f)); }
+
+  void preload(modules::preload p) { host_.preloads.push_back(std::move(p)); }
+  void needs_roster() { host_.needs_roster = true; }
+  void invitations(inviter f) { host_.invite = std::move(f); }
 
   /// The node under which disco answers for these capabilities, too (XEP-0115 section 6.2).
   void announce_caps(std::string node_and_ver) { host_.caps = std::move(node_and_ver); }
@@ -95,6 +129,7 @@ private:
     if constexpr (std::is_same_v<Event, stanza_entered>) return host_.entered;
     else if constexpr (std::is_same_v<Event, stanza_sent>) return host_.sent;
     else if constexpr (std::is_same_v<Event, stanza_received>) return host_.received;
+    else if constexpr (std::is_same_v<Event, subscription_asked>) return host_.asked;
     else if constexpr (std::is_same_v<Event, message_undelivered>) return host_.undelivered;
     else if constexpr (std::is_same_v<Event, message_unacknowledged>) return host_.unacknowledged;
     else if constexpr (std::is_same_v<Event, message_settled>) return host_.settled;
@@ -102,6 +137,7 @@ private:
     else if constexpr (std::is_same_v<Event, message_sent>) return host_.shown;
     else if constexpr (std::is_same_v<Event, session_ready>) return host_.ready;
     else if constexpr (std::is_same_v<Event, session_ended>) return host_.ended;
+    else if constexpr (std::is_same_v<Event, account_wanted>) return host_.wanted;
     else return host_.removed;
   }
   host_view& host_;

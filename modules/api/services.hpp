@@ -4,6 +4,7 @@
 #include "base/clock.hpp"
 #include "base/random.hpp"
 #include "base/result.hpp"
+#include "storage/store.hpp"
 #include "xmpp/jid.hpp"
 #include <functional>
 #include <optional>
@@ -19,8 +20,8 @@ class accounts {
 public:
   virtual ~accounts() = default;
   /// Errors: exists, bad_password (SASLprep refuses it, or empty), not_allowed (the back end is
-  /// somebody else's), unavailable, overloaded.
-  virtual void create(const xmpp::jid_ref& bare, std::string password, on_account then) = 0;
+  /// somebody else's), unavailable, overloaded. `with`: in the same batch; where its preconditions do not hold: exists.
+  virtual void create(const xmpp::jid_ref& bare, std::string password, on_account then, storage::batch with = {}) = 0;
   virtual void set_password(const xmpp::jid_ref& bare, std::string password, on_account then) = 0;
   /// With all rows of all modules; its sessions end with `not-authorized`.
   virtual void remove(const xmpp::jid_ref& bare, on_account then) = 0;
@@ -42,6 +43,7 @@ struct services {
   const base::clock& clock;
   base::random& random;
   base::siphash_key stanza_id_key; // the same on all nodes of a cluster
+  storage::store* rows = nullptr;  // of the host, for who has no entity to ask: strangers and operators. Any thread
 };
 
 } // namespace modules

@@ -124,6 +124,32 @@ private:
     return done;
   }
 
+  reactor* invite(context* c, const pb::invite_request* in, pb::invite_reply* out) override {
+    auto* done = c->DefaultReactor();
+    auto end = [done, out](pb::code code, std::string text) {
+      answer(out->mutable_result(), code, std::move(text));
+      done->Finish(grpc::Status::OK);
+      return done;
+    };
+    auto whom = xmpp::parse_jid(in->jid());
+    if (!whom || !(*whom)->is_bare())
+      return end(pb::code::usage, '"' + in->jid() + "\" is no bare JID like alice@example.org, and no host");
+    auto host = runner_.node().find_host((*whom)->domain());
+    if (!host)
+      return end(pb::code::not_found, std::string{(*whom)->domain()} + " is no host of this server");
+    if (!host->view.invite)
+      return end(pb::code::failed, "modules.invites is off");
+    host->view.invite(*whom, [end, out](base::result<modules::invitation, std::string> r) {
+      if (!r)
+        return void(end(pb::code::failed, r.error()));
+      out->set_uri(r->uri);
+      out->set_landing(r->landing);
+      out->set_expires(std::chrono::duration_cast<std::chrono::seconds>(r->expires.time_since_epoch()).count());
+      end(pb::code::ok, r->uri);
+    });
+    return done;
+  }
+
   reactor* stats(context* c, const pb::empty*, pb::stats_reply* out) override {
     for (auto& [name, v] : base::metrics::values())
       (*out->mutable_values())[name] = v;

@@ -4,14 +4,17 @@
 #include "server/certificates.hpp"
 #include "server/cli/completion.hpp"
 #include "server/cli/output.hpp"
+#include "server/cli/qr.hpp"
 #include "server/config/load.hpp"
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <iostream>
+#include <unistd.h>
 
 namespace {
 namespace pb = covey::admin;
@@ -156,6 +159,31 @@ int stop(const options& o) {
   pb::status out;
   int code = 0;
   return call(o, code, &stub::stop, pb::empty{}, &out) ? cli::say(o.json, out, "stopping") : code;
+}
+
+int invite(const options& o) {
+  auto hosts = load(o).config.hosts;
+  if (o.jid.empty() && hosts.size() != 1)
+    return cli::say(o.json, exit_code::usage, "to which host? covey invite example.org");
+  pb::invite_request in;
+  in.set_jid(o.jid.empty() ? hosts[0].domain : o.jid);
+  pb::invite_reply out;
+  int code = 0;
+  if (!call(o, code, &stub::invite, in, &out))
+    return code;
+  if (out.result().result() != pb::code::ok)
+    return cli::say(o.json, out.result(), {});
+  if (o.json)
+    return cli::say(true, exit_code::ok, {}, {{"uri", out.uri()}, {"landing", out.landing()}, {"expires", out.expires()}});
+  auto& link = out.landing().empty() ? out.uri() : out.landing();
+  std::cout << out.uri() << '\n' << (out.landing().empty() ? "" : out.landing() + '\n');
+  if (isatty(STDOUT_FILENO))
+    std::cout << '\n' << cli::qr_code(link) << '\n';
+  std::time_t until = out.expires();
+  char text[64] = "";
+  std::strftime(text, sizeof text, "%F %H:%M %Z", std::localtime(&until));
+  std::cerr << "good once, until " << text << '\n';
+  return exit_code::ok;
 }
 
 // --- configuration
@@ -311,6 +339,9 @@ int main(int argc, char** argv) {
   k->add_option("jid", o.jid, "Full or bare JID")->required();
   k->add_option("--reason", o.reason, "What the client is told");
   asks(k);
+  command(&app, "invite", "A link, with a QR code on a terminal, for somebody who shall get an account or become a contact",
+          "covey invite alice@example.org", invite)
+      ->add_option("jid", o.jid, "alice@example.org: who uses it becomes her contact, or gets this account if there is none; example.org, or nothing where there is one host: who uses it gets an account");
   command(&app, "stats", "All metrics with their present values", "covey stats --json", stats);
   asks(command(&app, "stop", "Stop the server gracefully", "covey stop --yes", stop));
 

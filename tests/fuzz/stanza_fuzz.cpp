@@ -63,6 +63,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (auto j = parse_jid(c.attr_or("by", "")); j && same_bare(**j, *by))
         ++ours;
   require(!(options & 8) || ours == 1, "stanza-ids with our name", text);
+  auto alone = root.to_xml();
+  again.enter_stream(nullptr);
+  e = again.run(alone);
+  if (e != framer_event::error || again.error() != framer_errc::too_big) { // prefixes become declarations: there may be more
+    require(e == framer_event::element && again.position() == alone.size(), "alone it is not one element", alone);
+    document second;
+    require(second.parse(alone).to_xml() == alone, "alone it changes", alone);
+  }
   if (auto answer = make_error(*s, stanza_errc::bad_request))
     require(stanza::from_xml(to_string(answer))->type() == stanza_type::error, "answer", text);
   return 0;

@@ -109,6 +109,11 @@ class Delivery(harness.Case):
             bob.read_until(f"<body>m{n}</body>")
             self.assertIn(f"id='m{n}'", bob.read_until("</iq>"))
 
+    def test_the_last_words_before_the_end_are_heard(self):
+        bob, alice = self.client("bob", "last").presence(), self.client("alice", "last")
+        alice.send("<message to='bob@localhost/last' type='chat'><body>and good night</body></message></stream:stream>")
+        bob.read_until("and good night")
+
     def interested(self, name, resource, presence="<presence/>"):
         """A client that has asked for its roster: only it is told what becomes of subscriptions (section 2.1.6)."""
         client = self.client(name, resource)

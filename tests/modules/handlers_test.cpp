@@ -8,7 +8,7 @@ using namespace modules;
 
 namespace {
 struct refusing_accounts final : accounts {
-  void create(const xmpp::jid_ref&, std::string, on_account then) override { then(base::fail(account_errc::exists)); }
+  void create(const xmpp::jid_ref&, std::string, on_account then, storage::batch) override { then(base::fail(account_errc::exists)); }
   void set_password(const xmpp::jid_ref& bare, std::string password, on_account then) override {
     changed.push_back(std::string{bare->bare()} + ' ' + password);
     then({});
@@ -50,6 +50,13 @@ struct known_account final : account_view {
   const snapshot_ref& snapshot() const override { return snapshot_; }
   void share(snapshot_ref, effects&) override {}
   void want_copies(std::uint64_t, bool, effects&) override {}
+  void for_each_contact(const on_contact&) const override {}
+  void with_roster(effects& out, std::function<void(bool, effects&)> then) override { then(true, out); }
+  void say(std::uint64_t, xmpp::stanza_ref, effects&) override {}
+  void subscribe(const xmpp::stanza_ref&, effects&) override {}
+  void answer_request(const xmpp::stanza_ref&, bool, effects&) override {}
+  bool enqueue(std::function<void(effects&)>, effects&, std::uint32_t) override { return false; }
+  void finish(effects&) override {}
   void hold_messages(std::uint64_t) override {}
   void release_messages(std::uint64_t, effects&) override {}
 

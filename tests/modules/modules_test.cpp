@@ -9,7 +9,7 @@ using namespace modules;
 
 namespace {
 struct no_accounts final : accounts {
-  void create(const xmpp::jid_ref& bare, std::string, on_account then) override {
+  void create(const xmpp::jid_ref& bare, std::string, on_account then, storage::batch) override {
     created.push_back(std::string{bare->bare()});
     then({});
   }
@@ -128,7 +128,7 @@ TEST_CASE_FIXTURE(host, "registration: names, lengths and the rate of one addres
                                     + std::string{password} + "</password></query></iq>");
     xmpp::document d;
     auto payload = d.parse(s->bytes()).first_child();
-    view.stranger_iqs.at("jabber:iq:register")(s, payload, view, address, [&](auto r) {
+    view.stranger_iqs.at("jabber:iq:register")(s, payload, view, {address, std::make_shared<std::any>()}, [&](auto r) {
       result = r ? "made" : std::string{xmpp::name_of(r.error().condition)};
     });
     return result;
@@ -163,4 +163,21 @@ TEST_CASE("hooks: a filter that throws refuses, an observer that throws is ignor
   auto v = h.run(ev);
   CHECK(v.what() == verdict::kind::refuse);
   CHECK(v.error().condition == xmpp::stanza_errc::internal_server_error);
+}
+
+TEST_CASE_FIXTURE(host, "contact addresses: a form of the host, and part of its capabilities (XEP-0115 section 5.1)") {
+  host_view other;
+  other.domain = view.domain;
+  other.identities = {{"client", "pc", "Exodus 0.9.1"}}; // the XEP's own example, section 5.3
+  other.host_features = {"http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items",
+                         "http://jabber.org/protocol/muc", "http://jabber.org/protocol/caps"};
+  other.forms = {{"urn:xmpp:dataforms:softwareinfo", {{"os_version", {"10.5.1"}}, {"ip_version", {"ipv6", "ipv4"}}, {"os", {"Mac"}}}}};
+  CHECK(capability_string(other) == "client/pc//Exodus 0.9.1<http://jabber.org/protocol/caps<http://jabber.org/protocol/disco#info<"
+                                    "http://jabber.org/protocol/disco#items<http://jabber.org/protocol/muc<"
+                                    "urn:xmpp:dataforms:softwareinfo<ip_version<ipv4<ipv6<os<Mac<os_version<10.5.1<");
+  REQUIRE(view.forms.size() == 1); // of this host
+  CHECK(view.forms[0].form_type == "http://jabber.org/network/serverinfo");
+  CHECK(view.forms[0].fields.size() == 7);
+  CHECK(view.forms[0].fields[0].var == "abuse-addresses");
+  CHECK(capability_string(view).find("<http://jabber.org/network/serverinfo<abuse-addresses<root<admin-addresses<root<") != std::string::npos);
 }

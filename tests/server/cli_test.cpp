@@ -12,7 +12,7 @@ using nlohmann::json;
 namespace {
 const std::string password = "correct horse 1";
 
-const words all_commands[] = {{}, {"setup"}, {"user"}, {"user", "add"}, {"user", "password"}, {"user", "remove"}, {"sessions"}, {"kick"}, {"stats"},
+const words all_commands[] = {{}, {"setup"}, {"user"}, {"user", "add"}, {"user", "password"}, {"user", "remove"}, {"sessions"}, {"kick"}, {"invite"}, {"stats"},
                               {"stop"}, {"config"}, {"config", "check"}, {"config", "show"}, {"config", "docs"}, {"completion"}};
 
 words with(words a, const words& b) {

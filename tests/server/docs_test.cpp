@@ -32,7 +32,7 @@ TEST_CASE("docs/log.md names every code of the log, and no other") {
 
 TEST_CASE("docs/cli.md names every command") {
   auto text = folder::read((root / "docs/cli.md").string());
-  for (auto* command : {"setup", "user add", "user password", "user remove", "sessions", "kick", "stats", "stop", "config check", "config show", "config docs", "completion"}) {
+  for (auto* command : {"setup", "user add", "user password", "user remove", "sessions", "kick", "invite", "stats", "stop", "config check", "config show", "config docs", "completion"}) {
     CAPTURE(command);
     CHECK(text.find(std::string{"| `covey "} + command) != std::string::npos);
   }

@@ -99,6 +99,12 @@ TEST_CASE("keys: the bytes that docs/storage.md says") {
   CHECK(tables::offline_key(*romeo(), 0x0102030405060708u, {0x1112131415161718u, 0x2122232425262728u})
         == "\x13montague.example\0\0romeo\0\0\x01\x02\x03\x04\x05\x06\x07\x08\x11\x12\x13\x14\x15\x16\x17\x18!\x22#$%&'("s);
   CHECK(tables::offline_id_key(*romeo(), {1, 2}) == "\x14montague.example\0\0romeo\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\2"s);
+  CHECK(tables::private_xml_key(*romeo(), "storage:bookmarks", "storage") == "\x16montague.example\0\0romeo\0\0storage:bookmarks\0\0storage\0\0"s);
+  CHECK(tables::vcard_key(*romeo()) == "\x17montague.example\0\0romeo\0\0"s);
+  CHECK(tables::vcard_photo_key(*romeo()) == "\x1amontague.example\0\0romeo\0\0"s);
+  CHECK(tables::invitation_key("a.example", "", "t0") == "\x19" "a.example\0\0\0\0t0\0\0"s);
+  CHECK(tables::last_activity_key(*romeo()) == "\x1bmontague.example\0\0romeo\0\0"s);
+  CHECK(tables::block_key(*romeo(), *jid("nurse@capulet.example/x")) == "\x18montague.example\0\0romeo\0\0nurse@capulet.example/x\0\0"s);
   // a contact without a local part, and a full JID that is asked for: always its bare one
   CHECK(tables::roster_key(*romeo(), *jid("capulet.example")).ends_with("\0\0capulet.example\0\0"s));
   CHECK(tables::account_key(*jid("romeo@montague.example/orchard")) == tables::account_key(*romeo()));
@@ -228,6 +234,16 @@ TEST_CASE("rosters: items and requests") {
   CHECK(back->item.state.bits() == r.item.state.bits());
   CHECK_FALSE(back->item.is_listed);
   CHECK(back->request == r.request);
+}
+
+TEST_CASE("blocks: the blocked JID is read back from the key") {
+  for (auto who : {"nurse@capulet.example", "capulet.example", "nurse@capulet.example/kitchen"}) {
+    auto back = tables::blocked_in(at(tables::block_key(*romeo(), *jid(who)), tables::encode(tables::block{7})));
+    REQUIRE(back);
+    CHECK(back->full() == who);
+  }
+  CHECK_FALSE(tables::blocked_in(at(tables::blocks_of(*romeo()).from + "@@@\0\0"s, "")));
+  CHECK_FALSE(tables::blocked_in(at(tables::account_key(*romeo()), "")));
 }
 
 TEST_CASE("records: garbage and impossible values are corrupt, never an exception") {

@@ -38,7 +38,7 @@ struct any_password final : xmpp::sasl::credentials {
 };
 
 struct no_accounts final : modules::accounts {
-  void create(const xmpp::jid_ref&, std::string, modules::on_account then) override { refuse(then); }
+  void create(const xmpp::jid_ref&, std::string, modules::on_account then, storage::batch) override { refuse(then); }
   void set_password(const xmpp::jid_ref&, std::string, modules::on_account then) override { refuse(then); }
   void remove(const xmpp::jid_ref&, modules::on_account then) override { refuse(then); }
   void exists(const xmpp::jid_ref&, std::function<void(base::result<bool, modules::account_errc>)> then) override { then(true); }

@@ -1,6 +1,7 @@
 // Payload trees, escaping and the writer.
 #include "xmpp/element.hpp"
 #include "xmpp/stanza.hpp"
+#include "xmpp/utf8.hpp"
 #include <doctest/doctest.h>
 #include <pugixml.hpp>
 
@@ -25,6 +26,34 @@ TEST_CASE("element: names are pairs of namespace and local name") {
   CHECK_FALSE(element{}.attr("x"));
   for (int n = 0; n < 100; ++n) // one document, many stanzas
     CHECK(d.parse("<a><b>x</b></a>").first_child().text() == "x");
+}
+
+TEST_CASE("element: XML that stands alone means the same") {
+  document d, again;
+  auto alone = [&](std::string_view xml) { return d.parse(xml).first_child().to_xml(); };
+  CHECK(alone("<iq><a xmlns='urn:a'/></iq>") == "<a xmlns='urn:a'/>");
+  CHECK(alone("<iq><a/></iq>") == "<a xmlns='jabber:client'/>");
+  CHECK(alone("<iq xmlns:p='urn:p'><p:a x='1'><p:b/><c/></p:a></iq>") == "<a xmlns='urn:p' x='1'><b/><c xmlns='jabber:client'/></a>");
+  CHECK(alone("<iq xmlns:p='urn:p'><a xmlns='urn:a' p:x='1' p:y='2' xml:lang='de' xmlns:q='urn:q'/></iq>")
+        == "<a xmlns='urn:a' xmlns:p='urn:p' p:x='1' p:y='2' xml:lang='de'/>");
+  CHECK(alone("<iq><a xmlns='urn:a'>t&lt;<b xmlns=''>u</b><![CDATA[<v>]]></a></iq>") == "<a xmlns='urn:a'>t&lt;<b xmlns=''>u</b>&lt;v&gt;</a>");
+  CHECK(alone("<iq><a xmlns='urn:a' x='&apos;&#10;'/></iq>") == "<a xmlns='urn:a' x='&apos;&#10;'/>");
+  CHECK(element{}.to_xml().empty());
+  CHECK(d.parse("<iq><a/></iq>").first_child().to_xml("jabber:client") == "<a/>");
+  auto once = alone("<iq xmlns:p='urn:p'><p:a p:x='1'>t<b><p:c/></b></p:a></iq>");
+  CHECK(again.parse(once).to_xml() == once);
+  CHECK(d.parse("<a/>").is_empty());
+  CHECK_FALSE(d.parse("<a>x</a>").is_empty());
+  CHECK(element{}.is_empty());
+}
+
+TEST_CASE("text is cut between characters") {
+  CHECK(cut("abc", 3) == "abc");
+  CHECK(cut("abc", 2) == "ab");
+  CHECK(cut("a\xe2\x82\xac", 3) == "a");
+  CHECK(cut("a\xe2\x82\xac", 4) == "a\xe2\x82\xac");
+  CHECK(cut("\xc3\xa4", 1).empty());
+  CHECK(cut("x", 0).empty());
 }
 
 TEST_CASE("writer: well-formed by construction") {

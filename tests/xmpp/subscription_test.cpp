@@ -12,6 +12,11 @@ namespace {
 constexpr subscription_state none{}, none_out{false, false, true}, none_in{false, false, false, true},
   none_out_in{false, false, true, true}, to{true}, to_in{true, false, false, true}, from{false, true},
   from_out{false, true, true}, both{true, true};
+/// The same with pre-approval.
+constexpr subscription_state approved(subscription_state s) {
+  s.approved = true;
+  return s;
+}
 constexpr subscription_state all_states[] = {none, none_out, none_in, none_out_in, to, to_in, from, from_out, both};
 
 struct row {
@@ -33,10 +38,10 @@ const table outbound_tables[] = {
   {stanza_type::unsubscribe,
    {{none, true, none}, {none_out, true, none}, {none_in, true, none_in}, {none_out_in, true, none_in},
     {to, true, none}, {to_in, true, none_in}, {from, true, from}, {from_out, true, from}, {both, true, from}}},
-  // A.2.3
+  // A.2.3, and section 3.4.2 where nobody has asked
   {stanza_type::subscribed,
-   {{none, false, none}, {none_out, false, none_out}, {none_in, true, from}, {none_out_in, true, from_out},
-    {to, false, to}, {to_in, true, both}, {from, false, from}, {from_out, false, from_out}, {both, false, both}}},
+   {{none, false, approved(none)}, {none_out, false, approved(none_out)}, {none_in, true, from}, {none_out_in, true, from_out},
+    {to, false, approved(to)}, {to_in, true, both}, {from, false, from}, {from_out, false, from_out}, {both, false, both}}},
   // A.2.4
   {stanza_type::unsubscribed,
    {{none, false, none}, {none_out, false, none_out}, {none_in, true, none}, {none_out_in, true, none_out},
@@ -125,12 +130,32 @@ TEST_CASE("subscriptions: every step is idempotent and stays within the nine sta
     }
 }
 
-TEST_CASE("subscriptions: the pre-approval bit is carried, not touched") {
-  subscription_state s{false, false, false, false, true};
-  for (auto t : {stanza_type::subscribe, stanza_type::subscribed, stanza_type::unsubscribe, stanza_type::unsubscribed}) {
-    CHECK(outbound(s, t).next.approved);
-    CHECK(inbound(s, t).next.approved);
+TEST_CASE("subscriptions: pre-approval (section 3.4)") {
+  for (auto& s : {none, none_out, to}) {
+    auto yes = outbound(s, stanza_type::subscribed);
+    CHECK(yes.push);
+    CHECK_FALSE(yes.route);
+    CHECK(yes.presence == presence_due::none);
+    auto asked = inbound(yes.next, stanza_type::subscribe); // answered, nobody is asked again
+    CHECK(asked.reply == stanza_type::subscribed);
+    CHECK_FALSE(asked.deliver);
+    CHECK(asked.push);
+    CHECK(asked.presence == presence_due::current);
+    CHECK(asked.next.from);
+    CHECK_FALSE(asked.next.approved);
+    CHECK(asked.next.to == s.to);
+    auto no = outbound(yes.next, stanza_type::unsubscribed); // taken back in silence
+    CHECK_FALSE(no.route);
+    CHECK(no.push);
+    CHECK(no.next == s);
+    for (auto t : {stanza_type::subscribed, stanza_type::unsubscribe, stanza_type::unsubscribed})
+      CHECK(inbound(yes.next, t).next.approved);
+    for (auto t : {stanza_type::subscribe, stanza_type::unsubscribe})
+      CHECK(outbound(yes.next, t).next.approved);
+    CHECK_FALSE(on_removal(yes.next).next.approved);
   }
+  for (auto& s : all_states)
+    CHECK(outbound(s, stanza_type::subscribed).next.approved == !(s.from || s.pending_in));
 }
 
 TEST_CASE("subscriptions: two rosters that talk end where both sides agree") {

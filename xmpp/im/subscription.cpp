@@ -32,17 +32,19 @@ outbound_decision outbound(const subscription_state& s, stanza_type t) {
     d.route = true;
     d.next.to = d.next.pending_out = false;
     break;
-  case stanza_type::subscribed: // A.2.3: an answer needs a question
+  case stanza_type::subscribed: // A.2.3: an answer needs a question; before it is one, it is kept (section 3.4.2)
     d.route = s.pending_in;
     if (s.pending_in) {
       d.next.pending_in = false;
       d.next.from = true;
       d.presence = presence_due::current; // section 3.1.5
+    } else if (!s.from) {
+      d.next.approved = true;
     }
     break;
   default: // A.2.4: unsubscribed
     d.route = s.pending_in || s.from;
-    d.next.pending_in = d.next.from = false;
+    d.next.pending_in = d.next.from = d.next.approved = false;
     if (s.from)
       d.presence = presence_due::unavailable; // section 3.2.2
     break;
@@ -59,6 +61,11 @@ inbound_decision inbound(const subscription_state& s, stanza_type t) {
   case stanza_type::subscribe: // A.3.1
     if (s.from) {
       d.reply = stanza_type::subscribed; // the owner said yes before
+    } else if (s.approved) { // section 3.4.2: said yes before it was asked
+      d.reply = stanza_type::subscribed;
+      d.next.from = true;
+      d.next.pending_in = d.next.approved = false;
+      d.presence = presence_due::current;
     } else {
       d.deliver = !s.pending_in;
       d.next.pending_in = true;
@@ -87,7 +94,7 @@ inbound_decision inbound(const subscription_state& s, stanza_type t) {
 }
 
 removal_decision on_removal(const subscription_state& s) {
-  removal_decision d;
+  removal_decision d; // a pre-approval goes with the item
   d.unsubscribe = s.to || s.pending_out;
   d.unsubscribed = s.from;
   if (s.from)

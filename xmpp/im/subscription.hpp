@@ -14,7 +14,7 @@ struct subscription_state {
   bool from = false;        // the contact sees the owner's
   bool pending_out = false; // the owner asked and has no answer
   bool pending_in = false;  // the contact asked and has no answer; clients do not see this in the roster
-  bool approved = false;    // pre-approved (section 3.4): kept, not acted upon yet
+  bool approved = false;    // the owner said yes before the contact asked (section 3.4); used up by its request
   friend bool operator==(const subscription_state&, const subscription_state&) = default;
 
   [[nodiscard]] bool is_valid() const { return !(to && pending_out) && !(from && pending_in); }
@@ -38,6 +38,9 @@ struct subscription_state {
   return t == stanza_type::subscribe || t == stanza_type::subscribed || t == stanza_type::unsubscribe
          || t == stanza_type::unsubscribed;
 }
+
+/// For the stream features (section 3.4.1).
+inline constexpr std::string_view pre_approval_feature = "<sub xmlns='urn:xmpp:features:pre-approval'/>";
 
 /// What presence the owner's available resources send to the contact because of the change.
 enum class presence_due : std::uint8_t { none, current, unavailable };
