@@ -117,6 +117,38 @@ TEST_CASE_FIXTURE(one_account, "a stanza for who is away waits for both reads") 
   CHECK(machine->is_idle());
 }
 
+TEST_CASE_FIXTURE(one_account, "a session that comes while a stanza asks whether the account exists: no later stanza overtakes that one") {
+  message("a");
+  attach(1);
+  message("b");
+  REQUIRE(loads.size() == 2); // the account's row, then what is preloaded
+  answer(one_row);
+  message("c");
+  answer(one_row);
+  CHECK(take_log() == lines{"share 1", "accept 1", "deliver a", "deliver b", "deliver c"});
+}
+
+TEST_CASE_FIXTURE(one_account, "a crash while it starts: what waits goes back, and a session that was there before stays what it was") {
+  auto before = std::make_shared<modules::session_view>();
+  step(modules::event::attach{{1, jid("me@example.org/r1"), {}, 1, nullptr, false, before}});
+  attach(2);
+  message("a");
+  CHECK(machine->recall(1) == before);
+  CHECK(machine->recall(2) == nullptr);
+  auto held = machine->take_held();
+  REQUIRE(held.size() == 1);
+  CHECK(held[0].what->id() == "a");
+  CHECK(machine->take_held().empty());
+}
+
+TEST_CASE_FIXTURE(one_account, "no account is removed without the rows of its modules") {
+  std::string answer_to_it;
+  step(modules::event::remove{[&](base::result<void, storage::errc> r) { answer_to_it = r ? "done" : "failed"; }});
+  answer(base::fail(storage::errc::unavailable));
+  CHECK(answer_to_it == "failed");
+  CHECK(loads.empty());
+}
+
 TEST_CASE_FIXTURE(one_account, "rows that cannot be read: stanzas come back, sessions are refused, the next one tries again") {
   attach(1);
   message("a");

@@ -79,3 +79,9 @@ TEST_CASE_FIXTURE(fixture, "private XML: a store that is away says so, and nothi
   engine.set_available(true);
   CHECK(get("<a xmlns='urn:a'/>") == query("<a xmlns='urn:a'>x</a>"));
 }
+
+TEST_CASE_FIXTURE(fixture, "private XML: where too many operations wait, the client is told") {
+  has_room = false;
+  CHECK(get("<a xmlns='urn:a'/>") == "resource-constraint");
+  CHECK(set("<a xmlns='urn:a'>x</a>") == "resource-constraint");
+}

@@ -83,3 +83,10 @@ TEST_CASE_FIXTURE(fixture, "vcard: a new photo is told at once, by each availabl
   ask("set", "<vCard xmlns='vcard-temp'><FN>You</FN></vCard>");
   CHECK(said.size() == 2);
 }
+
+TEST_CASE_FIXTURE(fixture, "vcard: where too many operations wait, the owner is told") {
+  has_room = false;
+  CHECK(ask("set", with_photo) == "resource-constraint");
+  CHECK(ask("get", "<vCard xmlns='vcard-temp'/>") == "resource-constraint");
+  CHECK(ask("get", "<vCard xmlns='vcard-temp'/>", "other@far.example/r") == "service-unavailable"); // it does not queue
+}
