@@ -1,6 +1,7 @@
 // What light actors live in: the lane, the table, shared buffers and outgoing batches of one
 // reactor. CAF-free, so that tests and a simulator step it by hand.
 #pragma once
+#include "actors/keepalive.hpp"
 #include "actors/light.hpp"
 #include "base/metrics.hpp"
 #include "cluster/registry.hpp"
@@ -141,6 +142,7 @@ public:
   std::vector<char> read_buffer, write_buffer;
   std::vector<std::vector<xmpp::delivery>> spare_queues; // emptied output queues: an idle connection owns none
   modules::effects scratch;
+  watch_keeper watch{*this}; // of silent connections
 
   struct counters {
     base::metrics::counter *stanzas_in, *stanzas_out, *bytes_in, *bytes_out, *crashes, *turns;

@@ -4,6 +4,7 @@
 #include "actors/node.hpp"
 #include "actors/router.hpp"
 #include "actors/session.hpp"
+#include <algorithm>
 
 namespace actors {
 
@@ -128,6 +129,9 @@ bool stream::may_try(const std::string& local) {
 void stream::carry(xmpp::stream::todo::authenticated& c) {
   negotiating_->account = c.account;
   connection_.raise_limits();
+  auto& host = *negotiating_->host;
+  bool is_admin = std::ranges::find(host.view.admins, c.account->bare()) != host.view.admins.end();
+  connection_.set_rates(is_admin ? nullptr : &host.account_rates);
   home_.around().logins().on_success(std::string{c.account->bare()});
   base::log::info("auth.ok", "logged in",
                   {{"jid", c.account->bare()}, {"peer", connection_.socket().peer()}, {"mechanism", c.mechanism},

@@ -40,7 +40,7 @@ void renew_certificates(runner& r, bool reads_all) {
       failed(ok.error().file + ": " + ok.error().text);
       continue;
     }
-    auto context = net::make_server_context(h.certificate, h.key);
+    auto context = net::make_server_context(h.certificate, h.key, c.tls);
     if (!context) {
       failed(context.error().file + ": " + context.error().text);
       continue;

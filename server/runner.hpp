@@ -40,8 +40,6 @@ public:
 
 private:
   base::result<void, std::string> open_host(const host_config& h);
-  base::result<void, std::string> listen();
-  void on_accepted(int fd, bool is_v6, bool is_direct);
 
   struct parts;
   config config_;

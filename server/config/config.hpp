@@ -3,6 +3,9 @@
 #include "actors/host.hpp"
 #include "actors/node.hpp"
 #include "base/log.hpp"
+#include "net/endpoint.hpp"
+#include "net/proxy_reader.hpp"
+#include "net/tls_identity.hpp"
 #include <map>
 #include <string>
 #include <vector>
@@ -36,6 +39,9 @@ struct host_config {
   /// On one stream. Clients that do not know our channel bindings need up to five to get to PLAIN.
   std::uint8_t max_login_attempts = 6;
   std::uint32_t max_sessions = 20, max_roster = 2'000;
+  bool has_compression = false;
+  net::rates account_rates;
+  actors::keepalive keepalive;
 };
 
 struct config {
@@ -47,6 +53,11 @@ struct config {
   std::vector<listen_at> c2s{{"0.0.0.0", 5222}, {"::", 5222}};
   std::vector<listen_at> c2s_direct{{"0.0.0.0", 5223}, {"::", 5223}};
   std::vector<listen_at> http{{"127.0.0.1", 5280}};
+  std::vector<listen_at> proxied, shaped; // of c2s and c2s_direct
+  std::vector<net::network> trusted_proxies;
+  net::proxy_limits proxies;
+  net::tls_options tls{.tickets = 1};
+  std::chrono::milliseconds ticket_rotation = std::chrono::hours{12};
   std::uint32_t iterations = 10'000; // of SCRAM keys
   actors::node_settings node;
   std::vector<host_config> hosts;
