@@ -29,6 +29,7 @@ void stream::start() {
   if (!hosts.empty())
     s.default_domain = hosts.front()->view.domain->domain();
   s.random = &home_.around().random();
+  s.prepare_compression = [this] { return connection_.prepare_compression(); };
   negotiating_ = std::make_unique<negotiating>(xmpp::stream::negotiation{std::move(s)});
   negotiating_->deadline = home_.loop().after(home_.around().settings().login_timeout, [this] {
     home_.guard(id(), [this] {
@@ -92,6 +93,7 @@ void stream::on_lost() {
 
 void stream::carry(xmpp::stream::todo::send& c) { connection_.send(c.xml); }
 void stream::carry(xmpp::stream::todo::start_tls&) { connection_.start_tls(); }
+void stream::carry(xmpp::stream::todo::start_compression&) { connection_.start_compression(); }
 void stream::carry(xmpp::stream::todo::restart_framer&) { connection_.restart_framer(); }
 
 /// The answer of a pool comes back through the lane. Until then nothing more is framed.

@@ -154,6 +154,7 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   }
   auto& s = host->stream;
   s.domain = h.domain;
+  s.compression = h.has_compression;
   s.require_tls = h.require_tls;
   s.plain_without_tls = h.plain_without_tls;
   s.mechanisms.clear();

@@ -63,6 +63,7 @@ public:
   base::seeded_random random{7};
   negotiation rules;
   int lookups = 0;
+  bool has_memory = true; // for compression
   std::string last_sent; // not normalised
 
   std::string says(const std::string& xml) {
@@ -110,6 +111,7 @@ private:
     s.default_domain = "default.example";
     s.tls = std::move(tls);
     s.random = &random;
+    s.prepare_compression = [this] { return has_memory; };
     return s;
   }
   std::string text(todo::send& s) {
@@ -117,6 +119,7 @@ private:
     return replaced(masked(s.xml), header_xml("example.org", {}, "N"), "[H]");
   }
   static std::string text(todo::start_tls&) { return "start_tls"; }
+  static std::string text(todo::start_compression&) { return "start_compression"; }
   static std::string text(todo::find_keys& f) { return "find_keys " + f.local + (f.h == hash::sha1 ? " sha1" : " sha256"); }
   static std::string text(todo::check_password& c) { return "check " + c.local + " " + c.password; }
   static std::string text(todo::restart_framer&) { return "restart"; }

@@ -16,6 +16,8 @@ constexpr std::string_view ns_stanzas = "urn:ietf:params:xml:ns:xmpp-stanzas";
 constexpr std::string_view ns_streams = "urn:ietf:params:xml:ns:xmpp-streams";
 constexpr std::string_view ns_binding_types = "urn:xmpp:sasl-cb:0"; // XEP-0440
 constexpr std::string_view ns_management = "urn:xmpp:sm:3";         // XEP-0198
+constexpr std::string_view ns_compress = "http://jabber.org/protocol/compress";         // XEP-0138
+constexpr std::string_view ns_compress_feature = "http://jabber.org/features/compress";
 constexpr std::size_t max_waiting = 32; // elements kept while an answer is awaited
 constexpr int max_bind_attempts = 5;
 constexpr std::size_t nonce_bytes = 18, id_bytes = 12, resource_bytes = 9;
@@ -102,7 +104,7 @@ struct negotiation::impl {
   std::string_view mechanism_name;
   std::string peer; // the `from` of the current header
   std::string bind_id, previd;
-  bool header_sent = false;
+  bool header_sent = false, is_compressed = false;
   int failures = 0, requests = 0, binds = 0;
   std::deque<stanza_ref> waiting;
   commands out;
@@ -203,6 +205,8 @@ struct negotiation::impl {
       w.open("session", ns_session).open("optional").close().close();
       if (host->stream_management)
         w.open("sm", ns_management).close();
+      if (host->compression && !is_compressed)
+        w.open("compression", ns_compress_feature).leaf("method", "zlib").close();
       w.raw(host->features_after_login);
       return w.close().take();
     }
@@ -445,6 +449,8 @@ struct negotiation::impl {
         return fail(stream_errc::policy_violation, "logged in already");
       if (e.ns() == ns_management && host->stream_management)
         return on_management(e);
+      if (e.is("compress", ns_compress))
+        return on_compress(e);
       return fail(stream_errc::unsupported_stanza_type);
     }
     auto payload = e.first_child();
@@ -479,6 +485,30 @@ struct negotiation::impl {
     send(iq_answer(bind_id, "error", to_xml(e.why)));
     at = stage::bindable;
     go_on();
+  }
+
+  // --- compression (XEP-0138): between login and bind, so that no password is in what is compressed
+
+  void on_compress(const element& e) {
+    auto failed = [this](std::string_view why) {
+      if (++binds > max_bind_attempts)
+        return fail(stream_errc::policy_violation, "too many attempts to compress");
+      writer w;
+      w.open("failure", ns_compress).open(why).close().close();
+      send(w.take());
+    };
+    if (!host->compression || is_compressed)
+      return failed("setup-failed");
+    if (e.child("method", ns_compress).text() != "zlib")
+      return failed("unsupported-method");
+    if (!cfg.prepare_compression || !cfg.prepare_compression())
+      return failed("setup-failed");
+    is_compressed = true;
+    writer w;
+    w.open("compressed", ns_compress).close();
+    send(w.take());
+    restart();
+    out.emplace_back(todo::start_compression{});
   }
 
   // --- stream management before a resource is bound (XEP-0198 sections 3 and 5)

@@ -33,6 +33,7 @@ struct host_settings {
   std::uint8_t max_requests_before_login = 10; // then policy-violation
   std::string see_other_host;                // "host" or "host:port": clients are sent there
   bool stream_management = false;            // XEP-0198 is offered; resumption too
+  bool compression = false;                  // XEP-0138 is offered after login
 };
 
 /// What a client asks for together with its resource (XEP-0386 section 4): carried out by the session at once.
@@ -55,6 +56,7 @@ struct settings {
   std::string default_domain;     // `from` of an answer where the client named no host of ours
   std::optional<tls_facts> tls;   // direct TLS: encrypted from the first byte
   base::random* random = nullptr; // stream ids, nonces, resources
+  std::function<bool()> prepare_compression; // false: no memory for it; asked where a host offers it
 };
 
 namespace on {
@@ -82,6 +84,7 @@ using event = std::variant<on::opened, on::element, on::ended, on::unreadable, o
 namespace todo {
 struct send { std::string xml; };
 struct start_tls {};                              // what was sent before goes out in clear; drop buffered input
+struct start_compression {};                      // the same, both ways, after prepare_compression()
 struct find_keys { std::string local; base::crypto::hash h; };
 struct check_password { std::string local, password; };
 struct restart_framer {};                         // the header comes again
@@ -99,7 +102,7 @@ struct stanza { stanza_ref what; };               // bound: hand to the session
 /// error that was sent, or nothing for a normal end.
 struct close { std::optional<stream_errc> why; std::string text; };
 } // namespace todo
-using command = std::variant<todo::send, todo::start_tls, todo::find_keys, todo::check_password,
+using command = std::variant<todo::send, todo::start_tls, todo::start_compression, todo::find_keys, todo::check_password,
                              todo::restart_framer, todo::authenticated, todo::login_failed, todo::bind,
                              todo::resume, todo::request_before_login, todo::stanza, todo::close>;
 using commands = std::vector<command>;
