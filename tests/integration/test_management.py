@@ -6,6 +6,7 @@ import time
 import unittest
 
 import harness
+import test_sasl2 as sasl2
 
 sm = "urn:xmpp:sm:3"
 
@@ -212,6 +213,37 @@ class Management(harness.Case):
         judy.socket.settimeout(15)
         judy.read_to_end()
         self.assertIn("<resumed ", self.resume("judy", judy.id, 0).answer)
+
+    def test_one_round_trip_back_by_the_modern_login(self):
+        # XEP-0388, 0386, 0484: bound with everything at once, then resumed with a token
+        inner = (f"<bind xmlns='urn:xmpp:bind:0'><tag>T</tag><enable xmlns='{sm}' resume='true'/><enable xmlns='urn:xmpp:carbons:2'/>"
+                 f"<inactive xmlns='urn:xmpp:csi:0'/></bind>")
+        c = self.raw()
+        c.header()
+        got = sasl2.by_password(c, sasl2.agent(sasl2.phone) + sasl2.request() + inner, name="grace")
+        previd = re.search(f"<bound xmlns='urn:xmpp:bind:0'><enabled xmlns='{sm}' id='([^']*)' resume='true'", got)[1]
+        token = sasl2.token_in(got)
+        full = re.search("<authorization-identifier>([^<]*)<", got)[1]
+        c.presence()
+        alice = self.client("alice", "modern")
+        self.chat(alice, full, "first")
+        c.read_until("<body>first</body>")
+        c.close()
+        time.sleep(0.2)
+        self.chat(alice, full, "second")
+        alice.ping()
+        back = self.raw()
+        back.header()
+        resume = f"<resume xmlns='{sm}' previd='{previd}' h='3'/>"  # the own presence, a ping's answer, the message
+        got = sasl2.by_token(back, token, inner=resume, name="grace")
+        self.assertIn(f"<resumed xmlns='{sm}' previd='{previd}' h='", got)
+        self.assertEqual(re.findall("<body>([^<]*)</body>", back.read_until("<body>second</body>")), ["second"])
+        back.ping()
+        gone = self.raw()
+        gone.header()
+        got = sasl2.by_password(gone, sasl2.agent(sasl2.laptop) + f"<resume xmlns='{sm}' previd='nothing' h='0'/>" + inner, name="grace")
+        self.assertRegex(got, f"<failed xmlns='{sm}'><item-not-found")
+        self.assertIn("<bound ", got, "what cannot be resumed is bound")
 
     # --- client state
 
