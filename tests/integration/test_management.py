@@ -219,13 +219,18 @@ class Management(harness.Case):
         inner = (f"<bind xmlns='urn:xmpp:bind:0'><tag>T</tag><enable xmlns='{sm}' resume='true'/><enable xmlns='urn:xmpp:carbons:2'/>"
                  f"<inactive xmlns='urn:xmpp:csi:0'/></bind>")
         c = self.raw()
-        c.header()
+        offer = c.header()
+        for feature in (sm, "urn:xmpp:carbons:2", "urn:xmpp:csi:0"):
+            self.assertIn(f"<feature var='{feature}'/>", offer)
         got = sasl2.by_password(c, sasl2.agent(sasl2.phone) + sasl2.request() + inner, name="grace")
         previd = re.search(f"<bound xmlns='urn:xmpp:bind:0'><enabled xmlns='{sm}' id='([^']*)' resume='true'", got)[1]
         token = sasl2.token_in(got)
         full = re.search("<authorization-identifier>([^<]*)<", got)[1]
         c.presence()
         alice = self.client("alice", "modern")
+        other = self.client("grace", "other")
+        self.chat(other, "alice@localhost/modern", "copied")
+        self.assertIn("<sent ", c.read_until("<body>copied</body>"), "carbons came with the resource")
         self.chat(alice, full, "first")
         c.read_until("<body>first</body>")
         c.close()
@@ -234,7 +239,7 @@ class Management(harness.Case):
         alice.ping()
         back = self.raw()
         back.header()
-        resume = f"<resume xmlns='{sm}' previd='{previd}' h='3'/>"  # the own presence, a ping's answer, the message
+        resume = f"<resume xmlns='{sm}' previd='{previd}' h='4'/>"  # the own presence, a ping's answer, a copy, the message
         got = sasl2.by_token(back, token, inner=resume, name="grace")
         self.assertIn(f"<resumed xmlns='{sm}' previd='{previd}' h='", got)
         self.assertEqual(re.findall("<body>([^<]*)</body>", back.read_until("<body>second</body>")), ["second"])
