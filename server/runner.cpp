@@ -159,6 +159,8 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   if (h.has_client_state)
     s.features_after_login += "<csi xmlns='urn:xmpp:csi:0'/>";
   s.stream_management = h.management.is_on;
+  s.client_state = h.has_client_state;
+  s.carbons = std::ranges::find(host->view.host_features, "urn:xmpp:carbons:2") != host->view.host_features.end();
   for (auto& [ns, handler] : host->view.stranger_iqs)
     s.namespaces_before_login.push_back(ns);
   s.has_tls = false;
