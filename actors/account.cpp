@@ -269,7 +269,8 @@ void account::process(xmpp::delivery& what, effects& out) {
 
 void account::give(member& to, const xmpp::delivery& what, effects& out) {
   constexpr std::size_t most_held = 1'024, most_held_bytes = 1u << 20;
-  if (what.what->kind() == stanza_kind::message && (to.holds_messages || to.is_overflowing)) [[unlikely]] {
+  bool can_wait = what.what->kind() == stanza_kind::message && what.what->type() != stanza_type::error; // errors answer, as IQs do
+  if (can_wait && (to.holds_messages || to.is_overflowing)) [[unlikely]] {
     auto is_same = [&](auto& d) { return d.what == what.what; };
     if (what.is_again && std::any_of(to.held.begin(), to.held.end(), is_same))
       return;

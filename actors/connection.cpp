@@ -26,11 +26,16 @@ std::unique_ptr<xmpp::stream_open> relied_on(const xmpp::stream_open* open) {
 connection::connection(home& h, net::tcp_socket socket, entrance how, net::address_counter::place place)
   : home_(h), socket_(std::move(socket)), how_(how), place_(std::move(place)) {}
 
-connection::~connection() = default;
+connection::~connection() {
+  if (is_compressed_)
+    --home_.around().compressed_streams;
+}
 
 void connection::start(stream& above) {
   stream_ = &above;
   stream_id_ = above.id();
+  if (how_.is_shaped || home_.around().rates().all()) [[unlikely]]
+    shape();
   if (how_.is_direct_tls)
     socket_.start_tls(home_.around().certificates(), [this, &h = home_, me = id()](const net::error_code& ec) {
       h.guard(me, [&] { on_handshake(ec); });
@@ -42,7 +47,7 @@ void connection::start(stream& above) {
 // --- reading
 
 void connection::read_more() {
-  if (is_closed_ || waits_read_ || starts_tls_ || (is_paused_ && !is_finishing_))
+  if (is_closed_ || waits_read_ || changes_below_ || ((is_paused_ || is_held()) && !is_finishing_))
     return;
   waits_read_ = true;
   socket_.wait_readable([this, &h = home_, me = id()](const net::error_code& ec) {
@@ -62,26 +67,23 @@ void connection::on_readable(const net::error_code& ec) {
     return home_.when_clear(id(), [](light& self) { static_cast<connection&>(self).read_more(); });
   net::error_code error;
   auto& buffer = home_.read_buffer;
-  auto n = socket_.read_some(buffer.data(), buffer.size(), error);
+  auto n = socket_.read_some(buffer.data(), shaping_ ? shaping_->rules.most_bytes(buffer.size()) : buffer.size(), error);
   if (error == net::asio::error::would_block)
     return read_more();
   if (error)
-    return lost();
+    return net::is_deflate_error(error) ? inflate_failed(error) : lost();
+  heard_ = home_.watch.now();
   if (is_finishing_) // only until the peer has closed, too
     return read_more();
   home_.count().bytes_in->add(n);
+  if (shaping_) [[unlikely]]
+    charge(n, 0);
   take_bytes({buffer.data(), n});
-  if (is_closed_)
-    return;
-  if (socket_.has_buffered()) { // the rest of a TLS record: in the next turn, others first
-    home_.loop().post([this, &h = home_, me = id()] { h.guard(me, [&] { on_readable({}); }); });
-    return;
-  }
-  read_more();
+  read_more(); // also the rest of a TLS record: in the next turn, others first
 }
 
 void connection::take_bytes(std::string_view in) {
-  if (starts_tls_)
+  if (changes_below_)
     return stream_->on_injected_bytes();
   if (partial_) {
     partial_->bytes.append(in);
@@ -134,6 +136,8 @@ std::size_t connection::frame(xmpp::framer& f, std::string_view in) {
         break;
       }
       case xmpp::framer_event::element: {
+        if (shaping_) [[unlikely]]
+          charge(0, 1);
         auto what = xmpp::stanza::make(f.result(), rest, open_.get());
         done += f.position();
         f.next();
@@ -152,14 +156,14 @@ std::size_t connection::frame(xmpp::framer& f, std::string_view in) {
     }
     if (is_closed_ || is_finishing_)
       return in.size();
-    if (starts_tls_) {
+    if (changes_below_) {
       if (done < in.size())
         stream_->on_injected_bytes();
       return in.size();
     }
     if (std::exchange(restarted_, false))
       f.restart();
-    if (is_paused_) {
+    if (is_paused_ || is_held()) {
       if (&f == &home_.framer && done < in.size())
         keep(f, in.substr(done));
       return done;
@@ -171,9 +175,14 @@ void connection::resume() {
   if (!is_paused_ || is_closed_)
     return;
   is_paused_ = false;
+  go_on();
+}
+
+/// What was kept, then what comes.
+void connection::go_on() {
   home_.loop().post([this, &h = home_, me = id()] { // not from inside the stream's own call
     h.guard(me, [&] {
-      if (is_closed_ || is_finishing_ || is_paused_)
+      if (is_closed_ || is_finishing_ || is_paused_ || is_held() || changes_below_)
         return;
       if (partial_ && std::exchange(restarted_, false))
         partial_->framer.restart();
@@ -189,18 +198,24 @@ void connection::restart_framer() {
   restarted_ = true;
 }
 
-void connection::start_tls() {
-  starts_tls_ = true;
-  flush(); // <proceed/> goes out as plain text
-  home_.loop().post([this, &h = home_, me = id()] { // behind the bytes that are being framed now
+void connection::change_below(std::function<void()> change) {
+  changes_below_ = true;
+  flush(); // <proceed/> or <compressed/> goes out as what was before
+  home_.loop().post([this, &h = home_, me = id(), change = std::move(change)] { // behind the bytes that are being framed now
     h.guard(me, [&] {
       if (is_closed_ || is_finishing_)
         return;
       partial_ = nullptr; // what was read in the clear is gone, not reused
       in_stream_ = restarted_ = false;
-      socket_.start_tls(home_.around().certificates(), [this, &h, me](const net::error_code& ec) {
-        h.guard(me, [&] { on_handshake(ec); });
-      });
+      change();
+    });
+  });
+}
+
+void connection::start_tls() {
+  change_below([this] {
+    socket_.start_tls(home_.around().certificates(), [this, &h = home_, me = id()](const net::error_code& ec) {
+      h.guard(me, [&] { on_handshake(ec); });
     });
   });
 }
@@ -212,7 +227,7 @@ void connection::on_handshake(const net::error_code& ec) {
     base::log::info("tls.failed", "a TLS handshake failed", {{"peer", socket_.peer()}, {"cause", ec.message()}});
     return lost();
   }
-  starts_tls_ = false;
+  changes_below_ = false;
   stream_->on_tls();
   read_more();
 }
@@ -220,6 +235,11 @@ void connection::on_handshake(const net::error_code& ec) {
 void connection::bind(base::ref<cluster::session_limit> limit, const xmpp::stream_open* open) {
   limit_ = std::move(limit);
   open_ = relied_on(open);
+}
+
+void connection::set_receiver(light_id session) {
+  session_ = session;
+  begin_watch();
 }
 
 // --- writing

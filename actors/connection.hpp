@@ -3,6 +3,8 @@
 #include "actors/home.hpp"
 #include "net/address_counter.hpp"
 #include "net/client_socket.hpp"
+#include "net/deflate.hpp"
+#include "net/shaper.hpp"
 #include "xmpp/framer.hpp"
 
 namespace actors {
@@ -14,6 +16,7 @@ struct entrance {
   bool is_direct_tls = false;    // XEP-0368: TLS from the first byte
   bool may_start_tls = true;
   bool requires_tls = true;
+  bool is_shaped = false;        // read at most at the listener's rates
 };
 
 class connection final : public light {
@@ -52,14 +55,18 @@ public:
   void pause() { is_paused_ = true; }
   void resume();
   [[nodiscard]] bool is_paused() const { return is_paused_; }
-  void raise_limits() {
-    is_logged_in_ = true;
-    place_.give_up();
-  }
+  /// After login: other sizes, counted among the address's clients. Too many: the stream ends.
+  void raise_limits();
+  /// From now on it is read at most at these rates, too. Null: no rate counts any more.
+  void set_rates(const net::rates* r);
+  /// Memory for <compressed/>: false where there is none, or too many have it.
+  [[nodiscard]] bool prepare_compression();
+  /// After <compressed/>: both directions. Bytes already read behind <compress/> are fatal.
+  void start_compression();
   /// What is appended from now on was charged to `limit`; stanzas may rely on what `open` says.
   void bind(base::ref<cluster::session_limit> limit, const xmpp::stream_open* open);
   /// From now on elements go to this session, through the lane.
-  void set_receiver(light_id session) { session_ = session; }
+  void set_receiver(light_id session);
   /// What was never written, oldest first: the session's again. Of the bytes that wait only what
   /// has been begun is still sent.
   [[nodiscard]] std::vector<xmpp::delivery> take_unwritten();
@@ -70,6 +77,8 @@ public:
   [[nodiscard]] light_id stream_id() const { return stream_id_; }
 
   void on_crash(std::string_view why) override;
+  /// Called by the reactor's watch when it may have been silent for too long.
+  void on_watch();
   /// Called by the home at the end of the turn.
   void flush();
 
@@ -87,9 +96,23 @@ private:
     std::vector<mark> marks;
   };
 
+  /// Rates that this connection is held to, and whether it is held just now.
+  struct shaping {
+    net::shaper rules;
+    net::timer again;
+    bool holds = false;
+  };
+
+  [[nodiscard]] bool is_held() const { return shaping_ && shaping_->holds; }
+  void shape();
+  void charge(std::uint64_t bytes, std::uint64_t stanzas);
+  void go_on();
+  void begin_watch();
+  void give_up_on_peer();
+  void inflate_failed(const net::error_code& why);
+  void change_below(std::function<void()> change);
   void read_more();
   void on_readable(const net::error_code& ec);
-  void on_writable();
   void on_handshake(const net::error_code& ec);
   void take_bytes(std::string_view in);
   std::size_t frame(xmpp::framer& f, std::string_view in);
@@ -115,12 +138,15 @@ private:
   std::unique_ptr<xmpp::stream_open> open_; // only where stanzas rely on the header's language or prefixes
   std::vector<xmpp::delivery> queue_;
   std::unique_ptr<backlog> backlog_;
-  std::uint32_t queued_bytes_ = 0, handled_ = 0;
+  std::unique_ptr<shaping> shaping_; // null where no rate is set
+  std::uint32_t queued_bytes_ = 0, handled_ = 0, heard_ = 0; // heard: the watch's second of the last read
   entrance how_;
   net::address_counter::place place_;
   bool in_stream_ = false, is_dirty_ = false, is_paused_ = false, is_logged_in_ = false;
   bool is_finishing_ = false, is_closed_ = false, waits_write_ = false, waits_read_ = false;
-  bool starts_tls_ = false, restarted_ = false, is_over_ = false, tells_ = false, asks_ = false;
+  bool changes_below_ = false, restarted_ = false; // changes: to TLS or to compression, from the next byte on
+  bool is_over_ = false, tells_ = false, asks_ = false;
+  bool is_compressed_ = false, is_asked_ = false;  // asked: a ping has no answer as yet
   std::unique_ptr<net::timer> goodbye_;
 };
 

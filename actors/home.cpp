@@ -193,13 +193,13 @@ void home::flush_outboxes() {
     if (target.inbox_.push_all(box.items) == decltype(inbox_)::result::first)
       target.loop_.post([&target] { target.take_inbox(); });
     box.items.clear();
-    watch(box, target);
+    watch_outbox(box, target);
   }
 }
 
 /// Where too much waits, a mark goes behind it and comes back when all before it has been handled: until then this
 /// reactor's clients are not read.
-void home::watch(outbox& box, home& target) {
+void home::watch_outbox(outbox& box, home& target) {
   auto waits = target.in_inbox_.load(std::memory_order_relaxed) + target.in_lane_.load(std::memory_order_relaxed);
   if (box.is_crowded || waits <= items_per_turn)
     return;

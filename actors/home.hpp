@@ -1,6 +1,7 @@
 // What light actors live in: the lane, the table, shared buffers and outgoing batches of one
 // reactor. CAF-free, so that tests and a simulator step it by hand.
 #pragma once
+#include "actors/keepalive.hpp"
 #include "actors/light.hpp"
 #include "base/metrics.hpp"
 #include "cluster/registry.hpp"
@@ -148,6 +149,7 @@ public:
       spare_queues.push_back(std::move(queue));
   }
   modules::effects scratch;
+  watch_keeper watch{*this}; // of silent connections
 
   struct counters {
     base::metrics::counter *stanzas_in, *stanzas_out, *bytes_in, *bytes_out, *crashes, *turns;
@@ -213,7 +215,7 @@ private:
   void apply_completions();
   void flush_dirty();
   void flush_outboxes();
-  void watch(outbox& box, home& target);
+  void watch_outbox(outbox& box, home& target);
   void return_to_router(xmpp::delivery&& what);
 
   static constinit thread_local home* current_;

@@ -1,6 +1,8 @@
 // One virtual host at run time: what its modules registered, its store, who checks passwords.
 #pragma once
+#include "actors/keepalive.hpp"
 #include "modules/api/module.hpp"
+#include "net/shaper.hpp"
 #include "storage/store.hpp"
 #include "xmpp/sasl/credentials.hpp"
 #include "xmpp/stream/negotiation.hpp"
@@ -29,6 +31,8 @@ struct host {
   bool has_client_state = true;                 // XEP-0352
   std::uint32_t max_sessions = 20;              // per account
   std::uint32_t max_roster = 2'000;             // contacts per account
+  net::rates account_rates;                     // of each connection that logged in, but for administrators
+  actors::keepalive keepalive;
 };
 using host_ref = std::shared_ptr<const host>;
 

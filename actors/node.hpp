@@ -7,6 +7,7 @@
 #include "base/random.hpp"
 #include "cluster/registry.hpp"
 #include "net/address_counter.hpp"
+#include "net/shaper.hpp"
 #include "net/tls_identity.hpp"
 #include "xmpp/framer.hpp"
 #include <atomic>
@@ -27,6 +28,10 @@ struct node_settings {
   std::uint32_t max_output = 8u << 20; // bytes rendered or queued for one connection
   login_limits::settings logins;
   net::address_counter::limits strangers; // connections that have not logged in
+  std::uint32_t clients_per_address = 0;  // connections that have; 0: any number
+  net::rates address_rates, listener_rates; // nothing: any rate
+  std::uint32_t inflate_ratio = 100;      // of compressed streams
+  std::uint32_t compressed = 10'000;      // streams at once
   base::duration login_timeout = std::chrono::seconds{30};
   base::duration entity_idle = std::chrono::seconds{30};
   base::duration drain_timeout = std::chrono::seconds{30};
@@ -43,6 +48,7 @@ public:
   node(node_settings s, const base::clock& clock, base::random& random)
     : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits, settings_.idle_entities),
       logins_(settings_.logins), strangers_(settings_.strangers),
+      clients_({settings_.clients_per_address, UINT32_MAX}), rates_(settings_.address_rates),
       session_ids_(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(clock.wall().time_since_epoch()).count())) {}
 
   [[nodiscard]] const node_settings& settings() const { return settings_; }
@@ -52,6 +58,8 @@ public:
   [[nodiscard]] cluster::absent_names& absent() { return absent_; }
   [[nodiscard]] login_limits& logins() { return logins_; }
   [[nodiscard]] net::address_counter& strangers() { return strangers_; }
+  [[nodiscard]] net::address_counter& clients() { return clients_; }
+  [[nodiscard]] net::address_rates& rates() { return rates_; }
   [[nodiscard]] net::tls_identity_source& certificates() { return certificates_; }
 
   /// Set up before the first reactor runs.
@@ -87,6 +95,7 @@ public:
   [[nodiscard]] const base::siphash_key& resumption_key() const { return resumption_key_; }
   /// Storage operations that entities wait for.
   std::atomic<std::int64_t> operations{0};
+  std::atomic<std::uint32_t> compressed_streams{0};
   [[nodiscard]] bool is_draining() const { return draining_.load(std::memory_order_relaxed); }
   void drain() { draining_.store(true, std::memory_order_relaxed); }
 
@@ -97,7 +106,8 @@ private:
   cluster::registry registry_;
   cluster::absent_names absent_;
   login_limits logins_;
-  net::address_counter strangers_;
+  net::address_counter strangers_, clients_;
+  net::address_rates rates_;
   net::tls_identity_source certificates_;
   std::vector<home*> homes_;
   mutable std::shared_mutex hosts_mutex_;

@@ -274,6 +274,15 @@ void session::on_broadcast(xmpp::delivery&& what) {
   on_deliver(std::move(what));
 }
 
+void session::ping_client() {
+  xmpp::writer w;
+  w.open("iq").attr("type", "get").attr("id", home_.around().random().hex(6)).open("ping", "urn:xmpp:ping").close().close();
+  auto ping = xmpp::stanza::from_xml(w.take());
+  ping->from = host_->view.domain;
+  ping->to = full_;
+  on_broadcast({std::move(ping), {}});
+}
+
 // --- the end
 
 void session::close(xmpp::stream_errc why, const std::string& text) {

@@ -30,6 +30,8 @@ public:
   void on_deliver(xmpp::delivery&& what);
   /// From a service, to all sessions of the host; not charged yet.
   void on_broadcast(xmpp::delivery&& what);
+  /// XEP-0199 section 4.4: is the client still there?
+  void ping_client();
   void on_completed(std::uint32_t number, modules::outcome how) override;
 
   /// Ends the stream with this error, then itself.

@@ -5,6 +5,7 @@
 #include "actors/router.hpp"
 #include "actors/resumption.hpp"
 #include "actors/session.hpp"
+#include <algorithm>
 #include <array>
 
 namespace actors {
@@ -50,6 +51,7 @@ void stream::start() {
   if (!hosts.empty())
     s.default_domain = hosts.front()->view.domain->domain();
   s.random = &home_.around().random();
+  s.prepare_compression = [this] { return connection_.prepare_compression(); };
   negotiating_ = std::make_unique<negotiating>(xmpp::stream::negotiation{std::move(s)});
   negotiating_->deadline = home_.loop().after(home_.around().settings().login_timeout, [this] {
     home_.guard(id(), [this] {
@@ -113,6 +115,7 @@ void stream::on_lost() {
 
 void stream::carry(xmpp::stream::todo::send& c) { connection_.send(c.xml); }
 void stream::carry(xmpp::stream::todo::start_tls&) { connection_.start_tls(); }
+void stream::carry(xmpp::stream::todo::start_compression&) { connection_.start_compression(); }
 void stream::carry(xmpp::stream::todo::restart_framer&) { connection_.restart_framer(); }
 
 /// The answer of a pool comes back through the lane. Until then nothing more is framed.
@@ -173,6 +176,9 @@ void stream::carry(xmpp::stream::todo::authenticated& c) {
   count_login(c.mechanism);
   negotiating_->account = c.account;
   connection_.raise_limits();
+  auto& host = *negotiating_->host;
+  bool is_admin = std::ranges::find(host.view.admins, c.account->bare()) != host.view.admins.end();
+  connection_.set_rates(is_admin ? nullptr : &host.account_rates);
   home_.around().logins().on_success(std::string{c.account->bare()});
   base::log::info("auth.ok", "logged in",
                   {{"jid", c.account->bare()}, {"peer", connection_.socket().peer()}, {"mechanism", c.mechanism},

@@ -64,6 +64,7 @@ private:
   void step(xmpp::stream::event ev);
   void carry(xmpp::stream::todo::send& c);
   void carry(xmpp::stream::todo::start_tls& c);
+  void carry(xmpp::stream::todo::start_compression& c);
   void carry(xmpp::stream::todo::find_keys& c);
   void carry(xmpp::stream::todo::check_password& c);
   void carry(xmpp::stream::todo::find_account& c);

@@ -1,12 +1,16 @@
 // Loading and checking certificates; contexts set up for many idle connections.
 #include "net/tls_identity.hpp"
+#include "base/bytes.hpp"
 #include <arpa/inet.h>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <new>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
@@ -71,6 +75,52 @@ int choose_host(SSL* ssl, int*, void*) {
 
 /// The result is kept and looked at when somebody wants to log in by the certificate.
 int take_any(int, X509_STORE_CTX*) { return 1; }
+
+// --- tickets. The name of a ticket's key: the tag of the certificate, the key's id. A session that comes back
+// knows the certificate of its first handshake; tls-server-end-point (RFC 5929) must be that of both ends,
+// so it comes back only as long as this certificate is in force.
+
+/// The first bytes of the certificate's hash.
+std::uint64_t tag_of(SSL_CTX* c) { return reinterpret_cast<std::uintptr_t>(SSL_CTX_get_app_data(c)); }
+
+void set_tag(SSL_CTX* c) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> hash{};
+  unsigned n = 0;
+  if (X509_digest(SSL_CTX_get0_certificate(c), EVP_sha256(), hash.data(), &n) != 1)
+    throw std::bad_alloc{};
+  auto tag = base::get_be64({reinterpret_cast<const char*>(hash.data()), 8});
+  SSL_CTX_set_app_data(c, reinterpret_cast<void*>(static_cast<std::uintptr_t>(tag)));
+}
+
+int on_ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac, int is_new) {
+  constexpr int nothing = 0, taken = 1, taken_and_renewed = 2;
+  auto* source = static_cast<const tls_identity_source*>(SSL_get_app_data(ssl));
+  if (!source || !source->tickets())
+    return nothing;
+  auto now = base::steady::now();
+  ticket_keys::found k;
+  if (is_new) {
+    k = {source->tickets()->current(now), true};
+    std::string text;
+    base::put_be64(text, tag_of(SSL_get_SSL_CTX(ssl)));
+    base::put_be64(text, k.with.id);
+    std::memcpy(name, text.data(), text.size());
+    if (RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1)
+      return -1;
+  } else {
+    std::string_view text{reinterpret_cast<const char*>(name), 16};
+    auto found = source->tickets()->find(base::get_be64(text.substr(8)), now);
+    if (!found || !source->is_in_force(base::get_be64(text)))
+      return nothing;
+    k = *found;
+  }
+  char digest[] = "sha256";
+  OSSL_PARAM with[] = {OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, k.with.mac.data(), k.with.mac.size()),
+                       OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
+  bool ok = EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), nullptr, k.with.cipher.data(), iv, is_new) == 1 && EVP_MAC_CTX_set_params(mac, with) == 1;
+  OPENSSL_cleanse(&k.with, sizeof k.with);
+  return !ok ? -1 : k.is_current ? taken : taken_and_renewed;
+}
 
 enum class state { fine, missing, unreadable };
 
@@ -210,8 +260,6 @@ base::result<void, problem> ask_for_certificates(SSL_CTX* c, const std::string& 
     return base::fail(problem{certificate_errc::client_ca, file, "OpenSSL refuses these authorities" + reason()});
   }
   SSL_CTX_set_client_CA_list(c, names); // owns them
-  static constexpr std::string_view id = "covey-c2s"; // OpenSSL wants one where it verifies
-  SSL_CTX_set_session_id_context(c, reinterpret_cast<const unsigned char*>(id.data()), static_cast<unsigned>(id.size()));
   SSL_CTX_set_verify(c, SSL_VERIFY_PEER, take_any);
   return {};
 }
@@ -233,6 +281,9 @@ make_server_context(const std::string& chain_file, const std::string& key_file, 
             && SSL_CTX_set1_groups_list(c.get(), "X25519:P-256:P-384") == 1;
   SSL_CTX_set_session_cache_mode(c.get(), SSL_SESS_CACHE_OFF); // does not stop tickets
   SSL_CTX_set_num_tickets(c.get(), options.tickets);
+  SSL_CTX_set_timeout(c.get(), options.ticket_life.count());
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(c.get(), on_ticket_key);
+  SSL_CTX_set_session_id_context(c.get(), reinterpret_cast<const unsigned char*>("covey"), 5); // OpenSSL wants one where it verifies
   if (options.tickets == 0)
     SSL_CTX_set_options(c.get(), SSL_OP_NO_TICKET); // those of TLS 1.2
   SSL_CTX_set_mode(c.get(), SSL_MODE_RELEASE_BUFFERS // -33 KB per idle connection
@@ -247,6 +298,7 @@ make_server_context(const std::string& chain_file, const std::string& key_file, 
     return base::fail(problem{certificate_errc::refused, chain_file, "OpenSSL refuses this chain" + reason()});
   if (SSL_CTX_use_PrivateKey_file(c.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1)
     return base::fail(problem{certificate_errc::refused, key_file, "OpenSSL refuses this key" + reason()});
+  set_tag(c.get());
   if (!options.client_ca.empty())
     if (auto asked = ask_for_certificates(c.get(), options.client_ca); !asked)
       return base::fail(asked.error());
@@ -285,7 +337,11 @@ void tls_identity_source::put(const std::string& host, tls_context_ref context) 
     default_host_ = name;
   if (name == default_host_)
     default_ = context;
-  contexts_[name] = std::move(context);
+  auto& there = contexts_[name];
+  if (there)
+    tags_.erase(tags_.find(tag_of(there.get()))); // one of them: others may have it, too
+  tags_.insert(tag_of(context.get()));
+  there = std::move(context);
 }
 
 base::result<void, std::vector<certificate_problem>>
@@ -305,7 +361,15 @@ tls_identity_source::load(const std::vector<files>& all, const tls_options& opti
   contexts_.swap(fresh); // the old one is freed behind the lock
   default_host_ = first;
   default_ = first.empty() ? nullptr : contexts_[first];
+  tags_.clear();
+  for (auto& [host, c] : contexts_)
+    tags_.insert(tag_of(c.get()));
   return {};
+}
+
+bool tls_identity_source::is_in_force(std::uint64_t tag) const {
+  std::shared_lock guard{mutex_};
+  return tags_.contains(tag);
 }
 
 bool tls_identity_source::is_empty() const {

@@ -1,6 +1,7 @@
 // Certificates by host name. Reloading swaps them; connections keep what they began with.
 #pragma once
 #include "base/result.hpp"
+#include "net/ticket_keys.hpp"
 #include <chrono>
 #include <map>
 #include <memory>
@@ -8,6 +9,7 @@
 #include <shared_mutex>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 typedef struct ssl_ctx_st SSL_CTX;
@@ -49,7 +51,8 @@ using tls_context_ref = std::shared_ptr<SSL_CTX>;
 enum class tls_use { xmpp_client, http };
 struct tls_options {
   tls_use use = tls_use::xmpp_client;
-  unsigned tickets = 0; // sent by each handshake of TLS 1.3, for resumption
+  unsigned tickets = 0; // sent by each handshake of TLS 1.3, for resumption; need tls_identity_source::use_tickets
+  std::chrono::seconds ticket_life{7'200};
   std::string client_ca = {}; // PEM file: clients are asked for a certificate of one of these; empty: they are not
 };
 
@@ -74,6 +77,12 @@ public:
   /// nothing changes. Reads files.
   [[nodiscard]] base::result<void, std::vector<certificate_problem>>
   load(const std::vector<files>& all, const tls_options& options = {});
+  /// Contexts with tickets need keys: these. Before the first handshake. A ticket is good for one
+  /// rotation, with the certificate that it was given under; after a renewal there are full handshakes.
+  void use_tickets(base::random& random, base::duration rotation) { tickets_ = std::make_unique<ticket_keys>(random, rotation); }
+  [[nodiscard]] ticket_keys* tickets() const { return tickets_.get(); }
+  /// Whether a certificate (its tag: see tls_identity.cpp) is in force for any host.
+  [[nodiscard]] bool is_in_force(std::uint64_t tag) const;
   [[nodiscard]] bool is_empty() const;
   /// For a new connection; null if there is none at all. Case does not matter; a host that is not
   /// there (or empty): the default.
@@ -83,6 +92,8 @@ private:
   using table = std::map<std::string, tls_context_ref, std::less<>>;
   mutable std::shared_mutex mutex_;
   table contexts_;
+  std::unordered_multiset<std::uint64_t> tags_; // of their certificates
+  std::unique_ptr<ticket_keys> tickets_;
   tls_context_ref default_;
   std::string default_host_;
 };

@@ -40,7 +40,7 @@ void renew_certificates(runner& r, bool reads_all) {
       failed(ok.error().file + ": " + ok.error().text);
       continue;
     }
-    auto context = net::make_server_context(h.certificate, h.key, {.client_ca = h.client_ca});
+    auto context = net::make_server_context(h.certificate, h.key, c.tls_of(h));
     if (!context) {
       failed(context.error().file + ": " + context.error().text);
       continue;

@@ -1,13 +1,10 @@
 // The one place that names every concrete type.
 #include "server/runner.hpp"
-#include "actors/client.hpp"
-#include "actors/connection.hpp"
 #include "actors/pool.hpp"
 #include "actors/reactor.hpp"
 #include "actors/session.hpp"
-#include "actors/stream.hpp"
 #include "modules/all.hpp"
-#include "net/listener.hpp"
+#include "server/doors.hpp"
 #include "server/login_settings.hpp"
 #include "server/settings_view.hpp"
 #include "storage/memory/engine.hpp"
@@ -15,7 +12,6 @@
 #include "storage/tables.hpp"
 #include <algorithm>
 #include <sys/resource.h>
-#include <unistd.h>
 
 namespace server {
 
@@ -53,14 +49,12 @@ struct runner::parts {
   std::map<std::string, host_parts, std::less<>> hosts;
   std::unique_ptr<storage::store> embedded; // RocksDB, one for all hosts of this node
   std::vector<std::unique_ptr<actors::reactor>> reactors;
-  std::vector<std::unique_ptr<net::listener>> listeners;
-  std::map<std::string, std::uint16_t> ports;
-  std::atomic<std::size_t> next_reactor{0};
-  base::metrics::counter* refused = &base::metrics::make_counter("covey_connections_refused_total", "Connections closed because their address had too many that did not log in.");
-  std::uint64_t unsaid = 0;      // refused since the last line about it; both: the first reactor's alone
-  base::time_point say_after{};
+  std::unique_ptr<doors> entrances;
 
-  explicit parts(const config& c) : node(c.node, clock, random) {}
+  explicit parts(const config& c) : node(c.node, clock, random) {
+    if (c.tls.tickets > 0)
+      node.certificates().use_tickets(random, c.ticket_rotation);
+  }
 };
 
 runner::runner(config c) : config_(std::move(c)), parts_(std::make_unique<parts>(config_)) {}
@@ -75,8 +69,7 @@ stored_accounts* runner::accounts_of(std::string_view domain) {
 }
 
 std::uint16_t runner::port_of(const std::string& what) const {
-  auto i = parts_->ports.find(what);
-  return i == parts_->ports.end() ? 0 : i->second;
+  return parts_->entrances ? parts_->entrances->port_of(what) : 0;
 }
 
 base::result<void, std::string> runner::start() {
@@ -90,7 +83,8 @@ base::result<void, std::string> runner::start() {
       return ok;
   for (auto& r : p.reactors)
     r->start();
-  if (auto ok = listen(); !ok)
+  p.entrances = std::make_unique<doors>(config_, p.node, p.reactors);
+  if (auto ok = p.entrances->open(); !ok)
     return ok;
   is_ready_ = true;
   return {};
@@ -139,6 +133,8 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   host->max_roster = h.max_roster;
   host->management = h.management;
   host->has_client_state = h.has_client_state;
+  host->account_rates = h.account_rates;
+  host->keepalive = h.keepalive;
   host->view.stream_features = std::string{xmpp::im::roster_versioning_feature} + std::string{xmpp::im::pre_approval_feature};
   static const module_settings none;
   for (auto& m : p.modules) {
@@ -152,6 +148,7 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   }
   auto& s = host->stream;
   s.domain = h.domain;
+  s.compression = h.has_compression;
   set_login(s, h);
   s.max_bytes_before_login = static_cast<std::uint32_t>(config_.node.before_login.max_size);
   s.max_bytes = static_cast<std::uint32_t>(config_.node.after_login.max_size);
@@ -162,11 +159,13 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   if (h.has_client_state)
     s.features_after_login += "<csi xmlns='urn:xmpp:csi:0'/>";
   s.stream_management = h.management.is_on;
+  s.client_state = h.has_client_state;
+  s.carbons = std::ranges::find(host->view.host_features, "urn:xmpp:carbons:2") != host->view.host_features.end();
   for (auto& [ns, handler] : host->view.stranger_iqs)
     s.namespaces_before_login.push_back(ns);
   s.has_tls = false;
   if (!h.certificate.empty()) {
-    auto context = net::make_server_context(h.certificate, h.key, {.client_ca = h.client_ca});
+    auto context = net::make_server_context(h.certificate, h.key, config_.tls_of(h));
     if (!context)
       return base::fail(context.error().file + ": " + context.error().text);
     p.node.certificates().put(h.domain, std::move(*context));
@@ -176,92 +175,14 @@ base::result<void, std::string> runner::open_host(const host_config& h) {
   return {};
 }
 
-/// At most one line in ten seconds, with what was not said: a flood must not fill the disk.
-void runner::say_refused(const net::address_key& peer) {
-  auto& p = *parts_;
-  ++p.unsaid;
-  if (p.clock.now() < p.say_after)
-    return;
-  p.say_after = p.clock.now() + std::chrono::seconds{10};
-  base::log::warning("connection.refused", "too many connections of one address, or of all, have not logged in",
-                     {{"peer", net::name_of(peer)}, {"count", std::to_string(std::exchange(p.unsaid, 0))}});
-}
-
-/// Called on the first reactor, which accepts for all.
-void runner::on_accepted(int fd, bool is_v6, bool is_direct) {
-  auto& p = *parts_;
-  auto key = net::peer_key(fd);
-  auto place = key ? p.node.strangers().enter(*key) : std::nullopt;
-  if (!place) { // too many strangers from there, or it is gone again
-    p.refused->add();
-    if (key)
-      say_refused(*key);
-    ::close(fd);
-    return;
-  }
-  auto& to = *p.reactors[p.next_reactor.fetch_add(1, std::memory_order_relaxed) % p.reactors.size()];
-  to.lights().post_from_anywhere([&to, fd, is_v6, is_direct, place = std::move(*place)](actors::home& h) mutable {
-    auto& c = h.make<actors::connection>(net::adopt(h.loop(), fd, is_v6), actors::entrance{is_direct}, std::move(place));
-    auto& s = h.make<actors::stream>(c);
-    s.set_client(actors::spawn_client(to, s.id()));
-    s.start();
-    c.start(s);
-  });
-}
-
-base::result<void, std::string> runner::listen() {
-  auto& p = *parts_;
-  auto& loop = p.reactors.front()->loop();
-  std::string failed;
-  // listeners belong to their loop's thread
-  std::mutex mutex;
-  std::condition_variable done;
-  bool is_done = false;
-  loop.post([&] {
-    auto open = [&](const std::vector<listen_at>& all, const char* what, bool is_direct) {
-      for (auto& at : all) {
-        auto l = net::listener::open(loop, at.address, at.port, [this, is_direct](int fd, bool is_v6) { on_accepted(fd, is_v6, is_direct); });
-        if (!l) {
-          failed += (failed.empty() ? "" : "\n") + std::string{what} + ": " + l.error().address + " port " + std::to_string(l.error().port) + ": " + l.error().text;
-          continue;
-        }
-        p.ports.emplace(what, (*l)->port());
-        p.listeners.push_back(std::move(*l));
-      }
-    };
-    open(config_.c2s, "c2s", false);
-    if (!p.node.certificates().is_empty())
-      open(config_.c2s_direct, "c2s_direct", true);
-    std::lock_guard guard{mutex};
-    is_done = true;
-    done.notify_one();
-  });
-  std::unique_lock guard{mutex};
-  done.wait(guard, [&] { return is_done; });
-  if (!failed.empty())
-    return base::fail(failed);
-  return {};
-}
-
 void runner::stop() {
   if (!parts_)
     return;
   auto& p = *parts_;
   is_ready_ = false;
   p.node.drain();
-  if (!p.listeners.empty()) {
-    std::mutex mutex;
-    std::condition_variable done;
-    bool is_done = false;
-    p.reactors.front()->loop().post([&] {
-      p.listeners.clear();
-      std::lock_guard guard{mutex};
-      is_done = true;
-      done.notify_one();
-    });
-    std::unique_lock guard{mutex};
-    done.wait(guard, [&] { return is_done; });
-  }
+  if (p.entrances)
+    p.entrances->close();
   for (auto& r : p.reactors) {
     r->end_all(); // every client closes its stream; it is gone when its connection is
     r->lights().post_from_anywhere([](actors::home& h) { // and those that wait for their client end now

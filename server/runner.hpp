@@ -40,9 +40,6 @@ public:
 
 private:
   base::result<void, std::string> open_host(const host_config& h);
-  base::result<void, std::string> listen();
-  void say_refused(const net::address_key& peer);
-  void on_accepted(int fd, bool is_v6, bool is_direct);
 
   struct parts;
   config config_;

@@ -31,6 +31,15 @@ public:
     c.c2s = addresses("listen.c2s");
     c.c2s_direct = addresses("listen.c2s_direct");
     c.http = addresses("listen.http");
+    c.proxied = listeners("listen.proxy_protocol");
+    c.shaped = listeners("listen.shaped");
+    c.trusted_proxies = networks("listen.trusted_proxies");
+    if (!c.proxied.empty() && c.trusted_proxies.empty() && !is_in_question("listen.trusted_proxies"))
+      say("listen.proxy_protocol", "", "listen.trusted_proxies beside it", "listen.trusted_proxies = " + example_of(*values_.find("listen.trusted_proxies")), "listen.proxy_protocol alone");
+    c.proxies.time = ms("listen.proxy_timeout");
+    c.ticket_rotation = ms("tls.ticket_rotation");
+    c.tls.tickets = c.ticket_rotation.count() > 0 ? 1 : 0;
+    c.tls.ticket_life = std::chrono::duration_cast<std::chrono::seconds>(c.ticket_rotation);
     c.iterations = u32("sasl.iterations");
     auto& n = c.node;
     n.logins.failures = u32("sasl.failures");
@@ -38,6 +47,12 @@ public:
     n.login_timeout = ms("limits.login_timeout");
     n.strangers.per_address = u32("limits.strangers_per_address");
     n.strangers.total = u32("limits.strangers");
+    c.proxies.connections = n.strangers.total;
+    n.clients_per_address = u32("limits.clients_per_address");
+    n.listener_rates = rates("limits.rate.listener");
+    n.address_rates = rates("limits.rate.address");
+    n.inflate_ratio = u32("compression.ratio");
+    n.compressed = u32("compression.streams");
     n.drain_timeout = ms("drain_timeout");
     n.before_login.max_size = u32("limits.stanza_before_login");
     n.after_login.max_size = u32("limits.stanza");
@@ -85,6 +100,15 @@ private:
   bool flag(const std::string& k, const std::string& h) { return values_.get(k, h).v.number != 0; }
   std::uint32_t u32(const char* k, const std::string& h = {}) { return static_cast<std::uint32_t>(values_.get(k, h).v.number); }
   std::chrono::milliseconds ms(const char* k, const std::string& h = {}) { return std::chrono::milliseconds{values_.get(k, h).v.number}; }
+  std::chrono::seconds seconds(const char* k, const std::string& h) { return std::chrono::ceil<std::chrono::seconds>(ms(k, h)); }
+
+  net::rates rates(const std::string& of, const std::string& h = {}) {
+    auto rate = [&](const char* what) {
+      auto k = of + '.' + what;
+      return base::rate{u32(k.c_str(), h), u32((k + "_burst").c_str(), h)};
+    };
+    return {rate("bytes"), rate("stanzas")};
+  }
 
   /// `instead`: the value to write, as it is written in a file.
   void complain(const std::string& key, const std::string& h, std::string allowed, const std::string& instead, std::string found = {}, std::string meant = {}) {
@@ -157,6 +181,40 @@ private:
         }
       taken_.push_back({name, {address, *port}});
       all.push_back({address, *port});
+    }
+    return all;
+  }
+
+  /// Some of those that clients connect to, as they are written there.
+  std::vector<listen_at> listeners(const std::string& name) {
+    std::vector<std::string> there;
+    for (auto* k : {"listen.c2s", "listen.c2s_direct"})
+      for (auto& entry : values_.get(k).v.list)
+        there.push_back(entry);
+    std::vector<listen_at> all;
+    for (auto& entry : values_.get(name).v.list) {
+      if (std::find(there.begin(), there.end(), entry) == there.end()) {
+        auto meant = nearest(entry, there);
+        complain(name, "", "addresses that listen.c2s or listen.c2s_direct have", list_with(name, "", entry, meant.value_or(there.empty() ? "" : there.front())),
+                 in_quotes(entry), meant.value_or(""));
+        continue;
+      }
+      auto colon = entry.rfind(':');
+      auto address = entry.substr(0, colon);
+      if (address.starts_with('['))
+        address = address.substr(1, address.size() - 2);
+      all.push_back({address, base::to_number<std::uint16_t>(entry.substr(colon + 1)).value_or(0)}); // what listen.c2s is refused for is said there
+    }
+    return all;
+  }
+
+  std::vector<net::network> networks(const std::string& name) {
+    std::vector<net::network> all;
+    for (auto& entry : values_.get(name).v.list) {
+      if (auto n = net::parse_network(entry))
+        all.push_back(*n);
+      else
+        complain(name, "", R"(networks or addresses: "10.0.0.0/8", "2001:db8::1")", list_with(name, "", entry, is_address(entry.substr(0, entry.find('/'))) ? entry.substr(0, entry.find('/')) : "127.0.0.1"), in_quotes(entry));
     }
     return all;
   }
@@ -240,9 +298,15 @@ private:
     h.max_login_attempts = static_cast<std::uint8_t>(u32("sasl.attempts_per_stream", d));
     h.max_sessions = u32("limits.sessions_per_account", d);
     h.max_roster = u32("limits.roster", d);
-    auto seconds = [&](const char* key) { return std::chrono::seconds{values_.get(key, d).v.number / 1'000}; };
-    h.management = {flag("management.on", d), seconds("management.window"), seconds("management.longest_window")};
+    h.management = {flag("management.on", d), seconds("management.window", d), seconds("management.longest_window", d)};
     h.has_client_state = flag("client_state.on", d);
+    h.has_compression = flag("compression.on", d);
+    h.account_rates = rates("limits.rate.account", d);
+    auto by = text("keepalive.by", d);
+    using enum actors::keepalive::means;
+    h.keepalive.by = by == "none" ? none : by == "whitespace" ? whitespace : by == "ping" ? ping : tcp;
+    h.keepalive.interval = seconds("keepalive.interval", d);
+    h.keepalive.timeout = seconds("keepalive.timeout", d);
     admins(h);
     for (auto& m : modules_) {
       std::string name{m->name()}, prefix = "modules." + name + '.';

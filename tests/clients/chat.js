@@ -51,7 +51,7 @@ async function main() {
   await b.next(is("subscribe"));
   await b.send(xml("presence", { to: `${one}@localhost`, type: "subscribed" }));
   await a.next(is("subscribed"));
-  await a.next((s) => s.is("presence") && s.attrs.from === `${two}@localhost/node` && !s.attrs.type);
+  await a.next((s) => s.is("presence") && s.attrs.from === b.jid.toString() && !s.attrs.type);
   for (let n = 0; n < 50; n++) {
     await a.send(xml("message", { to: `${two}@localhost`, type: "chat" }, xml("body", {}, `there <${n}> & "back"`)));
     const got = await b.next(says(`there <${n}> & "back"`));
@@ -61,8 +61,9 @@ async function main() {
   const roster = await a.roster();
   const item = roster.getChild("query").getChildren("item").find((i) => i.attrs.jid === `${two}@localhost`);
   if (item.attrs.subscription !== "to") throw new Error(`subscription is ${item.attrs.subscription}`);
+  const full = b.jid.toString(); // by Bind 2 the server names the resource
   await b.stop();
-  await a.next((s) => s.is("presence") && s.attrs.type === "unavailable" && s.attrs.from === `${two}@localhost/node`);
+  await a.next((s) => s.is("presence") && s.attrs.type === "unavailable" && s.attrs.from === full);
   await a.stop();
   clearTimeout(wait);
   console.log("all is well");

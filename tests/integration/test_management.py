@@ -6,6 +6,7 @@ import time
 import unittest
 
 import harness
+import test_sasl2 as sasl2
 
 sm = "urn:xmpp:sm:3"
 
@@ -20,8 +21,8 @@ class Management(harness.Case):
             c.presence()
         wish = " resume='true'" if resume else ""
         c.send(f"<enable xmlns='{sm}'{wish}/>")
+        c.read_until("<enabled ")
         c.enabled = c.read_until("/>")
-        self.assertIn("<enabled ", c.enabled)
         c.id = (re.search(" id='([^']*)'", c.enabled) or [None, None])[1]
         c.jid = f"{name}@localhost/{resource}"
         return c
@@ -213,6 +214,42 @@ class Management(harness.Case):
         judy.read_to_end()
         self.assertIn("<resumed ", self.resume("judy", judy.id, 0).answer)
 
+    def test_one_round_trip_back_by_the_modern_login(self):
+        # XEP-0388, 0386, 0484: bound with everything at once, then resumed with a token
+        inner = (f"<bind xmlns='urn:xmpp:bind:0'><tag>T</tag><enable xmlns='{sm}' resume='true'/><enable xmlns='urn:xmpp:carbons:2'/>"
+                 f"<inactive xmlns='urn:xmpp:csi:0'/></bind>")
+        c = self.raw()
+        offer = c.header()
+        for feature in (sm, "urn:xmpp:carbons:2", "urn:xmpp:csi:0"):
+            self.assertIn(f"<feature var='{feature}'/>", offer)
+        got = sasl2.by_password(c, sasl2.agent(sasl2.phone) + sasl2.request() + inner, name="grace")
+        previd = re.search(f"<bound xmlns='urn:xmpp:bind:0'><enabled xmlns='{sm}' id='([^']*)' resume='true'", got)[1]
+        token = sasl2.token_in(got)
+        full = re.search("<authorization-identifier>([^<]*)<", got)[1]
+        c.presence()
+        alice = self.client("alice", "modern")
+        other = self.client("grace", "other")
+        self.chat(other, "alice@localhost/modern", "copied")
+        self.assertIn("<sent ", c.read_until("<body>copied</body>"), "carbons came with the resource")
+        self.chat(alice, full, "first")
+        c.read_until("<body>first</body>")
+        c.close()
+        time.sleep(0.2)
+        self.chat(alice, full, "second")
+        alice.ping()
+        back = self.raw()
+        back.header()
+        resume = f"<resume xmlns='{sm}' previd='{previd}' h='4'/>"  # the own presence, a ping's answer, a copy, the message
+        got = sasl2.by_token(back, token, inner=resume, name="grace")
+        self.assertIn(f"<resumed xmlns='{sm}' previd='{previd}' h='", got)
+        self.assertEqual(re.findall("<body>([^<]*)</body>", back.read_until("<body>second</body>")), ["second"])
+        back.ping()
+        gone = self.raw()
+        gone.header()
+        got = sasl2.by_password(gone, sasl2.agent(sasl2.laptop) + f"<resume xmlns='{sm}' previd='nothing' h='0'/>" + inner, name="grace")
+        self.assertRegex(got, f"<failed xmlns='{sm}'><item-not-found")
+        self.assertIn("<bound ", got, "what cannot be resumed is bound")
+
     # --- client state
 
     def test_an_inactive_client_hears_of_what_is_urgent(self):
@@ -242,7 +279,13 @@ class Management(harness.Case):
 
     def copies(self, c):
         c.send("<iq type='set' id='carbons'><enable xmlns='urn:xmpp:carbons:2'/></iq>")
-        self.assertIn("type='result'", c.read_until("id='carbons'") + c.read_until("/>"))
+        got = c.read_until("id='carbons'") + c.read_until("/>")
+        self.assertIn("type='result'", got)
+        return got
+
+    def count(self, got):
+        """Stanzas in what has come: all that begins one and is not inside a copy."""
+        return got.count("<iq ") + got.count("<presence ") + got.count("<received ")
 
     def test_carbons_of_what_is_sent_and_received(self):
         one, two = self.client("carol", "one").presence(), self.client("carol", "two").presence()
@@ -279,12 +322,12 @@ class Management(harness.Case):
     def test_a_copy_that_was_acknowledged_counts_as_delivered(self):
         phone, desk = self.managed("dave", "phone"), self.managed("dave", "desk")
         phone.ping()
-        self.copies(desk)
+        got = self.copies(desk)
         alice = self.managed("alice", "counts")
         self.chat(alice, phone.jid, "once")
         phone.read_until("<body>once</body>")
-        desk.read_until("</received></message>")
-        desk.send(f"<a xmlns='{sm}' h='2'/>")  # the answer to <enable/> of carbons, and the copy
+        got += desk.read_until("</received></message>")
+        desk.send(f"<a xmlns='{sm}' h='{self.count(got)}'/>")
         alice.send(f"<r xmlns='{sm}'/>")
         text = alice.read_until("/>")
         if "h='0'" in text:

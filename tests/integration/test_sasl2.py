@@ -159,8 +159,9 @@ class Login(harness.Case):
         raw.read_until(f"<challenge xmlns='{sasl2}'/>")
         raw.send(f"<abort xmlns='{sasl2}'/>")
         self.assertIn("<aborted", raw.read_until("</failure>"))
-        self.assertIn("<not-authorized", by_password(raw, name="nobody"))
-        self.assertIn("<policy-violation", raw.read_to_end())  # the sixth
+        for _ in range(3):
+            self.assertIn("<not-authorized", by_password(raw, name="nobody"))
+        self.assertIn("<policy-violation", raw.read_to_end())  # the eighth
 
     def test_the_header_names_who_logs_in(self):
         raw, _ = self.stream(extra=" from='alice@localhost'")

@@ -109,6 +109,47 @@ modules.offline.quota = 7
   CHECK(value_of(l, "host.\"b.example\".limits.roster") == "20");
 }
 
+TEST_CASE("listeners behind proxies, rates and silence") {
+  folder f;
+  auto l = load(f, R"(domain = "a.org"
+domains = ["b.org"]
+[listen]
+c2s = ["0.0.0.0:7000", "[::1]:7000"]
+c2s_direct = ["127.0.0.1:7001"]
+proxy_protocol = ["[::1]:7000", "127.0.0.1:7001"]
+shaped = ["0.0.0.0:7000"]
+trusted_proxies = ["10.0.0.0/8", "::1"]
+[limits.rate]
+listener = { bytes = "1 kB", stanzas = 5, stanzas_burst = 9 }
+account.stanzas = 10
+[keepalive]
+by = "ping"
+interval = "1500ms"
+[host."b.org"]
+keepalive.by = "none"
+limits.rate.account.stanzas = 0
+tls.ticket_rotation = "1h"
+)");
+  CHECK(l.problems.size() == 1); // the key of the node under a host
+  auto& c = l.config;
+  REQUIRE(c.proxied.size() == 2);
+  CHECK(c.proxied[0].address == "::1");
+  CHECK(c.proxied[1].port == 7'001);
+  REQUIRE(c.shaped.size() == 1);
+  CHECK(c.shaped[0].address == "0.0.0.0");
+  CHECK(c.trusted_proxies.size() == 2);
+  CHECK(c.node.listener_rates.bytes.per_second == 1'024);
+  CHECK(c.node.listener_rates.bytes.burst == 256 * 1'024);
+  CHECK(c.node.listener_rates.stanzas.burst == 9);
+  CHECK_FALSE(c.node.address_rates);
+  CHECK(c.hosts.at(0).account_rates.stanzas.per_second == 10);
+  CHECK_FALSE(c.hosts.at(1).account_rates);
+  CHECK(c.hosts[0].keepalive.by == actors::keepalive::means::ping);
+  CHECK(c.hosts[0].keepalive.interval == std::chrono::seconds{2}); // up to whole seconds
+  CHECK(c.hosts[1].keepalive.by == actors::keepalive::means::none);
+  CHECK(c.tls.tickets == 1);
+}
+
 TEST_CASE("durations and sizes") {
   for (auto [text, ms] : {std::pair{"500ms", 500}, {"30s", 30'000}, {"10m", 600'000}, {"1h", 3'600'000}, {"0s", 0}, {"5 s", 5'000}})
     CHECK(parse_duration(text) == ms);
@@ -213,6 +254,10 @@ const mistake mistakes[] = {
     {"port missing", "domain = \"a.org\"\nlisten.http = [\"127.0.0.1\"]\n", 2, "listen.http", "127.0.0.1", "[\"127.0.0.1:5280\"]"},
     {"address that is a name", "domain = \"a.org\"\nlisten.c2s = [\"localhost:5222\"]\n", 2, "listen.c2s", "localhost", "[\"127.0.0.1:5222\"]"},
     {"address without brackets", "domain = \"a.org\"\nlisten.c2s = [\":::5222\"]\n", 2, "listen.c2s", ":::5222", "listen.c2s = ["},
+    {"proxies in front of no listener", "domain = \"a.org\"\nlisten.trusted_proxies = [\"10.0.0.0/8\"]\nlisten.c2s = [\"127.0.0.1:7000\"]\nlisten.proxy_protocol = [\"127.0.0.1:7001\"]\n", 4, "listen.proxy_protocol", "127.0.0.1:7001", "listen.proxy_protocol = [\"127.0.0.1:7000\"]"},
+    {"rates of no listener", "domain = \"a.org\"\nlisten.c2s = [\"127.0.0.1:7000\"]\nlisten.shaped = [\"everything\"]\n", 3, "listen.shaped", "everything", "listen.shaped = [\"127.0.0.1:7000\"]"},
+    {"a proxy that is no network", "domain = \"a.org\"\nlisten.trusted_proxies = [\"::1\", \"10.0.0.1/8\"]\n", 2, "listen.trusted_proxies", "10.0.0.1/8", "listen.trusted_proxies = [\"::1\", \"10.0.0.1\"]"},
+    {"listeners behind nobody", "domain = \"a.org\"\nlisten.c2s = [\"127.0.0.1:7000\"]\nlisten.proxy_protocol = [\"127.0.0.1:7000\"]\n", 3, "listen.proxy_protocol", "listen.proxy_protocol alone", "listen.trusted_proxies = ["},
     {"certificate without key", "domain = \"a.org\"\ntls.certificate = \"/x.pem\"\n", 2, "tls.certificate", "tls.certificate alone", "tls.key = "},
     {"key without certificate", "domain = \"a.org\"\ntls.key = \"/x.pem\"\n", 2, "tls.key", "tls.key alone", "tls.certificate = "},
     {"PLAIN without TLS where TLS is required", "domain = \"a.org\"\nsasl.plain_without_tls = true\n", 2, "sasl.plain_without_tls", "true", "sasl.plain_without_tls = false"},

@@ -63,6 +63,7 @@ public:
   base::seeded_random random{7};
   negotiation rules;
   int lookups = 0;
+  bool has_memory = true; // for compression
   std::string last_sent; // not normalised
   xmpp::sasl::scram_keys added;
   std::string bound_to; // with the resource's own numbers
@@ -112,6 +113,7 @@ private:
     s.default_domain = "default.example";
     s.tls = std::move(tls);
     s.random = &random;
+    s.prepare_compression = [this] { return has_memory; };
     return s;
   }
   std::string text(todo::send& s) {
@@ -119,6 +121,7 @@ private:
     return replaced(masked(s.xml), header_xml("example.org", {}, "N"), "[H]");
   }
   static std::string text(todo::start_tls&) { return "start_tls"; }
+  static std::string text(todo::start_compression&) { return "start_compression"; }
   static std::string text(todo::find_keys& f) { return "find_keys " + f.local + name(f.h); }
   static std::string text(todo::find_account& f) { return "find_account " + f.local; }
   std::string text(todo::add_keys& a) {

@@ -1,5 +1,5 @@
-// Resource binding (RFC 6120 section 7), resumption in its place (XEP-0198 section 5), and how both are answered where
-// they came with a login (XEP-0386, XEP-0388).
+// Resource binding (RFC 6120 section 7), compression before it (XEP-0138), resumption in its place (XEP-0198 section 5),
+// and how those that came with a login are answered (XEP-0386, XEP-0388).
 #include "xmpp/stream/negotiation_impl.hpp"
 
 namespace xmpp::stream {
@@ -22,6 +22,8 @@ void negotiation::impl::before_bind(const xmpp::stanza& s) {
       return fail(stream_errc::policy_violation, "logged in already");
     if (e.ns() == ns_management && host->stream_management)
       return on_management(e);
+    if (e.is("compress", ns_compress))
+      return on_compress(e);
     return fail(stream_errc::unsupported_stanza_type);
   }
   auto payload = e.first_child();
@@ -66,6 +68,29 @@ void negotiation::impl::handle(on::bind_refused& e) {
   else
     send(iq_answer(bind_id, "error", to_xml(e.why)));
   go_on();
+}
+
+/// Between login and bind, so that no password is in what is compressed.
+void negotiation::impl::on_compress(const element& e) {
+  auto failed = [this](std::string_view why) {
+    if (++binds > max_bind_attempts)
+      return fail(stream_errc::policy_violation, "too many attempts to compress");
+    writer w;
+    w.open("failure", ns_compress).open(why).close().close();
+    send(w.take());
+  };
+  if (!host->compression || is_compressed)
+    return failed("setup-failed");
+  if (e.child("method", ns_compress).text() != "zlib")
+    return failed("unsupported-method");
+  if (!cfg.prepare_compression || !cfg.prepare_compression())
+    return failed("setup-failed");
+  is_compressed = true;
+  writer w;
+  w.open("compressed", ns_compress).close();
+  send(w.take());
+  restart();
+  out.emplace_back(todo::start_compression{});
 }
 
 std::string negotiation::impl::failed_xml(std::string_view ns, stanza_errc why, std::optional<std::uint32_t> h) {

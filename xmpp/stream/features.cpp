@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::string_view ns_binding_types = "urn:xmpp:sasl-cb:0"; // XEP-0440
 constexpr std::string_view ns_limits = "urn:xmpp:stream-limits:0";  // XEP-0478
+constexpr std::string_view ns_compress_feature = "http://jabber.org/features/compress"; // XEP-0138
 constexpr std::size_t config_version_bytes = 12;
 
 std::vector<std::string_view> binding_types(const sasl::channel_bindings& b) {
@@ -124,6 +125,8 @@ std::string negotiation::impl::features_after_login(bool is_bound, bool is_manag
   }
   if (host->stream_management && !is_managed)
     w.open("sm", ns_management).close();
+  if (host->compression && !is_compressed && !is_bound)
+    w.open("compression", ns_compress_feature).leaf("method", "zlib").close();
   write_limits(w, host->max_bytes);
   w.raw(host->features_after_login);
   return w.close().take();

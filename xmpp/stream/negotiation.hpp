@@ -37,6 +37,7 @@ struct host_settings {
   std::string see_other_host;                // "host" or "host:port": clients are sent there
   bool stream_management = false;            // XEP-0198 is offered; resumption too
   bool carbons = false, client_state = false; // what else <bind/> of XEP-0386 may switch on
+  bool compression = false;                  // XEP-0138 is offered after login
   std::uint32_t max_bytes_before_login = 0, max_bytes = 0; // of one element (XEP-0478); 0: not told
 };
 
@@ -61,6 +62,7 @@ struct settings {
   std::string default_domain;     // `from` of an answer where the client named no host of ours
   std::optional<tls_facts> tls;   // direct TLS: encrypted from the first byte
   base::random* random = nullptr; // stream ids, nonces, resources
+  std::function<bool()> prepare_compression; // false: no memory for it; asked where a host offers it
 };
 
 namespace on {
@@ -91,6 +93,7 @@ using event = std::variant<on::opened, on::element, on::ended, on::unreadable, o
 namespace todo {
 struct send { std::string xml; };
 struct start_tls {};                              // what was sent before goes out in clear; drop buffered input
+struct start_compression {};                      // the same, both ways, after prepare_compression()
 struct find_keys { std::string local; base::crypto::hash h; };
 struct check_password { std::string local, password; };
 struct find_account { std::string local; };
@@ -112,8 +115,9 @@ struct stanza { stanza_ref what; };               // bound: hand to the session
 /// error that was sent, or nothing for a normal end.
 struct close { std::optional<stream_errc> why; std::string text; };
 } // namespace todo
-using command = std::variant<todo::send, todo::start_tls, todo::find_keys, todo::check_password, todo::find_account,
-                             todo::add_keys, todo::find_tokens, todo::change_tokens, todo::restart_framer, todo::authenticated, todo::login_failed, todo::bind,
+using command = std::variant<todo::send, todo::start_tls, todo::start_compression, todo::find_keys, todo::check_password,
+                             todo::find_account, todo::add_keys, todo::find_tokens, todo::change_tokens,
+                             todo::restart_framer, todo::authenticated, todo::login_failed, todo::bind,
                              todo::resume, todo::request_before_login, todo::stanza, todo::close>;
 using commands = std::vector<command>;
 

@@ -12,6 +12,7 @@ inline constexpr std::string_view ns_bind = "urn:ietf:params:xml:ns:xmpp-bind";
 inline constexpr std::string_view ns_session = "urn:ietf:params:xml:ns:xmpp-session";
 inline constexpr std::string_view ns_stanzas = "urn:ietf:params:xml:ns:xmpp-stanzas";
 inline constexpr std::string_view ns_streams = "urn:ietf:params:xml:ns:xmpp-streams";
+inline constexpr std::string_view ns_compress = "http://jabber.org/protocol/compress"; // XEP-0138
 inline constexpr int max_bind_attempts = 5;
 inline constexpr std::size_t id_bytes = 12, resource_bytes = 9;
 
@@ -57,7 +58,7 @@ struct negotiation::impl {
   std::string peer;           // the `from` of the current header
   std::string config_version; // of the features that are out
   std::string bind_id, previd;
-  bool header_sent = false;
+  bool header_sent = false, is_compressed = false;
   int failures = 0, requests = 0, binds = 0;
   std::deque<stanza_ref> waiting;
   commands out;
@@ -145,6 +146,7 @@ struct negotiation::impl {
   void before_bind(const xmpp::stanza& s);
   void handle(on::bound& e);
   void handle(on::bind_refused& e);
+  void on_compress(const element& e);
   void on_management(const element& e);
   /// <failed/> of XEP-0198 and, for want of another, of XEP-0386.
   [[nodiscard]] static std::string failed_xml(std::string_view ns, stanza_errc why, std::optional<std::uint32_t> h = {});
