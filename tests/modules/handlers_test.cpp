@@ -198,7 +198,7 @@ TEST_CASE_FIXTURE(one_host, "registration: from the networks that may") {
     auto s = xmpp::stanza::from_xml("<iq type='" + std::string{type} + "' id='1'><query xmlns='jabber:iq:register'><username>n</username><password>long enough</password></query></iq>");
     xmpp::document d;
     auto payload = d.parse(s->bytes()).first_child();
-    view.stranger_iqs.at("jabber:iq:register")(s, payload, view, address, [&](auto r) {
+    view.stranger_iqs.at("jabber:iq:register")(s, payload, view, {address, std::make_shared<std::any>()}, [&](auto r) {
       result = r ? "form" : std::string{xmpp::name_of(r.error().condition)};
     });
     return result;
