@@ -531,7 +531,7 @@ TEST_CASE("a peer that takes nothing for too long is timed out by the kernel; wh
   plain_client c{s.port};
   c.send("go");
   auto f = s.wait_for(0, has_ended);
-  CHECK(*f.end == error::timed_out);
+  CHECK((*f.end == error::timed_out || *f.end == error::eof)); // the kernel says why once; a write may have asked first
 }
 
 TEST_CASE("the address that a proxy named is the peer's") {

@@ -177,7 +177,7 @@ TEST_CASE("without descriptors connections wait, and are accepted when there are
 }
 
 TEST_CASE("places per address before login") {
-  net::address_counter counter{{.per_address = 2, .total = 4}};
+  net::address_counter counter{{.per_address = 2, .total = 4}}, other{{.per_address = 1, .total = 10}}; // they outlive their places
   auto key = [](std::uint64_t bits, bool is_v6 = false) { return net::address_key{bits, is_v6}; };
   auto a = counter.enter(key(1)), b = counter.enter(key(1));
   CHECK(a);
@@ -203,7 +203,6 @@ TEST_CASE("places per address before login") {
   CHECK(counter.enter(key(3)));
   *b = std::move(*d); // gives up what it had
   CHECK(counter.total() == 2);
-  net::address_counter other{{.per_address = 1, .total = 10}};
   CHECK(b->move_to(other)); // of address 1
   CHECK(counter.total() == 1);
   CHECK(other.total() == 1);
