@@ -122,6 +122,8 @@ public:
     h->store = &store;
     h->credentials = &credentials_;
     for (auto& m : modules_) {
+      if (!m->is_on_by_default())
+        continue;
       modules::registrar reg{h->view, std::string{m->name()}, settings_, services_};
       m->start(reg);
     }
