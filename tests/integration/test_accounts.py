@@ -111,6 +111,7 @@ class Disco(harness.Case):
     def test_an_account_that_is_not_in_memory_knows_who_may_ask(self):
         alice, bob = (Friend(self.server).login(n) for n in ("alice", "bob"))
         befriend(alice, bob)
+        alice.close(), bob.close()
         self.server.stop()
         self.server.start()
         bob, carol = (self.client(n) for n in ("bob", "carol"))
