@@ -275,7 +275,7 @@ void account::give(member& to, const xmpp::delivery& what, effects& out) {
     if (what.is_again && std::any_of(to.held.begin(), to.held.end(), is_same))
       return;
     if (to.is_overflowing || to.held.size() >= most_held || to.held_bytes >= most_held_bytes) // in order behind what is kept already
-      return what.lose() ? undelivered(what.what, out, true) : void();
+      return what.lose() ? undelivered(what, out, true) : void();
     to.held_bytes += what.what->cost();
     to.held.push_back(what);
     return;
@@ -322,7 +322,7 @@ void account::on_message(xmpp::delivery& what, effects& out) {
       return give_message({ready.data(), ready.size()}, what, out);
     }
     case xmpp::im::message_action::store:
-      return undelivered(what.what, out, true);
+      return undelivered(what, out, true);
     case xmpp::im::message_action::bounce:
       return out.bounce(s, stanza_errc::service_unavailable);
     case xmpp::im::message_action::drop:
@@ -331,8 +331,9 @@ void account::on_message(xmpp::delivery& what, effects& out) {
 }
 
 /// Nobody takes it now: whoever keeps messages may have it.
-void account::undelivered(const xmpp::stanza_ref& what, effects& out, bool bounces) {
-  modules::message_undelivered ev{what, *this, out};
+void account::undelivered(const xmpp::delivery& late, effects& out, bool bounces) {
+  auto& what = late.what;
+  modules::message_undelivered ev{late, *this, out};
   auto v = host_->view.undelivered.run(ev);
   if (v.what() == modules::verdict::kind::taken)
     return;
@@ -349,7 +350,7 @@ void account::on(modules::event::no_room& e, effects& out) {
   if (s.kind() == stanza_kind::message && s.type() != stanza_type::error) {
     if (auto* m = find_member(e.session); m && !std::exchange(m->is_overflowing, true))
       out.set_timer(look_for_room, room_after);
-    return e.what.lose() ? undelivered(e.what.what, out, true) : void();
+    return e.what.lose() ? undelivered(e.what, out, true) : void();
   }
   if (s.kind() == stanza_kind::iq && s.is_request())
     return out.bounce(s, stanza_errc::resource_constraint);

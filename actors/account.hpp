@@ -98,7 +98,7 @@ private:
 
   // --- messages and IQs (account.cpp)
   void on_message(xmpp::delivery& what, effects& out);
-  void undelivered(const xmpp::stanza_ref& what, effects& out, bool bounces);
+  void undelivered(const xmpp::delivery& late, effects& out, bool bounces);
   void give(member& to, const xmpp::delivery& what, effects& out);
   void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
   void refresh_copies(effects& out);

@@ -63,8 +63,17 @@ void account::wait_for_rows(modules::entity_event&& ev, effects& out) {
   if (in && early_.size() >= most_waiting)
     return out.bounce(*in->what.what, stanza_errc::resource_constraint);
   early_.push_back(std::move(ev));
-  if (std::exchange(start_, start::reading) == start::cold)
-    read_next(0, out);
+  if (std::exchange(start_, start::reading) != start::cold)
+    return;
+  if (!node_.absent().contains(*bare_, now_))
+    return read_next(0, out);
+  // whoever logs in knew the password just now, but meanwhile the account may have been removed, or created again
+  out.load(rows::account_range(*bare_), 1, [this](modules::rows r, effects& o) {
+    if (!r)
+      return on_rows_unreadable(r.error(), o);
+    is_removed_ = r->empty();
+    read_next(0, o);
+  });
 }
 
 void account::read_next(std::size_t n, effects& out) {

@@ -1,5 +1,6 @@
 // What all reactors of this process share. Everything here is read-mostly or concurrent by itself.
 #pragma once
+#include "actors/ended_sessions.hpp"
 #include "actors/host.hpp"
 #include "actors/login_limits.hpp"
 #include "base/budget.hpp"
@@ -56,6 +57,7 @@ public:
   [[nodiscard]] base::random& random() const { return random_; }
   [[nodiscard]] cluster::registry& registry() { return registry_; }
   [[nodiscard]] cluster::absent_names& absent() { return absent_; }
+  [[nodiscard]] ended_sessions& ended() { return ended_; }
   [[nodiscard]] login_limits& logins() { return logins_; }
   [[nodiscard]] net::address_counter& strangers() { return strangers_; }
   [[nodiscard]] net::address_counter& clients() { return clients_; }
@@ -105,6 +107,7 @@ private:
   base::random& random_;
   cluster::registry registry_;
   cluster::absent_names absent_;
+  ended_sessions ended_;
   login_limits logins_;
   net::address_counter strangers_, clients_;
   net::address_rates rates_;

@@ -80,7 +80,7 @@ void route_again(home& at, xmpp::delivery&& what) {
   if (is_plain_presence(*what.what) || what.what->type() == stanza_type::result
       || what.what->type() == stanza_type::error)
     return;
-  route(at, {std::move(what.what), std::move(what.to), {}, false, false, false, true});
+  route(at, {std::move(what.what), std::move(what.to), {}, false, false, false, true, what.delayed_us});
 }
 
 void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why) {

@@ -334,6 +334,8 @@ void session::end() {
   if (std::exchange(is_ended_, true))
     return;
   leave_directed();
+  if (managed_ && managed_->window > base::duration::zero())
+    home_.around().ended().note(session_id_, *bare_, completed_mark());
   auto again = drop_unacknowledged();
   auto& registry = home_.around().registry();
   auto& address = registry.charge_always(bare_, home_.index(), home::control_cost);

@@ -99,6 +99,7 @@ private:
   void open_completion(const xmpp::stanza_ref& s);
   void move_mark();
   void route_oldest_again();
+  [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza_ref& what, base::time_point since) const;
   [[nodiscard]] std::uint32_t open_count() const { return next_ - base_; }
   [[nodiscard]] std::uint32_t completed_mark() const { return base_ - 1; }
 
@@ -107,7 +108,7 @@ private:
   void detach();
   bool hand_over(cluster::place to, std::uint32_t h);
   void adopt(value& from, std::uint32_t h);
-  void on_take_over_refused();
+  void on_take_over_refused(std::optional<std::uint32_t> h);
   void resume_now();
 
   home& home_;
@@ -120,7 +121,11 @@ private:
   std::uint64_t session_id_ = 0;
   base::wall_time since_;
   std::vector<xmpp::jid_ref> directed_; // who got directed presence (RFC 6121 section 4.6.3)
-  struct open_stanza { xmpp::stanza_ref what; std::uint8_t tries = 0; };
+  struct open_stanza {
+    xmpp::stanza_ref what;
+    base::time_point since; // it came then
+    std::uint8_t tries = 0;
+  };
   std::vector<open_stanza> open_;       // ring of stanzas whose completion is open
   std::uint32_t base_ = 1, next_ = 1;
   std::unique_ptr<managed> managed_;    // with stream management

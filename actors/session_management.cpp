@@ -151,6 +151,14 @@ void session::on_unspooled(base::u128 stanza_id) {
   arm(home_.now() + home_.around().settings().spool_after);
 }
 
+/// For <delay/>: when a message was sent that its receiver gets only now; 0 where that makes no difference.
+std::int64_t session::delayed_since(const xmpp::stanza_ref& what, base::time_point since) const {
+  auto wait = home_.now() - since;
+  if (what->kind() != stanza_kind::message || wait < std::chrono::seconds{2})
+    return 0;
+  return std::chrono::duration_cast<std::chrono::microseconds>((home_.around().clock().wall() - wait).time_since_epoch()).count();
+}
+
 /// What ends with this session and must go elsewhere. What the account has stored stays its own.
 std::vector<xmpp::delivery> session::drop_unacknowledged() {
   std::vector<xmpp::delivery> again;
@@ -163,8 +171,11 @@ std::vector<xmpp::delivery> session::drop_unacknowledged() {
     for (auto& e : m->queue.entries()) {
       if (e.is_spooled)
         limit_->used.release(e.what.what->cost());
-      else
+      else {
+        if (!e.what.is_stored && !e.what.delayed_us)
+          e.what.delayed_us = delayed_since(e.what.what, e.since);
         drop(std::move(e.what));
+      }
     }
   if (auto h = std::exchange(held_, nullptr))
     for (auto& d : h->take_all())
@@ -191,7 +202,7 @@ void session::open_completion(const xmpp::stanza_ref& s) {
   if (open_count() == 1)
     managed_->mark_moved = home_.now();
   s->completion = {id(), number, home_.index(), 0};
-  open_[number & (open_.size() - 1)] = {s, 0};
+  open_[number & (open_.size() - 1)] = {s, home_.now(), 0};
   if (open_count() >= most_open && stream_ && !pauses_) {
     pauses_ = true;
     stream_->below().pause();
@@ -216,7 +227,7 @@ void session::on_completed(std::uint32_t number, modules::outcome how) {
   if (!kept.what)
     return;
   if (how == modules::outcome::abandoned && !is_ended_ && ++kept.tries <= most_tries)
-    return route(home_, {kept.what, {}, {}, false, false, false, true}); // whoever held it is gone: once more
+    return route(home_, {kept.what, {}, {}, false, false, false, true, delayed_since(kept.what, kept.since)}); // whoever held it is gone: once more
   kept.what = nullptr;
   if (number == base_)
     move_mark();

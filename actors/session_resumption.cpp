@@ -31,20 +31,21 @@ void session::take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_
   for (auto& row : home_.around().registry().sessions_of(*account)) // another account's is not found
     if (row.id == earlier) {
       cluster::place me{0, home_.index(), id()};
-      home_.post(row.where.reactor, [there = row.where, h, me](home& at) {
+      home_.post(row.where.reactor, [there = row.where, h, me, earlier, account](home& at) {
         auto* s = at.find<session>(there.ref);
         if (!s || !s->hand_over(me, h))
-          at.post<session>(me.reactor, me.ref, [](session& fresh) { fresh.on_take_over_refused(); });
+          at.post<session>(me.reactor, me.ref, [last = at.around().ended().find(earlier, *account)](session& fresh) { fresh.on_take_over_refused(last); });
       });
       return;
     }
-  home_.post<session>(home_.index(), id(), [](session& s) { s.on_take_over_refused(); }); // not inside the stream's own call
+  auto last = home_.around().ended().find(earlier, *account);
+  home_.post<session>(home_.index(), id(), [last](session& s) { s.on_take_over_refused(last); }); // not inside the stream's own call
 }
 
-void session::on_take_over_refused() {
+void session::on_take_over_refused(std::optional<std::uint32_t> h) {
   is_ended_ = true;
   if (auto* below = std::exchange(stream_, nullptr))
-    below->on_resume_refused();
+    below->on_resume_refused(h);
   for (auto& d : std::exchange(early_, {})) // the account had sent here already
     route_again(home_, std::move(d));
   home_.end(*this);
@@ -84,8 +85,12 @@ void session::resume_now() {
   stream_->on_resumed(full_, completed_mark(), limit_);
   if (!stream_)
     return;
-  for (auto& e : m.queue.entries())
-    stream_->send(xmpp::delivery{e.what});
+  for (auto& e : m.queue.entries()) {
+    auto again = e.what;
+    if (!again.is_stored && !again.delayed_us)
+      again.delayed_us = delayed_since(again.what, e.since);
+    stream_->send(std::move(again));
+  }
   set_inactive(false); // XEP-0352 section 5.1
   m.asked = {};
   if (!m.queue.empty())
@@ -119,7 +124,7 @@ void session::on_moved(bool is_attached) {
   if (stage_ != place_in_time::moving)
     return;
   if (!is_attached || is_ended_) { // it ended meanwhile
-    home_.post<session>(successor_.reactor, successor_.ref, [](session& s) { s.on_take_over_refused(); });
+    home_.post<session>(successor_.reactor, successor_.ref, [last = completed_mark()](session& s) { s.on_take_over_refused(last); });
     stage_ = place_in_time::own;
     return end();
   }

@@ -235,9 +235,9 @@ void stream::on_resumed(const xmpp::jid_ref& full, std::uint32_t h, base::ref<cl
   negotiating_ = nullptr;
 }
 
-void stream::on_resume_refused() {
+void stream::on_resume_refused(std::optional<std::uint32_t> h) {
   session_ = 0;
-  step(xmpp::stream::on::resume_refused{xmpp::stanza_errc::item_not_found, {}});
+  step(xmpp::stream::on::resume_refused{xmpp::stanza_errc::item_not_found, h});
 }
 
 void stream::on_bound(const xmpp::jid_ref& full, const std::string& inline_xml) {

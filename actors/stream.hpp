@@ -40,7 +40,8 @@ public:
   void on_bound(const xmpp::jid_ref& full, const std::string& inline_xml);
   /// This stream is an earlier session's now; `limit` is what is sent to it charged to.
   void on_resumed(const xmpp::jid_ref& full, std::uint32_t h, base::ref<cluster::session_limit> limit);
-  void on_resume_refused();
+  /// `h`: what an earlier session that has ended had handled, where that is known.
+  void on_resume_refused(std::optional<std::uint32_t> h = {});
   /// The session goes on elsewhere: it hears nothing more of this stream.
   void let_go() { session_ = 0; }
   void on_bind_refused(const xmpp::stanza_error& why);

@@ -2,7 +2,7 @@
 // online. The smallest service there is: an entity of its own behind one address.
 #include "modules/all.hpp"
 #include "modules/disco.hpp"
-#include "modules/stamp.hpp"
+#include "xmpp/stamp.hpp"
 #include <algorithm>
 
 namespace modules {

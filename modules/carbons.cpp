@@ -72,7 +72,7 @@ private:
         continue;
       if (!copy)
         copy = wrap("received", ev.what, ev.account.bare());
-      ev.out.deliver(s.id, {copy, s.full, ev.what.shared, true, false, false, ev.what.is_again});
+      ev.out.deliver(s.id, {copy, s.full, ev.what.shared, true, false, false, ev.what.is_again, ev.what.delayed_us});
     }
   }
 

@@ -1,7 +1,8 @@
 // XEP-0160 Best Practices for Handling Offline Messages 1.0.1, with the stamps of XEP-0203: what nobody
 // takes now is kept, in order, and given to the first resource that is ready.
+#include "base/log.hpp"
 #include "modules/all.hpp"
-#include "modules/stamp.hpp"
+#include "xmpp/stamp.hpp"
 #include "storage/tables.hpp"
 #include "xmpp/im/message_class.hpp"
 #include <algorithm>
@@ -18,11 +19,15 @@ constexpr std::size_t page_bytes = 32 * 1024; // or so much
 /// Kept with the account while it is in memory.
 struct mailbox {
   bool is_counted = false, is_counting = false;
-  std::size_t messages = 0;
+  std::size_t messages = 0, bytes = 0;
   std::uint64_t last_entry = 0; // order of entry, whatever the clock does
   std::vector<std::function<void(effects&)>> waiting; // for the count
   /// A row that a session has been sent and not yet acknowledged, or that was kept because it had not.
-  struct owned { base::u128 id; std::uint64_t entry, session; };
+  struct owned {
+    base::u128 id;
+    std::uint64_t entry, session;
+    std::size_t bytes;
+  };
   std::vector<owned> rows;
   /// Rows that went while scans were under way, which may still show them.
   std::vector<base::u128> gone;
@@ -35,11 +40,13 @@ public:
   std::vector<setting_key> keys() const override {
     using enum setting_type;
     return {{"quota", number, "1000", "Messages that are kept for one account."},
+            {"quota_size", size, "16 MB", "And so many bytes of them.", 1'024},
             {"keep", duration, "30d", "How long they are kept; 0s: for ever."}};
   }
 
   void start(registrar& reg) override {
     quota_ = static_cast<std::size_t>(reg.settings().number("quota"));
+    quota_size_ = static_cast<std::size_t>(reg.settings().number("quota_size"));
     keep_ = std::chrono::milliseconds{reg.settings().number("keep")};
     clock_ = &reg.around().clock;
     random_ = &reg.around().random;
@@ -62,7 +69,7 @@ private:
   // --- storing
 
   verdict keep(message_undelivered& ev) {
-    if (!xmpp::im::keepable(xmpp::im::facts_of(*ev.what)))
+    if (!xmpp::im::keepable(xmpp::im::facts_of(*ev.what.what)))
       return verdict::pass();
     store(ev.what, 0, ev.account, ev.out);
     return verdict::taken();
@@ -72,11 +79,11 @@ private:
   verdict spool(message_unacknowledged& ev) {
     if (!xmpp::im::keepable(xmpp::im::facts_of(*ev.what.what)))
       return verdict::pass();
-    store(ev.what.what, ev.session, ev.account, ev.out);
+    store(ev.what, ev.session, ev.account, ev.out);
     return verdict::taken();
   }
 
-  void store(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out) {
+  void store(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out) {
     constexpr std::size_t most_waiting = 1'000;
     auto& box = of(account);
     if (box.is_counted)
@@ -87,7 +94,7 @@ private:
     count(account, out);
   }
 
-  /// How much is there already: once, when the first message comes. Only the keys are read.
+  /// How much is there already: once, when the first message comes. Only the second keys are read.
   void count(account_view& account, effects& out) {
     auto& box = of(account);
     if (std::exchange(box.is_counting, true))
@@ -98,68 +105,76 @@ private:
       if (r) {
         b.is_counted = true;
         b.messages = r->size();
+        for (auto& row : *r)
+          b.bytes += tables::offline_bytes_of(row);
       }
       for (auto& f : std::exchange(b.waiting, {}))
         f(o); // without a count the commit will say whether the store is there
     });
   }
 
-  void put(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out) {
+  [[nodiscard]] bool has_room(const mailbox& box, const xmpp::stanza& s) const {
+    return box.messages < quota_ && box.bytes + s.bytes().size() <= quota_size_;
+  }
+
+  void put(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out) {
     auto& box = of(account);
-    if (box.messages >= quota_)
+    if (!has_room(box, *what.what))
       return make_room(what, owner, account, out);
     insert(what, owner, account, out);
   }
 
   /// The mailbox is full: what has expired goes first.
-  void make_room(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out) {
+  void make_room(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out) {
     out.load(tables::offline_of(*account.bare()), page, [this, what, owner, &account](modules::rows r, effects& o) {
       auto now = clock_->wall().time_since_epoch().count();
       if (r)
         for (auto& row : *r)
           if (auto m = tables::decode_offline(row); m && m->expires_us && m->expires_us <= now)
-            forget(account, row.key, tables::stanza_id_of(row), o);
-      if (of(account).messages < quota_)
+            forget(account, row.key, tables::stanza_id_of(row), m->stanza.size(), o);
+      if (has_room(of(account), *what.what))
         return insert(what, owner, account, o);
       failed(what, owner, account, o, {xmpp::stanza_errc::service_unavailable, xmpp::error_type::cancel, "the mailbox of the receiver is full"});
     });
   }
 
-  void insert(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out) {
+  void insert(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out) {
     auto& box = of(account);
     auto now = clock_->wall();
     auto us = now.time_since_epoch().count();
     box.last_entry = std::max(box.last_entry + 1, static_cast<std::uint64_t>(us));
-    auto id = what->stanza_id ? what->stanza_id : base::u128{random_->number(), random_->number()};
-    tables::offline_message m{xmpp::to_string(what), us,
+    auto id = what.what->stanza_id ? what.what->stanza_id : base::u128{random_->number(), random_->number()};
+    tables::offline_message m{xmpp::to_string(what.what), what.delayed_us ? what.delayed_us : us,
                               keep_.count() ? us + std::chrono::duration_cast<std::chrono::microseconds>(keep_).count() : 0};
     storage::batch b;
     b.id = id;
     auto second = tables::offline_id_key(*account.bare(), id);
     b.changes.emplace_back(storage::put{tables::offline_key(*account.bare(), box.last_entry, id), tables::encode(m)});
-    b.changes.emplace_back(storage::put{second, {}});
+    b.changes.emplace_back(storage::put{second, tables::encode_offline_id(m.stanza.size())});
     b.preconditions.push_back({std::move(second), 0}); // the same message again is kept once
+    auto bytes = m.stanza.size();
     ++box.messages;
+    box.bytes += bytes;
     if (owner) // an ack may overtake the commit: what is erased then is erased behind it
-      box.rows.push_back({id, box.last_entry, owner});
-    out.commit(std::move(b), [this, what, owner, id, &account](storage::outcome o, effects& done) {
+      box.rows.push_back({id, box.last_entry, owner, bytes});
+    out.commit(std::move(b), [this, what, owner, id, bytes, &account](storage::outcome o, effects& done) {
       if (o == storage::outcome::done)
-        return done.complete(what->completion, outcome::stored);
-      --of(account).messages;
+        return done.complete(what.what->completion, outcome::stored);
+      uncount(of(account), bytes);
       disown(account, id);
       if (o == storage::outcome::conflict) // it is there already
-        return done.complete(what->completion, outcome::stored);
+        return done.complete(what.what->completion, outcome::stored);
       failed(what, owner, account, done, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "the message could not be stored"});
     });
   }
 
   /// Without a session that still tries to deliver it, its sender hears of it.
-  void failed(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out, const xmpp::stanza_error& why) {
+  void failed(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out, const xmpp::stanza_error& why) {
     if (!owner)
-      return out.bounce(*what, why);
+      return out.bounce(*what.what, why);
     if (is_live(account, owner))
-      return out.unspooled(owner, what->stanza_id);
-    out.route({what, {}, {}, false, false, false, true});
+      return out.unspooled(owner, what.what->stanza_id);
+    out.route({what.what, {}, {}, false, false, false, true, what.delayed_us});
   }
 
   // --- giving
@@ -225,19 +240,24 @@ private:
     if ((owner != box.rows.end() && is_live(account, owner->session)) || std::ranges::find(box.gone, id) != box.gone.end())
       return false;
     auto m = tables::decode_offline(row);
-    auto s = m && !(m->expires_us && m->expires_us <= now) ? stamped(*m, account) : nullptr;
-    if (!s) {
-      forget(account, row.key, id, out);
+    if (m && m->expires_us && m->expires_us <= now) {
+      forget(account, row.key, id, m->stanza.size(), out);
+      return false;
+    }
+    auto s = m ? stamped(*m, account) : nullptr;
+    if (!s) { // it stays: somebody may still read it
+      base::log::error("offline.damaged", "a stored message is not what was written; it is not delivered",
+                       {{"jid", account.bare()->bare()}, {"entry", std::to_string(tables::entry_of(row))}});
       return false;
     }
     if (owner != box.rows.end())
       owner->session = session;
     else
-      box.rows.push_back({id, tables::entry_of(row), session});
+      box.rows.push_back({id, tables::entry_of(row), session, m->stanza.size()});
     ++on_page->open;
-    out.deliver(session, {std::move(s), {}, {}, false, false, true}, [this, session, &account, on_page, key = row.key, id](outcome how, effects& o) {
+    out.deliver(session, {std::move(s), {}, {}, false, false, true}, [this, session, &account, on_page, key = row.key, id, bytes = m->stanza.size()](outcome how, effects& o) {
       if (how == outcome::acknowledged) { // written to a socket that cannot say more; else it stays for the next login
-        forget(account, key, id, o);
+        forget(account, key, id, bytes, o);
       } else {
         disown(account, id);
         on_page->is_broken = true;
@@ -254,7 +274,7 @@ private:
     for (auto& id : ev.stanza_ids) {
       auto o = std::ranges::find_if(box.rows, [&](auto& r) { return r.id == id && r.session == ev.session; });
       if (o != box.rows.end())
-        forget(ev.account, tables::offline_key(*ev.account.bare(), o->entry, id), id, ev.out);
+        forget(ev.account, tables::offline_key(*ev.account.bare(), o->entry, id), id, o->bytes, ev.out);
     }
   }
 
@@ -271,19 +291,22 @@ private:
   void disown(account_view& account, base::u128 id) const {
     std::erase_if(of(account).rows, [&](auto& o) { return o.id == id; });
   }
+  static void uncount(mailbox& box, std::size_t bytes) {
+    box.messages -= std::min<std::size_t>(box.messages, 1);
+    box.bytes -= std::min(box.bytes, bytes);
+  }
   static void tidy(mailbox& box) {
     if (box.scans == 0)
       box.gone.clear();
   }
 
-  void forget(account_view& account, const std::string& key, base::u128 id, effects& out) {
+  void forget(account_view& account, const std::string& key, base::u128 id, std::size_t bytes, effects& out) {
     storage::batch b;
     b.changes.emplace_back(storage::erase{key});
     b.changes.emplace_back(storage::erase{tables::offline_id_key(*account.bare(), id)});
     b.durability = storage::durability::relaxed; // lost with a crash it comes twice, never not at all
     auto& box = of(account);
-    if (box.messages > 0)
-      --box.messages;
+    uncount(box, bytes);
     disown(account, id);
     if (box.scans > 0)
       box.gone.push_back(id);
@@ -296,7 +319,7 @@ private:
     if (close == std::string::npos)
       return nullptr;
     auto xml = m.stanza;
-    xml.insert(close, delay(base::wall_time{std::chrono::microseconds{m.stored_us}}, account.bare()->domain()));
+    xml.insert(close, xmpp::delay(base::wall_time{std::chrono::microseconds{m.stored_us}}, account.bare()->domain()));
     xmpp::framer f;
     f.enter_stream(nullptr);
     if (f.run(xml) != xmpp::framer_event::element || f.position() != xml.size())
@@ -310,7 +333,7 @@ private:
     return s;
   }
 
-  std::size_t quota_ = 0;
+  std::size_t quota_ = 0, quota_size_ = 0;
   std::chrono::milliseconds keep_{};
   const base::clock* clock_ = nullptr;
   base::random* random_ = nullptr;

@@ -1,6 +1,6 @@
 // XEP-0202 Entity Time 2.0.
 #include "modules/all.hpp"
-#include "modules/stamp.hpp"
+#include "xmpp/stamp.hpp"
 
 namespace modules {
 
@@ -14,7 +14,7 @@ public:
     reg.feature(ns);
     reg.iq_get(at::host, ns, [&clock = reg.around().clock](iq_request&) {
       xmpp::writer w;
-      w.open("time", ns).leaf("tzo", "+00:00").leaf("utc", stamp(clock.wall())).close(); // a server lives in UTC
+      w.open("time", ns).leaf("tzo", "+00:00").leaf("utc", xmpp::stamp(clock.wall())).close(); // a server lives in UTC
       return iq_reply::payload(w.take());
     });
   }

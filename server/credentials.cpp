@@ -1,5 +1,5 @@
 // What a login reads and changes of an account (accounts.hpp): SCRAM keys, passwords, tokens of clients.
-#include "modules/stamp.hpp"
+#include "xmpp/stamp.hpp"
 #include "server/accounts.hpp"
 #include "xmpp/sasl/scram_keys.hpp"
 #include <algorithm>
@@ -212,7 +212,7 @@ void stored_accounts::try_change(const sasl::token_change& c, int attempts, cons
       auto now = now_us();
       auto expires = now + settings_.token_lifetime.count();
       own.fresh = tables::client_tokens::token{random_bytes(seed_size), *c.issue, now, expires, 0};
-      issued = sasl::issued_token{secret_of(*own.fresh, c.local, c.client), modules::stamp(base::wall_time{std::chrono::microseconds{expires}})};
+      issued = sasl::issued_token{secret_of(*own.fresh, c.local, c.client), xmpp::stamp(base::wall_time{std::chrono::microseconds{expires}})};
       std::sort(others.begin(), others.end());
       for (std::size_t i = 0; i + settings_.clients_with_tokens <= others.size(); ++i) // this one is among them
         b.changes.emplace_back(storage::erase{others[i].second});

@@ -164,6 +164,17 @@ base::result<offline_message, errc> decode_offline(const row& r) {
   return offline_message{m->stanza(), m->stored_us(), m->expires_us()};
 }
 
+std::string encode_offline_id(std::size_t bytes) {
+  pb::offline_id m;
+  m.set_bytes(static_cast<std::uint32_t>(bytes));
+  return m.SerializeAsString();
+}
+
+std::size_t offline_bytes_of(const row& r) {
+  auto m = parse<pb::offline_id>(r);
+  return m ? m->bytes() : 0;
+}
+
 std::string tokens_key(const xmpp::jid& bare, std::string_view client) { return of(tokens, bare).text(client).take(); }
 key_range tokens_of(const xmpp::jid& bare) { return of(tokens, bare).range(); }
 

@@ -26,6 +26,7 @@ inline constexpr column roster_value[]{{"name", text}, {"groups", text_list}, {"
 inline constexpr column offline_key[]{{"host", text}, {"account", text}, {"entry", u64}, {"stanza_id", u128}};
 inline constexpr column offline_value[]{{"stanza", bytes}, {"stored_us", time_us}, {"expires_us", time_us}};
 inline constexpr column offline_id_key[]{{"host", text}, {"account", text}, {"stanza_id", u128}};
+inline constexpr column offline_id_value[]{{"bytes", u32}};
 inline constexpr column private_key[]{{"host", text}, {"account", text}, {"namespace", text}, {"name", text}};
 inline constexpr column private_value[]{{"xml", bytes}};
 inline constexpr column vcard_value[]{{"xml", bytes}};
@@ -46,7 +47,7 @@ inline constexpr table heads{"account_heads", '\x11', 1, "account_head", detail:
 inline constexpr table rosters{"rosters", '\x12', 1, "roster_item", detail::roster_key, detail::roster_value};
 inline constexpr table offline{"offline", '\x13', 1, "offline_message", detail::offline_key, detail::offline_value};
 /// Second key of offline by stanza-id: inserted if absent, so that nothing is kept twice.
-inline constexpr table offline_ids{"offline_ids", '\x14', 1, "", detail::offline_id_key, {}};
+inline constexpr table offline_ids{"offline_ids", '\x14', 1, "offline_id", detail::offline_id_key, detail::offline_id_value};
 inline constexpr table tokens{"tokens", '\x15', 1, "client_tokens", detail::tokens_key, detail::tokens_value};
 inline constexpr table private_xml{"private_xml", '\x16', 1, "private_xml", detail::private_key, detail::private_value};
 inline constexpr table vcards{"vcards", '\x17', 1, "vcard", detail::account_key, detail::vcard_value};
@@ -99,13 +100,16 @@ struct offline_message {
 [[nodiscard]] std::string offline_key(const xmpp::jid& bare, std::uint64_t entry, base::u128 stanza_id);
 [[nodiscard]] std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id);
 [[nodiscard]] key_range offline_of(const xmpp::jid& bare);
-/// The second keys: one row for each message, without a value.
+/// The second keys: one row for each message, with its size.
 [[nodiscard]] key_range offline_ids_of(const xmpp::jid& bare);
 [[nodiscard]] std::uint64_t entry_of(const row& offline_row);
 /// Zero: the key is corrupt.
 [[nodiscard]] base::u128 stanza_id_of(const row& offline_row);
 [[nodiscard]] std::string encode(const offline_message& m);
 [[nodiscard]] base::result<offline_message, errc> decode_offline(const row& r);
+[[nodiscard]] std::string encode_offline_id(std::size_t bytes);
+/// 0 where it is not known.
+[[nodiscard]] std::size_t offline_bytes_of(const row& id_row);
 
 // --- tokens of the clients of an account
 struct client_tokens {

@@ -1,5 +1,6 @@
 // One allocation per stanza; the start tag is rewritten while it is written out, the payload copied.
 #include "xmpp/stanza.hpp"
+#include "xmpp/stamp.hpp"
 #include "xmpp/element.hpp"
 #include <cstdlib>
 #include <cstring>
@@ -195,11 +196,19 @@ void stanza::destroy(stanza* s) {
   std::free(s);
 }
 
+/// Who says that it is late: the receiver's server.
+static std::string_view domain_of(const delivery& d) {
+  const auto* to = d.to ? d.to.get() : d.what->to.get();
+  return to ? to->domain() : std::string_view{};
+}
+
+static std::size_t delay_bound(const delivery& d) { return 6 * domain_of(d).size() + 128; }
+
 std::size_t render_bound(const delivery& d) {
   const auto& s = *d.what;
   auto jids = (s.from ? s.from->full().size() : 0) + (d.to ? d.to->full().size() : s.to ? s.to->full().size() : 0)
               + (s.stanza_id_by ? s.stanza_id_by->full().size() : 0);
-  return s.tag().size + s.tag().name_size + 6 * jids + 192;
+  return s.tag().size + s.tag().name_size + 6 * jids + 192 + (d.delayed_us ? delay_bound(d) : 0);
 }
 
 char* render(char* o, const delivery& d) {
@@ -227,8 +236,8 @@ char* render(char* o, const delivery& d) {
     o = put(o, {b + at, cuts[k].from - at});
     at = cuts[k].to;
   }
-  bool has_id = s.stanza_id && s.stanza_id_by;
-  if (h.is_empty && has_id) { // <message/> gets a content: open it
+  bool has_id = s.stanza_id && s.stanza_id_by, opens = h.is_empty && (has_id || d.delayed_us);
+  if (opens) { // <message/> gets a content: open it
     o = put(o, {b + at, h.tag_end - at});
     while (o[-1] != '/')
       --o;
@@ -240,12 +249,14 @@ char* render(char* o, const delivery& d) {
     else
       o = put(o, {b + h.tag_end, h.close_at - h.tag_end});
   }
+  if (d.delayed_us) [[unlikely]]
+    o = put(o, delay(base::wall_time{std::chrono::microseconds{d.delayed_us}}, domain_of(d)));
   if (has_id) {
     o = put_hex(put_hex(put(o, "<stanza-id xmlns='urn:xmpp:sid:0' id='"), s.stanza_id.a), s.stanza_id.b);
     o = put(put_jid(put(o, "' by='"), *s.stanza_id_by, s.stanza_id_by->bare()), "'/>");
-    if (h.is_empty)
-      return put(put(put(o, "</"), {b + 1, h.name_size}), ">");
   }
+  if (opens)
+    return put(put(put(o, "</"), {b + 1, h.name_size}), ">");
   return put(o, {b + h.close_at, h.size - h.close_at});
 }
 

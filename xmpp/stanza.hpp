@@ -84,6 +84,7 @@ struct delivery {
   bool is_managed = false; // its session keeps it until its client's ack (XEP-0198)
   bool is_stored = false;  // a row keeps it until it is acknowledged
   bool is_again = false;   // routed again: its receiver may have it
+  std::int64_t delayed_us = 0; // when it was sent, if that is long ago: <delay/> says so (XEP-0203)
 
   /// The receiver has it.
   void settle() const {
@@ -102,7 +103,7 @@ struct delivery {
 [[nodiscard]] std::size_t render_bound(const delivery& d);
 /// Writes the stanza as its receiver gets it: `from` (and `to`) set, namespace declarations and all
 /// other attributes kept, payload copied untouched, <stanza-id/> added before the closing tag and
-/// forged ones with the same `by` left out. Returns the end.
+/// forged ones with the same `by` left out, <delay/> where it is late. Returns the end.
 char* render(char* out, const delivery& d);
 [[nodiscard]] std::string to_string(const delivery& d);
 [[nodiscard]] inline std::string to_string(const stanza_ref& s) { return to_string(delivery{s, {}}); }

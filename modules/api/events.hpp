@@ -40,7 +40,7 @@ struct subscription_asked {
 /// At the recipient's account: a message that may be kept and that no session takes (RFC 6121
 /// section 8.5.2.2). A filter that keeps it says `taken` and ends its completion.
 struct message_undelivered {
-  const xmpp::stanza_ref& what;
+  const xmpp::delivery& what;
   account_view& account;
   effects& out;
 };

@@ -2,7 +2,7 @@
 #include "base/crypto.hpp"
 #include "modules/all.hpp"
 #include "modules/disco.hpp"
-#include "modules/stamp.hpp"
+#include "xmpp/stamp.hpp"
 #include <doctest/doctest.h>
 
 using namespace modules;
@@ -56,8 +56,8 @@ xmpp::stanza_ref stanza(std::string_view xml, std::string_view from, std::string
 TEST_CASE("stamps: UTC with milliseconds (XEP-0082)") {
   using namespace std::chrono;
   base::wall_time t{sys_days{year{2026} / 3 / 7} + 1h + 2min + 3s + 45ms};
-  CHECK(stamp(t) == "2026-03-07T01:02:03.045Z");
-  CHECK(delay(t, "a.example") == "<delay xmlns='urn:xmpp:delay' from='a.example' stamp='2026-03-07T01:02:03.045Z'/>");
+  CHECK(xmpp::stamp(t) == "2026-03-07T01:02:03.045Z");
+  CHECK(xmpp::delay(t, "a.example") == "<delay xmlns='urn:xmpp:delay' from='a.example' stamp='2026-03-07T01:02:03.045Z'/>");
 }
 
 TEST_CASE("modules: every one has a name of its own and declares its keys once") {

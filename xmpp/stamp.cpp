@@ -1,8 +1,8 @@
 // XEP-0082 XMPP Date and Time Profiles 1.1.1 and XEP-0203 Delayed Delivery 2.0.
-#include "modules/stamp.hpp"
+#include "xmpp/stamp.hpp"
 #include <cstdio>
 
-namespace modules {
+namespace xmpp {
 
 std::string stamp(base::wall_time t) {
   auto day = std::chrono::floor<std::chrono::days>(t);
@@ -17,9 +17,9 @@ std::string stamp(base::wall_time t) {
 }
 
 std::string delay(base::wall_time t, std::string_view from) {
-  xmpp::writer w;
+  writer w;
   w.open("delay", "urn:xmpp:delay").attr("from", from).attr("stamp", stamp(t)).close();
   return w.take();
 }
 
-} // namespace modules
+} // namespace xmpp
