@@ -51,17 +51,27 @@ void entity::carry_out(modules::effects& todo) {
     rest();
 }
 
+bool entity::has_work() const {
+  return !sessions_.empty() || !machine_->is_idle() || load_under_way_ || commits_under_way_ || !waiting_.empty();
+}
+
+bool entity::end_if_idle() {
+  if (has_work())
+    return false;
+  where_.entity.store(0, std::memory_order_relaxed);
+  if (home_.around().registry().remove_if_idle(where_)) { // from here on `where_` is gone
+    home_.end(*this);
+    return true;
+  }
+  where_.entity.store(id(), std::memory_order_relaxed);
+  return false;
+}
+
 /// Ends a while after the last thing happened. An entity with a session or work stays.
 void entity::rest() {
   idle_ = home_.loop().after(home_.around().settings().entity_idle, [this] {
-    if (!sessions_.empty() || !machine_->is_idle() || load_under_way_ || commits_under_way_ || !waiting_.empty())
-      return; // carry_out() arms it again
-    auto& where = where_;
-    where.entity.store(0, std::memory_order_relaxed);
-    if (home_.around().registry().remove_if_idle(where)) // from here on `where` is gone
-      return home_.end(*this);
-    where.entity.store(id(), std::memory_order_relaxed);
-    rest();
+    if (!has_work() && !end_if_idle()) // with work carry_out() arms it again
+      rest();
   });
 }
 

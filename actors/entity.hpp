@@ -29,6 +29,10 @@ public:
   /// Somebody else changed the rows: what is in memory is dropped.
   void start_again() { on_crash({}); }
   [[nodiscard]] modules::entity_machine& machine() { return *machine_; }
+  [[nodiscard]] const host_ref& at_host() const { return host_; }
+  /// Ends where nothing is left to do, so that whoever comes next finds the host's present settings. False:
+  /// something is.
+  bool end_if_idle();
 
   /// The rows are what counts: drop the state and start again from them. Sessions stay attached.
   void on_crash(std::string_view why) override;
@@ -69,6 +73,7 @@ private:
   void on_committed(modules::on_commit then, storage::outcome result);
   attached* find_attached(std::uint64_t session);
   void forget(std::uint64_t session);
+  [[nodiscard]] bool has_work() const;
   void rest();
 
   home& home_;

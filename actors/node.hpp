@@ -33,15 +33,28 @@ struct node_settings {
   base::duration storage_timeout = std::chrono::seconds{5};
   std::uint32_t max_directed_presence = 1'000; // per session
   std::uint32_t keepalive_bytes = 1'024;       // white space between two stanzas
+  friend bool operator==(const node_settings&, const node_settings&) = default;
 };
 
 class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
-    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits),
-      logins_(settings_.logins), strangers_(settings_.strangers) {}
+    : clock_(clock), random_(random), registry_(s.entity_limits), logins_(s.logins), strangers_(s.strangers) {
+    change(std::move(s));
+  }
 
-  [[nodiscard]] const node_settings& settings() const { return settings_; }
+  /// Any thread. What it refers to stays as it is as long as the node: take it anew for each decision.
+  [[nodiscard]] const node_settings& settings() const { return *settings_.load(std::memory_order_acquire); }
+  /// Other limits from now on, for sessions too: but those of what waits for a session are taken when it is
+  /// bound. One thread at a time.
+  void change(node_settings s) {
+    if (!all_settings_.empty() && *all_settings_.back() == s)
+      return;
+    logins_.change(s.logins);
+    strangers_.change(s.strangers);
+    all_settings_.push_back(std::make_unique<const node_settings>(std::move(s)));
+    settings_.store(all_settings_.back().get(), std::memory_order_release);
+  }
   [[nodiscard]] const base::clock& clock() const { return clock_; }
   [[nodiscard]] base::random& random() const { return random_; }
   [[nodiscard]] cluster::registry& registry() { return registry_; }
@@ -68,6 +81,14 @@ public:
     std::lock_guard guard{hosts_mutex_};
     hosts_[std::string{h->view.domain->domain()}] = std::move(h);
   }
+  /// All at once, instead of those that are there.
+  void set_hosts(const std::vector<host_ref>& all) {
+    std::map<std::string, host_ref, std::less<>> fresh;
+    for (auto& h : all)
+      fresh[std::string{h->view.domain->domain()}] = h;
+    std::lock_guard guard{hosts_mutex_};
+    hosts_.swap(fresh); // the old ones are freed behind the lock
+  }
   [[nodiscard]] std::vector<host_ref> hosts() const {
     std::shared_lock guard{hosts_mutex_};
     std::vector<host_ref> all;
@@ -84,7 +105,8 @@ public:
   void drain() { draining_.store(true, std::memory_order_relaxed); }
 
 private:
-  node_settings settings_;
+  std::vector<std::unique_ptr<const node_settings>> all_settings_; // all that were ever in force: budgets refer to them
+  std::atomic<const node_settings*> settings_{nullptr};
   const base::clock& clock_;
   base::random& random_;
   cluster::registry registry_;

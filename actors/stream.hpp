@@ -39,6 +39,8 @@ public:
 
   [[nodiscard]] connection& below() const { return connection_; }
   [[nodiscard]] light_id session() const { return session_; }
+  /// What the header named, until a session is bound: then it is the session's.
+  [[nodiscard]] host_ref host() const { return negotiating_ ? negotiating_->host : nullptr; }
   void on_crash(std::string_view why) override;
 
 private:

@@ -258,6 +258,17 @@ tls_identity_source::load(const std::vector<files>& all, const tls_options& opti
   return {};
 }
 
+void tls_identity_source::replace(const std::vector<std::pair<std::string, tls_context_ref>>& all) {
+  table fresh;
+  for (auto& [host, context] : all)
+    fresh[lower(host)] = context;
+  auto first = all.empty() ? std::string{} : lower(all.front().first);
+  std::lock_guard guard{mutex_};
+  contexts_.swap(fresh); // the old one is freed behind the lock
+  default_host_ = first;
+  default_ = first.empty() ? nullptr : contexts_[first];
+}
+
 bool tls_identity_source::is_empty() const {
   std::shared_lock guard{mutex_};
   return contexts_.empty();

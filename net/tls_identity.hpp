@@ -64,6 +64,8 @@ public:
   /// nothing changes. Reads files.
   [[nodiscard]] base::result<void, std::vector<certificate_problem>>
   load(const std::vector<files>& all, const tls_options& options = {});
+  /// All at once, instead of those that are there; the first is the default.
+  void replace(const std::vector<std::pair<std::string, tls_context_ref>>& all);
   [[nodiscard]] bool is_empty() const;
   /// For a new connection; null if there is none at all. Case does not matter; a host that is not
   /// there (or empty): the default.

@@ -5,6 +5,7 @@
 #include "modules/api/services.hpp"
 #include "storage/store.hpp"
 #include "xmpp/sasl/credentials.hpp"
+#include <atomic>
 
 namespace server {
 
@@ -13,6 +14,9 @@ public:
   /// `fake_secret`: for the time that a wrong name takes. All references outlive this.
   stored_accounts(storage::store& store, actors::pool& hashing, actors::node& node, base::random& random,
                   std::string host, std::string fake_secret, std::uint32_t iterations);
+
+  /// Of passwords that are set from now on. Any thread.
+  void set_iterations(std::uint32_t n) { iterations_ = n; }
 
   // modules::accounts
   void create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) override;
@@ -33,7 +37,7 @@ private:
   actors::node& node_;
   base::random& random_;
   const std::string host_, fake_secret_;
-  const std::uint32_t iterations_;
+  std::atomic<std::uint32_t> iterations_;
 };
 
 } // namespace server

@@ -6,14 +6,15 @@
 #include "actors/reactor.hpp"
 #include "actors/session.hpp"
 #include "actors/stream.hpp"
-#include "modules/all.hpp"
+#include "actors/entity.hpp"
 #include "net/listener.hpp"
-#include "server/accounts.hpp"
-#include "server/settings_view.hpp"
+#include "server/certificates.hpp"
+#include "server/host_builder.hpp"
 #include "storage/memory/engine.hpp"
 #include "storage/rocksdb/engine.hpp"
 #include "storage/tables.hpp"
 #include <algorithm>
+#include <future>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -33,15 +34,6 @@ void raise_descriptor_limit() {
   l.rlim_cur = l.rlim_max;
   setrlimit(RLIMIT_NOFILE, &l);
 }
-
-xmpp::sasl::mechanism_kind mechanism_of(const std::string& name) {
-  using enum xmpp::sasl::mechanism_kind;
-  if (name == "SCRAM-SHA-256-PLUS") return scram_sha256_plus;
-  if (name == "SCRAM-SHA-1-PLUS") return scram_sha1_plus;
-  if (name == "SCRAM-SHA-256") return scram_sha256;
-  if (name == "SCRAM-SHA-1") return scram_sha1;
-  return plain;
-}
 } // namespace
 
 struct runner::parts {
@@ -51,14 +43,10 @@ struct runner::parts {
   caf::actor_system system{caf};
   actors::node node;
   std::unique_ptr<actors::pool> hashing = std::make_unique<actors::pool>(2);
-  std::vector<std::unique_ptr<modules::module>> modules = modules::all();
-  struct host_parts {
-    std::unique_ptr<storage::store> own_store; // null: shared with another host
-    std::unique_ptr<stored_accounts> accounts;
-    std::unique_ptr<modules::services> services;
-    std::vector<std::unique_ptr<settings_view>> settings;
-  };
-  std::map<std::string, host_parts, std::less<>> hosts;
+  std::map<std::string, host_base, std::less<>> hosts; // all that were ever served
+  mutable std::shared_mutex hosts_mutex;
+  /// Earlier generations: an answer of the storage or of a pool may still be on its way to their handlers.
+  std::vector<std::pair<std::chrono::steady_clock::time_point, actors::host_ref>> retired;
   std::unique_ptr<storage::store> embedded; // RocksDB, one for all hosts of this node
   std::vector<std::unique_ptr<actors::reactor>> reactors;
   std::vector<std::unique_ptr<net::listener>> listeners;
@@ -69,15 +57,28 @@ struct runner::parts {
   explicit parts(const config& c) : node(c.node, clock, random) {}
 };
 
-runner::runner(config c) : config_(std::move(c)), parts_(std::make_unique<parts>(config_)) {}
+runner::runner(config c) : config_(std::make_shared<const config>(std::move(c))), parts_(std::make_unique<parts>(*config_)) {}
 
 runner::~runner() { stop(); }
 
 actors::node& runner::node() { return parts_->node; }
 
+std::shared_ptr<const config> runner::settings() const {
+  std::lock_guard guard{config_mutex_};
+  return config_;
+}
+
 stored_accounts* runner::accounts_of(std::string_view domain) {
+  if (!parts_->node.find_host(domain))
+    return nullptr;
+  std::shared_lock guard{parts_->hosts_mutex};
+  return parts_->hosts.find(domain)->second.accounts.get();
+}
+
+storage::store* runner::store_of(std::string_view domain) {
+  std::shared_lock guard{parts_->hosts_mutex};
   auto i = parts_->hosts.find(domain);
-  return i == parts_->hosts.end() ? nullptr : i->second.accounts.get();
+  return i == parts_->hosts.end() ? parts_->embedded.get() : i->second.store;
 }
 
 std::uint16_t runner::port_of(const std::string& what) const {
@@ -88,12 +89,14 @@ std::uint16_t runner::port_of(const std::string& what) const {
 base::result<void, std::string> runner::start() {
   raise_descriptor_limit();
   auto& p = *parts_;
-  auto n = config_.reactors ? config_.reactors : std::max(1u, std::thread::hardware_concurrency());
+  auto n = config_->reactors ? config_->reactors : std::max(1u, std::thread::hardware_concurrency());
   for (std::uint32_t i = 0; i < n; ++i)
     p.reactors.push_back(std::make_unique<actors::reactor>(p.system, p.node, static_cast<std::uint16_t>(i)));
-  for (auto& h : config_.hosts)
-    if (auto ok = open_host(h); !ok)
-      return ok;
+  auto made = build(*config_);
+  if (!made)
+    return base::fail(made.error());
+  p.node.certificates().replace(made->certificates);
+  p.node.set_hosts(made->hosts);
   for (auto& r : p.reactors)
     r->start();
   if (auto ok = listen(); !ok)
@@ -102,81 +105,181 @@ base::result<void, std::string> runner::start() {
   return {};
 }
 
-base::result<void, std::string> runner::open_host(const host_config& h) {
+base::result<runner::generation, std::string> runner::build(const config& c) {
+  generation g;
+  for (auto& h : c.hosts) {
+    auto base = base_of(h);
+    if (!base)
+      return base::fail(base.error());
+    bool has_tls = !h.certificate.empty();
+    if (has_tls) {
+      auto context = net::make_server_context(h.certificate, h.key);
+      if (!context)
+        return base::fail(context.error().file + ": " + context.error().text);
+      g.certificates.emplace_back(h.domain, *context);
+      if (auto name = ascii_name(h.domain); name != h.domain) // clients name a host as DNS has it
+        g.certificates.emplace_back(name, *context);
+    }
+    g.hosts.push_back(build_host(h, c.iterations, has_tls, **base, parts_->node));
+  }
+  return g;
+}
+
+base::result<host_base*, std::string> runner::base_of(const host_config& h) {
   auto& p = *parts_;
-  auto& own = p.hosts[h.domain];
-  storage::store* store = nullptr;
+  {
+    std::shared_lock guard{p.hosts_mutex};
+    if (auto i = p.hosts.find(h.domain); i != p.hosts.end())
+      return &i->second;
+  }
+  host_base fresh;
   if (h.engine == "memory") {
-    own.own_store = std::make_unique<storage::threaded_store>(std::make_unique<storage::memory_engine>());
-    store = own.own_store.get();
+    fresh.own_store = std::make_unique<storage::threaded_store>(std::make_unique<storage::memory_engine>());
+    fresh.store = fresh.own_store.get();
   } else {
     if (!p.embedded) {
-      auto engine = storage::open_rocksdb({config_.data_folder + "/store"});
+      auto engine = storage::open_rocksdb({settings()->data_folder + "/store"});
       if (!engine)
         return base::fail(engine.error());
       if (auto ok = storage::tables::check_schema(**engine); !ok)
         return base::fail(ok.error());
+      std::lock_guard guard{p.hosts_mutex};
       p.embedded = std::make_unique<storage::threaded_store>(std::move(*engine));
     }
-    store = p.embedded.get();
+    fresh.store = p.embedded.get();
   }
   auto secret = [&](const char* name, std::size_t size) {
-    std::string fresh(size, '\0');
-    p.random.fill({reinterpret_cast<std::uint8_t*>(fresh.data()), fresh.size()});
-    return storage::tables::secret(store->blocking(), name, fresh);
+    std::string bytes(size, '\0');
+    p.random.fill({reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()});
+    return storage::tables::secret(fresh.store->blocking(), name, bytes);
   };
   auto fake = secret("fake-salt", 32), ids = secret("stanza-id", 16);
   if (!fake || !ids)
     return base::fail(std::string{"the secrets of the database cannot be read or written"});
-  own.accounts = std::make_unique<stored_accounts>(*store, *p.hashing, p.node, p.random, h.domain, *fake, config_.iterations);
-  base::siphash_key key{base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
-  own.services = std::make_unique<modules::services>(modules::services{*own.accounts, p.clock, p.random, key});
+  fresh.fake_secret = *fake;
+  fresh.stanza_id_key = {base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
+  fresh.accounts = std::make_unique<stored_accounts>(*fresh.store, *p.hashing, p.node, p.random, h.domain, *fake, settings()->iterations);
+  std::lock_guard guard{p.hosts_mutex};
+  return &p.hosts.emplace(h.domain, std::move(fresh)).first->second;
+}
 
-  auto host = std::make_shared<actors::host>();
-  auto domain = xmpp::parse_jid(h.domain);
-  if (!domain)
-    return base::fail("the domain " + h.domain + " is none");
-  host->view.domain = *domain;
-  host->view.admins = h.admins;
-  host->store = store;
-  host->credentials = own.accounts.get();
-  host->on_conflict = h.on_conflict;
-  host->max_sessions = h.max_sessions;
-  host->max_roster = h.max_roster;
-  host->view.stream_features = std::string{xmpp::im::roster_versioning_feature};
-  static const module_settings none;
-  for (auto& m : p.modules) {
-    auto on = h.modules_on.find(std::string{m->name()});
-    if (on != h.modules_on.end() ? !on->second : !m->is_on_by_default())
-      continue;
-    auto values = h.modules.find(std::string{m->name()});
-    own.settings.push_back(std::make_unique<settings_view>(values == h.modules.end() ? none : values->second));
-    modules::registrar reg{host->view, std::string{m->name()}, *own.settings.back(), *own.services};
-    m->start(reg);
+base::result<void, std::string> runner::change(config next, const std::function<base::result<void, std::string>()>& just_before) {
+  auto& p = *parts_;
+  auto before = settings();
+  keep_until_restart(next, *before);
+  auto made = build(next);
+  if (!made)
+    return base::fail(made.error());
+  if (just_before)
+    if (auto ok = just_before(); !ok)
+      return ok;
+  // from here on nothing fails
+  auto now = std::chrono::steady_clock::now();
+  std::erase_if(p.retired, [&](auto& r) { return r.second.use_count() == 1 && now - r.first > std::chrono::minutes{1}; });
+  auto old = p.node.hosts();
+  for (auto& h : old)
+    p.retired.emplace_back(now, h);
+  p.node.certificates().replace(made->certificates);
+  p.node.change(next.node);
+  {
+    std::shared_lock guard{p.hosts_mutex};
+    for (auto& [domain, base] : p.hosts)
+      base.accounts->set_iterations(next.iterations);
   }
-  auto& s = host->stream;
-  s.domain = h.domain;
-  s.require_tls = h.require_tls;
-  s.plain_without_tls = h.plain_without_tls;
-  s.mechanisms.clear();
-  for (auto& name : h.mechanisms)
-    s.mechanisms.push_back(mechanism_of(name));
-  s.fake_secret = *fake;
-  s.fake_iterations = config_.iterations;
-  s.max_login_attempts = h.max_login_attempts;
-  s.features_before_login = host->view.login_features;
-  s.features_after_login = host->view.stream_features;
-  for (auto& [ns, handler] : host->view.stranger_iqs)
-    s.namespaces_before_login.push_back(ns);
-  s.has_tls = false;
-  if (!h.certificate.empty()) {
-    auto context = net::make_server_context(h.certificate, h.key);
-    if (!context)
-      return base::fail(context.error().file + ": " + context.error().text);
-    p.node.certificates().put(h.domain, std::move(*context));
-    s.has_tls = true;
+  {
+    std::lock_guard guard{config_mutex_};
+    config_ = std::make_shared<const config>(std::move(next));
   }
-  p.node.put_host(std::move(host));
+  p.node.set_hosts(made->hosts);
+  sweep({});
+  for (auto& h : old) // those that are gone end in a few turns of their reactors
+    if (std::string domain{h->view.domain->domain()}; !p.node.find_host(domain))
+      wait_for_end(domain);
+  return {};
+}
+
+void runner::keep_until_restart(config& next, const config& now) {
+  next.data_folder = now.data_folder;
+  next.run_folder = now.run_folder;
+  next.reactors = now.reactors;
+  next.c2s = now.c2s;
+  next.c2s_direct = now.c2s_direct;
+  next.http = now.http;
+  for (auto& h : next.hosts)
+    for (auto& old : now.hosts)
+      if (old.domain == h.domain)
+        h.engine = old.engine;
+}
+
+/// `f(home&)` on each reactor; blocks until all have answered, and adds up. Not for a reactor's thread.
+template <class Sum, class F>
+Sum runner::ask_reactors(F f) {
+  struct gathering {
+    std::mutex mutex;
+    Sum sum{};
+    std::promise<Sum> told;
+    ~gathering() { told.set_value(std::move(sum)); } // the last reactor has answered
+  };
+  auto all = std::make_shared<gathering>();
+  auto answer = all->told.get_future();
+  for (auto& r : parts_->reactors)
+    r->lights().post_from_anywhere([all, f](actors::home& h) {
+      auto mine = f(h);
+      std::lock_guard guard{all->mutex};
+      all->sum += mine;
+    });
+  all = nullptr;
+  return answer.get();
+}
+
+std::size_t runner::sweep(const std::string& counted) {
+  return ask_reactors<std::size_t>([counted](actors::home& h) {
+    std::size_t left = 0;
+    std::vector<actors::light_id> entities, sessions, streams;
+    auto is_old = [&](const actors::host_ref& host, bool only_gone) {
+      auto now = h.around().find_host(host->view.domain->domain());
+      return only_gone ? !now : now != host;
+    };
+    auto count = [&](const actors::host_ref& host) { left += host->view.domain->domain() == counted ? 1 : 0; };
+    h.table().for_each([&](actors::light& l) {
+      if (auto* e = dynamic_cast<actors::entity*>(&l); e && is_old(e->at_host(), false)) {
+        entities.push_back(e->id());
+        count(e->at_host());
+      } else if (auto* s = dynamic_cast<actors::session*>(&l); s && is_old(s->at_host(), true)) {
+        sessions.push_back(s->id());
+        count(s->at_host());
+      } else if (auto* f = dynamic_cast<actors::stream*>(&l); f && f->host() && is_old(f->host(), true)) {
+        streams.push_back(f->id()); // not counted: it reaches nobody, and may wait for its client's goodbye
+      }
+    });
+    for (auto id : entities)
+      (void)h.find<actors::entity>(id)->end_if_idle();
+    for (auto id : sessions)
+      h.guard(id, [&] { h.find<actors::session>(id)->close(xmpp::stream_errc::host_gone, "this server does not serve this host any more"); });
+    for (auto id : streams)
+      h.guard(id, [&] { h.find<actors::stream>(id)->close(xmpp::stream_errc::host_gone); });
+    return left;
+  });
+}
+
+void runner::wait_for_end(const std::string& domain) {
+  constexpr auto longest = std::chrono::seconds{10}; // a commit may hang in a full disk
+  auto until = std::chrono::steady_clock::now() + longest;
+  while (sweep(domain) > 0 && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds{10});
+}
+
+base::result<void, std::string> runner::erase_rows(const std::string& domain) {
+  wait_for_end(domain);
+  auto* store = store_of(domain);
+  if (!store)
+    return {};
+  storage::batch b;
+  b.changes = storage::tables::erase_host(domain);
+  std::promise<storage::outcome> done;
+  store->submit(std::move(b), [&](storage::outcome o) { done.set_value(o); });
+  if (done.get_future().get() != storage::outcome::done)
+    return base::fail("the rows of " + domain + " could not be erased: try again");
   return {};
 }
 
@@ -220,9 +323,9 @@ base::result<void, std::string> runner::listen() {
         p.listeners.push_back(std::move(*l));
       }
     };
-    open(config_.c2s, "c2s", false);
+    open(config_->c2s, "c2s", false);
     if (!p.node.certificates().is_empty())
-      open(config_.c2s_direct, "c2s_direct", true);
+      open(config_->c2s_direct, "c2s_direct", true);
     std::lock_guard guard{mutex};
     is_done = true;
     done.notify_one();
@@ -255,7 +358,7 @@ void runner::stop() {
   }
   for (auto& r : p.reactors)
     r->end_all(); // every client closes its stream; it is gone when its connection is
-  auto until = std::chrono::steady_clock::now() + config_.node.drain_timeout;
+  auto until = std::chrono::steady_clock::now() + p.node.settings().drain_timeout;
   auto count = [&] {
     return p.node.registry().session_count();
   };

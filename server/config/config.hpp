@@ -25,6 +25,7 @@ using module_settings = std::map<std::string, setting_value>; // by key
 
 struct host_config {
   std::string domain;                // prepared
+  std::string file = {};             // its own, where it was added at run time
   std::string certificate, key;      // files; empty: the local certificate authority's
   std::string engine = "rocksdb";    // or "memory"
   std::vector<std::string> admins;   // bare JIDs

@@ -32,7 +32,8 @@ TEST_CASE("docs/log.md names every code of the log, and no other") {
 
 TEST_CASE("docs/cli.md names every command") {
   auto text = folder::read((root / "docs/cli.md").string());
-  for (auto* command : {"setup", "user add", "user password", "user remove", "sessions", "kick", "stats", "stop", "config check", "config show", "config docs", "completion"}) {
+  for (auto* command : {"setup", "user add", "user password", "user remove", "sessions", "kick", "stats", "stop", "reload", "host add", "host set", "host remove", "host list",
+                        "config check", "config show", "config diff", "config docs", "completion"}) {
     CAPTURE(command);
     CHECK(text.find(std::string{"| `covey "} + command) != std::string::npos);
   }

@@ -1,0 +1,269 @@
+#!/usr/bin/python3
+# What an operator does to a running server: new settings, certificates and hosts, without a stream that notices.
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+import unittest
+
+import harness
+from harness import Raw, password
+
+
+def wait_for(what, limit=10):
+    """The first true value of `what()`."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+class Own(unittest.TestCase):
+    """A server for each test."""
+
+    def serve(self, extra="", tables=""):
+        server = harness.Server(extra, tables)
+        self.addCleanup(server.close)
+        server.start()
+        return server
+
+    def raw(self, server, *args, **kw):
+        r = Raw(server, *args, **kw)
+        self.addCleanup(r.close)
+        return r
+
+    def rewrite(self, server, old, new):
+        text = server.config.read_text()
+        self.assertIn(old, text)
+        server.config.write_text(text.replace(old, new))
+
+    def json(self, server, *words):
+        done = server.cli(*words, "--json")
+        return done.returncode, json.loads(done.stdout)
+
+    def offers(self, server, ns, name="alice"):
+        """Whether the host tells a fresh session of this feature."""
+        raw = self.raw(server).login(name, "disco")
+        raw.send("<iq type='get' id='d' to='localhost'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
+        return f"'{ns}'" in raw.read_until("</query></iq>")
+
+
+class Reload(Own):
+    def test_settings_change_under_a_stream_that_goes_on(self):
+        server = self.serve("limits.roster = 3")
+        server.add("alice")
+        alice = self.raw(server).login("alice", "stays")
+        self.assertTrue(self.offers(server, "urn:xmpp:ping"))
+        self.rewrite(server, "limits.roster = 3", "limits.roster = 4\nmodules.ping.on = false\nlog.level = \"debug\"\nlimits.stanza = \"20 kB\"")
+        code, diff = self.json(server, "config", "diff")
+        self.assertEqual(code, 0)
+        self.assertEqual({c["key"]: (c["before"], c["after"], c["live"]) for c in diff["changed"]},
+                         {"limits.roster": ("3", "4", True), "modules.ping.on": ("true", "false", True), "log.level": ('"info"', '"debug"', True),
+                          "limits.stanza": ('"256 kB"', '"20 kB"', True)})
+        self.assertTrue(self.offers(server, "urn:xmpp:ping"))  # nothing has happened yet
+        code, done = self.json(server, "reload")
+        self.assertEqual(code, 0)
+        self.assertEqual(len(done["changed"]), 4)
+        self.assertFalse(self.offers(server, "urn:xmpp:ping"))
+        alice.ping()  # a session keeps the modules that it began with
+        alice.send("<message to='bob@localhost'><body>" + "x" * 30_000 + "</body></message>")  # limits of the node hold at once
+        self.assertIn("<policy-violation ", alice.read_to_end())
+        self.assertEqual(self.json(server, "config", "diff")[1]["changed"], [])
+        self.assertEqual(self.json(server, "config", "show")[0], 0)
+
+    def test_with_a_mistake_nothing_changes_and_all_mistakes_are_told(self):
+        server = self.serve("limits.roster = 3")
+        server.add("alice")
+        alice = self.raw(server).login("alice", "stays")
+        self.rewrite(server, "limits.roster = 3", "limits.roster = \"x\"\nmodules.ping.on = false\nlog.levle = \"debug\"\ndomains = [\"-\"]")
+        for words in (("reload",), ("config", "diff")):
+            code, refused = self.json(server, *words)
+            self.assertEqual(code, 78)
+            self.assertEqual(sorted(p["key"] for p in refused["problems"]), ["domains", "limits.roster", "log.levle"])
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: server.log.read_text().count("config.mistake") >= 6)
+        self.assertTrue(self.offers(server, "urn:xmpp:ping"))
+        alice.ping()
+
+    def test_what_needs_a_restart_waits_for_it(self):
+        server = self.serve()
+        self.rewrite(server, "reactors = 1", "reactors = 2")
+        for _ in range(2):  # it is still told of
+            code, done = self.json(server, "reload")
+            self.assertEqual((code, [(c["key"], c["live"]) for c in done["changed"]]), (0, [("reactors", False)]))
+        self.assertIn("need_restart=reactors", server.log.read_text())
+        server.stop()
+        server.start()
+        self.assertEqual(self.json(server, "config", "diff")[1]["changed"], [])
+
+    def test_a_log_file_is_opened_again(self):
+        server = self.serve()
+        file = server.folder / "covey.log"
+        self.rewrite(server, "reactors = 1", f'reactors = 1\nlog.file = "{file}"')
+        self.assertEqual(server.cli("reload").returncode, 0)
+        server.cli("reload")
+        wait_for(lambda: file.exists() and "config.reloaded" in file.read_text())
+        file.rename(server.folder / "covey.log.1")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: file.exists() and "config.reloaded" in file.read_text())
+
+    def test_a_certificate_is_swapped_and_a_broken_one_refused(self):
+        server = self.serve()
+        server.add("alice")
+        certificate, key = server.folder / "own.pem", server.folder / "own.key"
+
+        def make():
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", certificate,
+                            "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+            return harness.ssl.PEM_cert_to_DER_cert(certificate.read_text())
+
+        def shown():
+            return self.raw(server, direct=True).socket.getpeercert(binary_form=True)
+
+        first = make()
+        self.rewrite(server, "require = false", f'require = false\ncertificate = "{certificate}"\nkey = "{key}"')
+        self.assertNotEqual(shown(), first)
+        alice = self.raw(server, direct=True).login("alice")
+        self.assertEqual(server.cli("reload").returncode, 0)
+        self.assertEqual(shown(), first)
+        second = make()
+        self.assertEqual(shown(), first)
+        self.assertEqual(server.cli("reload").returncode, 0)
+        self.assertEqual(shown(), second)
+        key.write_text("no key")
+        code, refused = self.json(server, "reload")
+        self.assertEqual((code, refused["problems"][0]["key"]), (78, "tls.key"))
+        self.assertEqual(shown(), second)
+        alice.ping()
+
+
+class Hosts(Own):
+    def domains(self, server):
+        return [h["domain"] for h in self.json(server, "host", "list")[1]["hosts"]]
+
+    def add_user(self, server, jid):
+        self.assertEqual(server.cli("user", "add", jid, "--password-stdin", text=password + "\n").returncode, 0)
+
+    def test_a_host_comes_serves_outlives_a_restart_and_goes(self):
+        server = self.serve()
+        server.add("alice")
+        alice = self.raw(server).login("alice")
+        self.assertEqual(server.cli("host", "add", "Example.NET", "--set", "limits.roster=5", "--set", "resource_conflict=refuse").returncode, 0)
+        self.assertEqual(self.domains(server), ["localhost", "example.net"])
+        file = server.folder / "data/hosts/example.net.toml"
+        self.assertIn('resource_conflict = "refuse"', file.read_text())
+        self.assertEqual(server.cli("host", "add", "example.net").returncode, 5)
+        self.assertEqual(server.cli("host", "add", "a b").returncode, 2)
+        self.add_user(server, "bob@example.net")
+        # its certificate is there at once, and trusted by whoever trusts the authority
+        context = harness.ssl.create_default_context(cafile=server.authority)
+        with socket.create_connection(("127.0.0.1", server.direct)) as plain, context.wrap_socket(plain, server_hostname="example.net") as tls:
+            self.assertIn(("DNS", "example.net"), tls.getpeercert()["subjectAltName"])
+        bob = self.raw(server, to="example.net").login("bob", "one")
+        twin = self.raw(server, to="example.net")
+        twin.header()
+        twin.plain("bob")
+        twin.header()
+        self.assertIn("<conflict ", twin.bind("one"))  # the setting of this host
+        alice.send("<message to='bob@example.net/one' type='chat'><body>hello</body></message>")
+        bob.read_until("hello")
+        self.assertEqual(server.cli("config", "check").returncode, 0)
+        server.stop()
+        server.start()
+        self.assertEqual(self.domains(server), ["localhost", "example.net"])
+        alice, bob = self.raw(server).login("alice"), self.raw(server, to="example.net").login("bob")
+        waiting = self.raw(server, to="example.net")
+        waiting.header()
+        self.assertEqual(server.cli("host", "remove", "example.net").returncode, 2)  # nobody to ask
+        self.assertEqual(server.cli("host", "remove", "example.net", "--yes").returncode, 0)
+        self.assertFalse(file.exists())
+        for stream in (bob, waiting):
+            got = stream.read_to_end()
+            self.assertIn("<host-gone ", got)
+            self.assertTrue(got.endswith("</stream:stream>"))
+        late = self.raw(server, to="example.net")
+        late.send("<stream:stream to='example.net' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>")
+        self.assertIn("<host-unknown ", late.read_to_end())
+        alice.send("<message to='bob@example.net' id='m' type='chat'><body>hello</body></message>")
+        self.assertIn("<remote-server-not-found ", alice.read_until("</message>"))
+        self.assertEqual(server.cli("host", "remove", "example.net", "--yes").returncode, 4)
+        self.assertNotIn("actor.crashed", server.log.read_text())
+
+    def test_data_is_kept_or_erased(self):
+        server = self.serve()
+        server.add("bob")  # of another host, by the same name
+        self.assertEqual(server.cli("host", "add", "example.net").returncode, 0)
+        self.add_user(server, "bob@example.net")
+        self.assertEqual(server.cli("host", "remove", "example.net", "--yes").returncode, 0)
+        self.assertEqual(server.cli("host", "add", "example.net").returncode, 0)
+        bob = self.raw(server, to="example.net").login("bob")
+        bob.send("<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='x@example.net'/></query></iq>")
+        bob.read_until("id='r' type='result'/>")
+        self.assertEqual(server.cli("host", "remove", "example.net", "--yes", "--erase-data").returncode, 0)
+        self.assertFalse((server.folder / "data/certificates/example.net.pem").exists())
+        self.assertEqual(server.cli("host", "add", "example.net").returncode, 0)
+        raw = self.raw(server, to="example.net")
+        raw.header()
+        self.assertIn("not-authorized", raw.plain("bob"))
+        self.add_user(server, "bob@example.net")
+        again = self.raw(server, to="example.net").login("bob")
+        again.send("<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>")
+        again.read_until("<query xmlns='jabber:iq:roster'/></iq>")
+        self.raw(server).login("bob")
+        # what was kept can be erased later
+        self.assertEqual(server.cli("host", "remove", "example.net", "--yes").returncode, 0)
+        self.assertEqual(server.cli("host", "remove", "example.net", "--yes", "--erase-data").returncode, 0)
+
+    def test_settings_of_a_host(self):
+        server = self.serve()
+        self.assertEqual(server.cli("host", "add", "example.net").returncode, 0)
+        file = server.folder / "data/hosts/example.net.toml"
+        self.assertEqual(server.cli("host", "set", "example.net", "limits.roster=5", "modules.register.enabled=true").returncode, 0)
+        before = file.read_text()
+        code, refused = self.json(server, "host", "set", "example.net", "limits.roster=many", "limits.rostr=5", "modules.ping.on=false")
+        self.assertEqual((code, len(refused["problems"])), (78, 2))
+        self.assertEqual(file.read_text(), before)
+        self.assertEqual(server.cli("host", "set", "example.net", "limits.roster=").returncode, 0)
+        self.assertNotIn("roster", file.read_text())
+        self.assertEqual(server.cli("host", "set", "localhost", "limits.roster=5").returncode, 5)  # it stands in the main file
+        self.assertEqual(server.cli("host", "set", "nowhere.example", "limits.roster=5").returncode, 4)
+        self.assertEqual(server.cli("host", "set", "example.net", "nonsense").returncode, 2)
+        self.assertEqual(server.cli("host", "remove", "localhost", "--yes").returncode, 5)
+        code, refused = self.json(server, "host", "add", "two.example", "--set", "reactors=4")
+        self.assertEqual(code, 78)
+        self.assertFalse((server.folder / "data/hosts/two.example.toml").exists())
+        self.assertEqual(self.domains(server), ["localhost", "example.net"])
+
+    def test_hosts_have_modules_with_settings_of_their_own(self):
+        server = self.serve()
+        self.assertEqual(server.cli("host", "add", "example.net", "--set", "modules.offline.quota=1").returncode, 0)
+        server.add("alice", "bob")
+        self.add_user(server, "bob@example.net")
+        alice = self.raw(server).login("alice").presence()
+        for host, kept in (("example.net", 1), ("localhost", 2)):
+            for number in range(2):
+                alice.send(f"<message to='bob@{host}' id='{host}{number}' type='chat'><body>kept {number}</body></message>")
+            bob = self.raw(server, to=host).login("bob")
+            if kept == 1:
+                alice.read_until("</message>")
+            bob.send("<presence/>")
+            bob.read_until(f"kept {kept - 1}")
+
+    def test_a_domain_of_the_file_comes_and_goes_with_a_reload(self):
+        server = self.serve('domains = ["b.example"]')
+        self.add_user(server, "bob@b.example")
+        bob = self.raw(server, to="b.example").login("bob")
+        self.rewrite(server, 'domains = ["b.example"]', 'domains = ["c.example"]')
+        self.assertEqual(server.cli("reload").returncode, 0)
+        self.assertIn("<host-gone ", bob.read_to_end())
+        self.assertEqual(self.domains(server), ["localhost", "c.example"])
+        self.add_user(server, "bob@c.example")
+        self.raw(server, to="c.example").login("bob")
+
+
+if __name__ == "__main__":
+    harness.main()
