@@ -251,6 +251,9 @@ int main(int argc, char** argv) {
 
   command(&app, "reload", "Put the configuration, modules and certificates in force; no stream ends", "covey reload", reload);
 
+  command(&app, "doctor", "What is wrong with the server and its machine, and how to mend it", "covey doctor --json", doctor)
+      ->add_option("--nameserver", o.nameserver, "Ask this DNS server instead of the machine's: ADDRESS or ADDRESS:PORT");
+
   auto* host = app.add_subcommand("host", "Virtual hosts")->require_subcommand(1)->footer("Example: covey host add example.net");
   auto of_host = [&](CLI::App* c) {
     c->add_option("domain", o.domain, "The host's domain")->required();
