@@ -45,6 +45,7 @@ public:
   void renew_certificates();
 
   [[nodiscard]] std::vector<effective_value> in_force() const;
+  [[nodiscard]] const std::string& file() const { return file_; }
 
 private:
   using step = std::function<base::result<void, std::string>()>;

@@ -1,5 +1,6 @@
 // coveyd: reads the configuration, runs the server until it is told to end.
 #include "server/admin/service.hpp"
+#include "server/backup.hpp"
 #include "server/changes.hpp"
 #include "server/config/load.hpp"
 #include "server/health.hpp"
@@ -93,6 +94,11 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "coveyd: %s\n", e.what());
     return 1;
   }
+  if (server::is_half_restored(config.data_folder)) {
+    std::fprintf(stderr, "coveyd: a restore into %s was interrupted: do it again with covey restore FILE --yes\n", config.data_folder.c_str());
+    return 1;
+  }
+  server::remove_old_copies(config.data_folder);
   if (auto made = server::provide_certificates(config); !made.failed.empty()) {
     std::fprintf(stderr, "coveyd: %s\n", made.failed.c_str());
     base::log::flush();

@@ -86,6 +86,11 @@ std::uint16_t runner::port_of(const std::string& what) const {
   return i == parts_->ports.end() ? 0 : i->second;
 }
 
+storage::store* runner::embedded_store() {
+  std::shared_lock guard{parts_->hosts_mutex};
+  return parts_->embedded.get();
+}
+
 base::result<void, std::string> runner::start() {
   raise_descriptor_limit();
   auto& p = *parts_;

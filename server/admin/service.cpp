@@ -4,6 +4,8 @@
 #include "base/metrics.hpp"
 #include "proto/admin.grpc.pb.h"
 #include "server/accounts.hpp"
+#include "server/admin/files.hpp"
+#include "server/backup.hpp"
 #include "server/changes.hpp"
 #include "server/runner.hpp"
 #include <grpcpp/grpcpp.h>
@@ -15,11 +17,7 @@ namespace server {
 namespace {
 namespace pb = covey::admin;
 using modules::account_errc;
-
-void answer(pb::status* s, pb::code code, std::string text) {
-  s->set_result(code);
-  s->set_text(std::move(text));
-}
+using server::answer;
 
 void answer(pb::status* s, const base::result<void, account_errc>& r, const std::string& jid) {
   if (r)
@@ -213,6 +211,18 @@ private:
     auto* done = c->DefaultReactor();
     done->Finish(grpc::Status::OK);
     return done;
+  }
+
+  using writing = grpc::ServerWriteReactor<pb::data_part>;
+
+  writing* backup(context*, const pb::empty*) override {
+    return file_sender::start(jobs_, [this]() -> base::result<file_source, file_sender::refusal> {
+      auto made = server::backup::begin(runner_, changes_.file());
+      if (!made)
+        return base::fail(file_sender::refusal{pb::code::failed, made.error()});
+      std::shared_ptr<server::backup> archive = std::move(*made);
+      return file_source{[archive] { return archive->next(); }, archive->total()};
+    });
   }
 
   reactor* stop(context* c, const pb::empty*, pb::status* out) override {

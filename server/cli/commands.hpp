@@ -9,7 +9,7 @@ namespace pb = covey::admin;
 using stub = pb::admin::Stub;
 
 struct options {
-  std::string config, jid, reason, domain, data, shell, nameserver;
+  std::string config, jid, reason, domain, data, shell, file, nameserver;
   std::vector<std::string> settings;
   password_source password;
   bool json = false, yes = false, effective = false, erase_data = false;
@@ -44,8 +44,10 @@ int host_add(const options& o);
 int host_set(const options& o);
 int host_remove(const options& o);
 int host_list(const options& o);
+int backup(const options& o);      // backup.cpp
 
 // --- commands that need none
 int doctor(const options& o);  // doctor.cpp
+int restore(const options& o); // backup.cpp
 
 } // namespace cli

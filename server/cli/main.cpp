@@ -254,6 +254,13 @@ int main(int argc, char** argv) {
   command(&app, "doctor", "What is wrong with the server and its machine, and how to mend it", "covey doctor --json", doctor)
       ->add_option("--nameserver", o.nameserver, "Ask this DNS server instead of the machine's: ADDRESS or ADDRESS:PORT");
 
+  auto* keep = command(&app, "backup", "Write everything into one archive while the server runs", "covey backup /srv/backups", backup);
+  keep->add_option("file", o.file, "The archive (tar), or a folder for it")->required();
+  asks(keep);
+  auto* back = command(&app, "restore", "Put an archive back; the server must not run", "covey restore covey-20260101-000000.tar --yes", restore);
+  back->add_option("file", o.file, "The archive")->required();
+  asks(back);
+
   auto* host = app.add_subcommand("host", "Virtual hosts")->require_subcommand(1)->footer("Example: covey host add example.net");
   auto of_host = [&](CLI::App* c) {
     c->add_option("domain", o.domain, "The host's domain")->required();

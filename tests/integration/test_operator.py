@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # What an operator does to a running server: new settings, certificates and hosts, without a stream that notices.
 import json
+import pathlib
 import re
 import signal
 import socket
@@ -263,6 +264,81 @@ class Hosts(Own):
         self.assertEqual(self.domains(server), ["localhost", "c.example"])
         self.add_user(server, "bob@c.example")
         self.raw(server, to="c.example").login("bob")
+
+
+class Backup(Own):
+    def test_a_backup_under_load_is_restored_elsewhere(self):
+        server = self.serve()
+        server.add("alice", "bob")
+        self.assertEqual(server.cli("host", "add", "example.net").returncode, 0)
+        alice = self.raw(server).login("alice").presence()
+        for number in range(200):
+            alice.send(f"<message to='bob@localhost' type='chat'><body>before {number}</body></message>")
+        alice.ping()
+        wait_for(lambda: self.json(server, "stats")[1]["stats"]["covey_storage_batches_total"] >= 200)
+        for number in range(200):  # these may be in it or not
+            alice.send(f"<message to='bob@localhost' type='chat'><body>meanwhile {number}</body></message>")
+        archive = server.folder / "covey.tar"
+        code, done = self.json(server, "backup", archive)
+        self.assertEqual((code, done["file"], done["bytes"]), (0, str(archive), archive.stat().st_size))
+        self.assertEqual(archive.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(list((server.folder / "data").glob("backup.*")), [])
+        self.assertIn("store/CURRENT", subprocess.run(["tar", "-tf", archive], capture_output=True, text=True, check=True).stdout)
+        self.assertEqual(server.cli("backup", archive).returncode, 2)  # it is there
+        self.assertEqual(server.cli("backup", archive, "--yes").returncode, 0)
+        self.assertEqual(server.cli("backup", "/proc/covey.tar").returncode, 1)
+        self.assertEqual(server.cli("restore", archive, "--yes").returncode, 5)  # it runs
+        authority = server.authority.read_text()
+        server.stop()
+        self.assertEqual(server.cli("backup", archive, "--yes").returncode, 3)
+        other = harness.Server()
+        self.addCleanup(other.close)
+        code, done = self.json(other, "restore", archive)
+        self.assertEqual((code, done["replaced"]), (0, ""))
+        other.start()
+        self.assertEqual(other.authority.read_text(), authority)
+        bob = self.raw(other).login("bob")
+        bob.send("<presence/>")
+        got = bob.read_until("before 199")
+        self.assertEqual(len(re.findall("<body>before", got)), 200)
+        self.assertEqual([h["domain"] for h in self.json(other, "host", "list")[1]["hosts"]], ["localhost", "example.net"])
+
+    def test_what_is_there_is_moved_aside_and_a_damaged_archive_changes_nothing(self):
+        server = self.serve()
+        server.add("alice")
+        archive = server.folder / "covey.tar"
+        self.assertEqual(server.cli("backup", archive).returncode, 0)
+        server.add("carol")
+        server.stop()
+        self.assertEqual(server.cli("restore", archive).returncode, 5)  # nobody to ask
+        whole = archive.read_bytes()
+        for broken in (whole[:-20_000], whole[:len(whole) // 2], b"x" * 10_000):
+            archive.write_bytes(broken)
+            self.assertEqual(server.cli("restore", archive, "--yes").returncode, 1)
+        archive.write_bytes(whole)
+        server.start()
+        self.raw(server).login("carol")  # still the old data
+        server.stop()
+        code, done = self.json(server, "restore", archive, "--yes")
+        self.assertEqual(code, 0)
+        self.assertTrue((pathlib.Path(done["replaced"]) / "store/CURRENT").exists())
+        server.start()
+        self.raw(server).login("alice")
+        raw = self.raw(server)
+        raw.header()
+        self.assertIn("not-authorized", raw.plain("carol"))
+
+    def test_an_interrupted_restore_keeps_the_server_from_starting(self):
+        server = self.serve()
+        archive = server.folder / "covey.tar"
+        self.assertEqual(server.cli("backup", archive).returncode, 0)
+        server.stop()
+        (server.folder / "data/restoring").mkdir()
+        with self.assertRaises(RuntimeError):
+            server.start()
+        self.assertIn("interrupted", server.log.read_text())
+        self.assertEqual(server.cli("restore", archive, "--yes").returncode, 0)
+        server.start()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+// An archive of everything, made by the running server and written here; and back.
+#include "server/admin/service.hpp" // socket_in
+#include "server/backup.hpp"
+#include "server/cli/commands.hpp"
+#include "server/cli/receive.hpp"
+#include <ctime>
+#include <filesystem>
+#include <grpcpp/grpcpp.h>
+
+namespace cli {
+
+namespace {
+namespace fs = std::filesystem;
+
+std::string stamp() {
+  char text[32];
+  auto now = std::time(nullptr);
+  std::tm t{};
+  std::strftime(text, sizeof text, "%Y%m%d-%H%M%S", gmtime_r(&now, &t));
+  return text;
+}
+} // namespace
+
+int backup(const options& o) {
+  std::error_code ec;
+  auto path = fs::is_directory(o.file, ec) ? o.file + "/covey-" + stamp() + ".tar" : o.file;
+  if (fs::exists(path, ec) && !o.yes && !confirm(path + " is there already. Write another one over it?"))
+    return say(o.json, exit_code::usage, "nothing was written: say --yes");
+  auto socket_file = socket_of(o);
+  if (auto found = probe(socket_file); found != reach::up)
+    return say_unreachable(o.json, socket_file, found);
+  client c{socket_file};
+  grpc::ClientContext context;
+  return receive(o, socket_file, "backup", *c.calls().backup(&context, pb::empty{}), path);
+}
+
+int restore(const options& o) {
+  auto c = load(o).config;
+  if (probe(server::socket_in(c.run_folder)) == reach::up)
+    return say(o.json, exit_code::conflict, "the server runs: covey stop first");
+  auto attempt = [&](bool replaces) {
+    progress bar{"restore"};
+    return server::restore(o.file, c.data_folder, replaces, [&](std::uint64_t done, std::uint64_t total) { bar.show(done >> 20, total >> 20, "MB"); });
+  };
+  auto result = attempt(o.yes);
+  if (!result && result.error().what == server::restore_errc::not_empty) {
+    if (!confirm(c.data_folder + " has data. Move it aside, and put the backup in its place?"))
+      return say(o.json, exit_code::conflict, result.error().text + ": say --yes to move what is there aside");
+    result = attempt(true);
+  }
+  if (!result)
+    return say(o.json, result.error().what == server::restore_errc::in_use ? exit_code::conflict : exit_code::failed, result.error().text);
+  auto text = c.data_folder + " is as it was at the backup";
+  if (!result->replaced.empty())
+    text += "; what was there is in " + result->replaced + ", remove it when all is well";
+  return say(o.json, exit_code::ok, text, {{"data", c.data_folder}, {"replaced", result->replaced}});
+}
+
+} // namespace cli
