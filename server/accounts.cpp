@@ -96,20 +96,28 @@ void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then
       if (o != storage::outcome::done)
         return then(base::fail(account_errc::unavailable));
       then({}); // the answer first: its own stream is among those that end
-      auto& owner = *node_.homes()[node_.reactor_of(*bare)];
-      owner.post_from_anywhere([bare](actors::home& h) {
-        auto found = h.around().registry().charge(*bare, actors::home::control_cost);
-        if (!found.at)
-          return;
-        if (found.room == base::room::full)
-          found.at->limit.charge_always(actors::home::control_cost);
-        h.post_to_entity(*found.at, [](actors::entity& e) {
-          e.end_sessions(xmpp::stream_errc::not_authorized, "the account has been removed");
-          e.start_again();
-        });
+      at_entity(bare, [](actors::entity& e) {
+        e.end_sessions(xmpp::stream_errc::not_authorized, "the account has been removed");
+        e.start_again();
       });
     });
   });
+}
+
+void stored_accounts::at_entity(const xmpp::jid_ref& bare, std::function<void(actors::entity&)> f) {
+  node_.homes()[node_.reactor_of(*bare)]->post_from_anywhere([bare, f = std::move(f)](actors::home& h) {
+    auto found = h.around().registry().charge(*bare, actors::home::control_cost);
+    if (!found.at)
+      return;
+    if (found.room == base::room::full)
+      found.at->limit.charge_always(actors::home::control_cost);
+    h.post_to_entity(*found.at, f);
+  });
+}
+
+void stored_accounts::has_changed(const xmpp::jid_ref& bare) {
+  node_.absent().erase(*bare);
+  at_entity(bare, [](actors::entity& e) { e.start_again(); });
 }
 
 void stored_accounts::exists(const xmpp::jid_ref& bare, std::function<void(base::result<bool, account_errc>)> then) {
@@ -120,11 +128,11 @@ void stored_accounts::exists(const xmpp::jid_ref& bare, std::function<void(base:
   });
 }
 
-void stored_accounts::find_keys(std::string local, hash h, std::function<void(xmpp::sasl::keys_answer)> then) {
+void stored_accounts::find(const std::string& local, std::function<void(base::result<storage::tables::account, credentials_errc>)> then) {
   auto bare = xmpp::make_jid(local, host_);
   if (!bare || local.empty())
     return then(base::fail(credentials_errc::no_such_user));
-  store_.scan(storage::only(tables::account_key(**bare)), storage::order::forward, 1, [h, then](auto rows) {
+  store_.scan(storage::only(tables::account_key(**bare)), storage::order::forward, 1, [then](auto rows) {
     if (!rows)
       return then(base::fail(credentials_errc::unavailable));
     if (rows->empty())
@@ -134,6 +142,14 @@ void stored_accounts::find_keys(std::string local, hash h, std::function<void(xm
       return then(base::fail(credentials_errc::unavailable));
     if (a->is_disabled)
       return then(base::fail(credentials_errc::disabled));
+    then(std::move(*a));
+  });
+}
+
+void stored_accounts::find_keys(std::string local, hash h, std::function<void(xmpp::sasl::keys_answer)> then) {
+  find(local, [h, then](base::result<tables::account, credentials_errc> a) {
+    if (!a)
+      return then(base::fail(a.error()));
     auto& keys = h == hash::sha1 ? a->sha1 : a->sha256;
     if (!keys)
       return then(base::fail(credentials_errc::no_such_user));
@@ -143,16 +159,19 @@ void stored_accounts::find_keys(std::string local, hash h, std::function<void(xm
 
 void stored_accounts::check_password(std::string local, std::string password,
                                      std::function<void(xmpp::sasl::password_answer)> then) {
-  find_keys(local, hash::sha256, [this, local, password = std::move(password), then](xmpp::sasl::keys_answer keys) mutable {
-    if (!keys && keys.error() == credentials_errc::unavailable)
+  find(local, [this, local, password = std::move(password), then](base::result<tables::account, credentials_errc> a) mutable {
+    if (!a && a.error() == credentials_errc::unavailable)
       return then(base::fail(credentials_errc::unavailable));
-    auto job = [this, local, password = std::move(password), keys, then]() mutable {
+    auto h = a && !a->sha256 && a->sha1 ? hash::sha1 : hash::sha256; // accounts of other servers may have but these
+    auto keys = a && (a->sha256 || a->sha1) ? std::optional{h == hash::sha1 ? *a->sha1 : *a->sha256} : std::nullopt;
+    auto why = a ? credentials_errc::no_such_user : a.error();
+    auto job = [this, local, password = std::move(password), h, keys, why, then]() mutable {
       // a name without an account costs the same
-      auto used = keys ? *keys : xmpp::sasl::fake_keys(hash::sha256, fake_secret_, local, iterations_);
-      bool good = xmpp::sasl::matches(hash::sha256, used, password);
+      auto used = keys ? *keys : xmpp::sasl::fake_keys(h, fake_secret_, local, iterations_);
+      bool good = xmpp::sasl::matches(h, used, password);
       base::crypto::wipe(password);
       if (!keys)
-        return then(base::fail(keys.error()));
+        return then(base::fail(why));
       if (!good)
         return then(base::fail(credentials_errc::wrong_password));
       then({});

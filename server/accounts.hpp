@@ -4,8 +4,11 @@
 #include "actors/pool.hpp"
 #include "modules/api/services.hpp"
 #include "storage/store.hpp"
+#include "storage/tables.hpp"
 #include "xmpp/sasl/credentials.hpp"
 #include <atomic>
+
+namespace actors { class entity; }
 
 namespace server {
 
@@ -17,6 +20,9 @@ public:
 
   /// Of passwords that are set from now on. Any thread.
   void set_iterations(std::uint32_t n) { iterations_ = n; }
+
+  /// Its rows were changed by somebody else: whoever has it in memory reads them again. Any thread.
+  void has_changed(const xmpp::jid_ref& bare);
 
   // modules::accounts
   void create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) override;
@@ -30,6 +36,10 @@ public:
   bool offers_scram() const override { return true; }
 
 private:
+  /// At the account's entity, if it is in memory.
+  void at_entity(const xmpp::jid_ref& bare, std::function<void(actors::entity&)> f);
+  /// Errors: no_such_user, disabled, unavailable.
+  void find(const std::string& local, std::function<void(base::result<storage::tables::account, xmpp::sasl::credentials_errc>)> then);
   void write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then);
 
   storage::store& store_;

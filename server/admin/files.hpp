@@ -8,6 +8,8 @@
 
 namespace server {
 
+class runner;
+
 inline void answer(covey::admin::status* s, covey::admin::code code, std::string text) {
   s->set_result(code);
   s->set_text(std::move(text));
@@ -36,6 +38,24 @@ private:
   file_source from_;
   covey::admin::data_part part_;
   bool is_ended_ = false;
+};
+
+/// Reads a file of XEP-0227 into the server. Deletes itself when the call is over.
+class import_receiver final : public grpc::ServerReadReactor<covey::admin::data_part> {
+public:
+  static import_receiver* start(actors::pool& jobs, runner& r, covey::admin::import_reply* out);
+  ~import_receiver() override;
+  void OnReadDone(bool ok) override;
+  void OnDone() override { delete this; }
+
+private:
+  import_receiver(actors::pool& jobs, runner& r, covey::admin::import_reply* out);
+  void take(bool is_end);
+  struct impl;
+  actors::pool& jobs_;
+  covey::admin::import_reply* out_;
+  covey::admin::data_part part_;
+  std::unique_ptr<impl> impl_;
 };
 
 } // namespace server

@@ -8,6 +8,7 @@
 #include "server/backup.hpp"
 #include "server/changes.hpp"
 #include "server/runner.hpp"
+#include "server/transfer/transfer.hpp"
 #include <grpcpp/grpcpp.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -224,6 +225,17 @@ private:
       return file_source{[archive] { return archive->next(); }, archive->total()};
     });
   }
+
+  writing* export_data(context*, const pb::export_filter* in) override {
+    return file_sender::start(jobs_, [this, what = in->what()]() -> base::result<file_source, file_sender::refusal> {
+      std::shared_ptr<transfer::exporter> e = transfer::exporter::begin(runner_, what);
+      if (!e)
+        return base::fail(file_sender::refusal{pb::code::not_found, what + " is neither a host of this server nor a JID like alice@example.org"});
+      return file_source{[e] { return e->next(); }, 0};
+    });
+  }
+
+  grpc::ServerReadReactor<pb::data_part>* import_data(context*, pb::import_reply* out) override { return import_receiver::start(jobs_, runner_, out); }
 
   reactor* stop(context* c, const pb::empty*, pb::status* out) override {
     answer(out, pb::code::ok, "stopping");

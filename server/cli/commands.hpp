@@ -10,7 +10,7 @@ using stub = pb::admin::Stub;
 
 struct options {
   std::string config, jid, reason, domain, data, shell, file, nameserver;
-  std::vector<std::string> settings;
+  std::vector<std::string> settings, words;
   password_source password;
   bool json = false, yes = false, effective = false, erase_data = false;
 };
@@ -45,6 +45,8 @@ int host_set(const options& o);
 int host_remove(const options& o);
 int host_list(const options& o);
 int backup(const options& o);      // backup.cpp
+int export_data(const options& o); // transfer.cpp
+int import_data(const options& o);
 
 // --- commands that need none
 int doctor(const options& o);  // doctor.cpp

@@ -261,6 +261,12 @@ int main(int argc, char** argv) {
   back->add_option("file", o.file, "The archive")->required();
   asks(back);
 
+  auto* out = command(&app, "export", "Write accounts into a file of XEP-0227, for another server", "covey export example.org accounts.xml", export_data);
+  out->add_option("words", o.words, "A host or a bare JID (without it: all), and the file")->required()->expected(1, 2);
+  asks(out);
+  command(&app, "import", "Read accounts from a file of XEP-0227; may be done again", "covey import accounts.xml", import_data)
+      ->add_option("file", o.file, "The file")->required();
+
   auto* host = app.add_subcommand("host", "Virtual hosts")->require_subcommand(1)->footer("Example: covey host add example.net");
   auto of_host = [&](CLI::App* c) {
     c->add_option("domain", o.domain, "The host's domain")->required();

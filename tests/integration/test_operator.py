@@ -3,11 +3,13 @@
 import json
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import time
 import unittest
+import xml.etree.ElementTree
 
 import harness
 from harness import Raw, password
@@ -339,6 +341,156 @@ class Backup(Own):
         self.assertIn("interrupted", server.log.read_text())
         self.assertEqual(server.cli("restore", archive, "--yes").returncode, 0)
         server.start()
+
+
+class Transfer(Own):
+    def exported(self, server, *what):
+        file = server.folder / "accounts.xml"
+        code, done = self.json(server, "export", *what, file, "--yes")
+        self.assertEqual((code, done["bytes"]), (0, file.stat().st_size))
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        return file
+
+    def roster(self, raw):
+        raw.send("<iq type='get' id='ros'><query xmlns='jabber:iq:roster'/></iq>")
+        return sorted(re.findall(r"<item [^>]*jid='([^']*)'", raw.read_until("</query></iq>", "<query xmlns='jabber:iq:roster'/></iq>")))
+
+    def test_accounts_move_to_another_server_and_may_do_so_twice(self):
+        server = self.serve()
+        server.add("alice", "bob", "carol")
+        alice, bob = self.raw(server).login("alice").presence(), self.raw(server).login("bob").presence()
+        alice.send("<iq type='set' id='i'><query xmlns='jabber:iq:roster'><item jid='friend@elsewhere.example' name='A &amp; B'><group>Friends</group></item></query></iq>")
+        alice.read_until("id='i' type='result'/>")
+        alice.send("<presence type='subscribe' to='bob@localhost'/>")
+        bob.read_until("type='subscribe'")
+        bob.send("<presence type='subscribed' to='alice@localhost'/>")
+        alice.read_until("<presence from='bob@localhost/r'")
+        alice.send("<presence type='subscribe' to='carol@localhost'><nick xmlns='http://jabber.org/protocol/nick'>Al</nick></presence>")
+        for number in range(3):
+            alice.send(f"<message to='carol@localhost' type='chat' id='m{number}'><body>kept {number} &lt;&amp;&gt;</body></message>")
+        alice.ping()
+        file = wait_for(lambda: (f := self.exported(server)).read_text().count("<body>") == 3 and f)
+        tree = xml.etree.ElementTree.parse(file)
+        pie = "{urn:xmpp:pie:0}"
+        users = {u.get("name"): u for u in tree.getroot().find(f"{pie}host[@jid='localhost']")}
+        self.assertEqual(sorted(users), ["alice", "bob", "carol"])
+        self.assertEqual(len(users["alice"].findall("{urn:xmpp:pie:0#scram}scram-credentials")), 2)
+        self.assertEqual(users["carol"].find("{jabber:client}presence").get("type"), "subscribe")
+        self.assertEqual([d.get("from") for d in users["carol"].iter("{urn:xmpp:delay}delay")], ["localhost"] * 3)
+        self.assertNotIn(password, file.read_text())
+        only = self.exported(server, "bob@localhost").read_text()
+        self.assertEqual(re.findall("<user name='([^']*)'", only), ["bob"])
+        self.assertEqual(server.cli("export", "nobody.example", server.folder / "x.xml").returncode, 4)
+        self.assertFalse((server.folder / "x.xml").exists())
+        file = self.exported(server)
+        other = self.serve()
+        for users, existed in ((3, 0), (0, 3)):
+            code, done = self.json(other, "import", file)
+            self.assertEqual((code, done["users"], done["existed"], done["mistakes"], done["skipped"]), (0, users, existed, [], {}))
+        moved = self.raw(other).login("alice")
+        self.assertEqual(self.roster(moved), ["bob@localhost", "carol@localhost", "friend@elsewhere.example"])
+        carol = self.raw(other).login("carol")
+        carol.send("<presence/>")
+        got = carol.read_until("kept 2 ")
+        self.assertEqual(re.findall(r"<body>kept (\d) ", got), ["0", "1", "2"])
+        if "type='subscribe'" not in got:
+            carol.read_until("type='subscribe'")
+        again = self.exported(other)
+        self.assertEqual(sorted(re.findall("<user name='([^']*)'", again.read_text())), ["alice", "bob", "carol"])
+
+    def test_mistakes_are_told_by_line_and_the_rest_is_read(self):
+        server = self.serve()
+        file = server.folder / "in.xml"
+        file.write_text("""<?xml version='1.0'?>
+<server-data xmlns='urn:xmpp:pie:0'>
+  <host jid='nowhere.example'><user name='x'/></host>
+  <host jid='localhost'>
+    <user name='a@b'/>
+    <user name='alice' password='correct horse 1'>
+      <query xmlns='jabber:iq:roster'><item jid='@@'/><item jid='b@x.example' subscription='both'/></query>
+      <vCard xmlns='vcard-temp-of-the-future'><FN>A</FN></vCard>
+    </user>
+    <user name='nopassword'/>
+  </host>
+</server-data>
+""")
+        code, done = self.json(server, "import", file)
+        self.assertEqual((code, [m["line"] for m in done["mistakes"]]), (1, [3, 5, 7]))
+        self.assertEqual((done["users"], done["without_password"], done["contacts"]), (2, 1, 1))
+        self.assertEqual(done["skipped"], {"<vCard xmlns='vcard-temp-of-the-future'>": 1})
+        self.assertEqual(self.roster(self.raw(server).login("alice")), ["b@x.example"])
+        self.assertEqual(server.cli("user", "password", "nopassword@localhost", "--password-stdin", text="secret 1\n").returncode, 0)
+        self.raw(server).login("nopassword", secret="secret 1")
+        for text, line in (("<server-data xmlns='urn:xmpp:pie:0'>\n<host jid='localhost'>\n<user name='z'>", 3), ("", 1), ("\n<html/>", 2)):
+            file.write_text(text)
+            code, done = self.json(server, "import", file)
+            self.assertEqual((code, done["mistakes"][-1]["line"]), (1, line))
+        self.assertEqual(server.cli("import", server.folder / "missing.xml").returncode, 2)
+        self.assertNotIn(password, server.log.read_text())
+
+    def test_many_accounts_are_read_in_bounded_memory(self):
+        server = self.serve()
+        server.cli("sessions")
+        file = server.folder / "many.xml"
+        keys = ("<scram-credentials xmlns='urn:xmpp:pie:0#scram' mechanism='SCRAM-SHA-1'><iter-count>4096</iter-count><salt>c2FsdA==</salt>"
+                "<server-key>Ch+4i2S1FqrCqDZBHyg9xOdR3W0=</server-key><stored-key>BAUJlyGS3Uityr9ngP0XE3LcyY8=</stored-key></scram-credentials>")
+        with open(file, "w") as out:
+            out.write("<server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'>")
+            for number in range(300):
+                out.write(f"<user name='u{number}'>{keys}<offline-messages>")
+                out.writelines(f"<message xmlns='jabber:client' from='x@y.example'><body>{number} {i} {'z' * 5000}</body></message>" for i in range(20))
+                out.write("</offline-messages></user>\n")
+            out.write("</host></server-data>")
+
+        def memory():
+            return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{server.process.pid}/status").read_text())[1]) // 1024
+
+        before = memory()
+        code, done = self.json(server, "import", file)
+        self.assertEqual((code, done["users"], done["messages"]), (0, 300, 6000))
+        self.assertLess(memory() - before, 100)  # MB: write buffers and block cache included
+
+    @unittest.skipUnless(shutil.which("prosodyctl"), "prosodyctl is not installed")
+    def test_an_account_of_prosody_logs_in_with_its_password(self):
+        server = self.serve(tables='[host."localhost".sasl]\nmechanisms = ["SCRAM-SHA-1", "PLAIN"]')  # it has keys for these alone
+        folder = server.folder / "prosody"
+        (folder / "data").mkdir(parents=True)
+        (folder / "prosody.cfg.lua").write_text(f"""run_as_root = true
+pidfile = "{folder}/pid"
+data_path = "{folder}/data"
+log = {{ info = "{folder}/log" }}
+storage = "xep0227"
+authentication = "internal_hashed"
+modules_enabled = {{ "roster"; "saslauth" }}
+VirtualHost "localhost"
+""")
+        subprocess.run(["prosodyctl", "--config", folder / "prosody.cfg.lua", "register", "moved", "localhost", password], capture_output=True, timeout=60)
+        made = folder / "data/moved@localhost.xml"
+        self.assertTrue(made.exists())
+        code, done = self.json(server, "import", made)
+        self.assertEqual((code, done["users"], done["without_password"]), (0, 1, 0))
+        raw = self.raw(server)
+        raw.header()
+        self.assertIn("not-authorized", raw.plain("moved", "wrong"))
+        self.assertIn("success", raw.plain("moved"))
+        client = subprocess.run(["/usr/bin/python3", "-c", SCRAM_LOGIN, str(server.port), password], capture_output=True, text=True, timeout=60)
+        self.assertIn("in", client.stdout, client.stderr)
+
+
+# Logs in with SCRAM-SHA-1, as a client does that never knew Prosody.
+SCRAM_LOGIN = """
+import asyncio, ssl, sys, slixmpp
+class client(slixmpp.ClientXMPP):
+    def __init__(self):
+        super().__init__("moved@localhost", sys.argv[2], sasl_mech="SCRAM-SHA-1")
+        self.ssl_context.check_hostname = False
+        self.ssl_context.verify_mode = ssl.CERT_NONE
+        self.add_event_handler("session_start", lambda e: (print("in"), self.disconnect()))
+        self.add_event_handler("failed_auth", lambda e: self.disconnect())
+c = client()
+c.connect(("127.0.0.1", int(sys.argv[1])))
+c.loop.run_until_complete(asyncio.wait_for(c.disconnected, 30))
+"""
 
 
 if __name__ == "__main__":

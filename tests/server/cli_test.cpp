@@ -12,7 +12,7 @@ namespace {
 const std::string password = "correct horse 1";
 
 const words all_commands[] = {{}, {"setup"}, {"user"}, {"user", "add"}, {"user", "password"}, {"user", "remove"}, {"sessions"}, {"kick"}, {"stats"},
-                              {"stop"}, {"reload"}, {"doctor"}, {"backup"}, {"restore"}, {"host"}, {"host", "add"}, {"host", "set"}, {"host", "remove"}, {"host", "list"},
+                              {"stop"}, {"reload"}, {"doctor"}, {"backup"}, {"restore"}, {"export"}, {"import"}, {"host"}, {"host", "add"}, {"host", "set"}, {"host", "remove"}, {"host", "list"},
                               {"config"}, {"config", "check"}, {"config", "show"}, {"config", "diff"}, {"config", "docs"}, {"completion"}};
 
 words with(words a, const words& b) {
