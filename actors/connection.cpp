@@ -255,9 +255,11 @@ void connection::check_output() {
   auto waiting = queued_bytes_ + (backlog_ ? backlog_->bytes.size() - backlog_->sent : 0);
   if (waiting <= home_.around().settings().max_output || is_closed_ || is_finishing_)
     return;
-  base::log::warning("connection.output_full", "the client does not read; its stream is closed", {{"peer", socket_.peer()}});
+  base::log::warning("connection.output_full", "the client does not read; its stream is closed", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}});
   home_.post<connection>(home_.index(), id(), [](connection& self) { self.lost(); }); // not inside the caller
 }
+
+std::uint64_t connection::log_id() const { return stream_ ? stream_->log_id() : 0; }
 
 /// Into the backlog, where what the socket did not take waits.
 void connection::render_queue() {

@@ -39,7 +39,8 @@ struct node_settings {
 class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
-    : clock_(clock), random_(random), registry_(s.entity_limits), logins_(s.logins), strangers_(s.strangers) {
+    : clock_(clock), random_(random), registry_(s.entity_limits), logins_(s.logins), strangers_(s.strangers),
+      log_ids_(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(clock.wall().time_since_epoch()).count())) {
     change(std::move(s));
   }
 
@@ -99,6 +100,8 @@ public:
 
   /// Unique while this process lives, and the order of binding: time in the high bits, a count below.
   [[nodiscard]] std::uint64_t next_session_id() { return session_ids_.fetch_add(1, std::memory_order_relaxed); }
+  /// For the log: other numbers after a restart, too.
+  [[nodiscard]] std::uint64_t next_log_id() { return log_ids_.fetch_add(1, std::memory_order_relaxed); }
   /// Storage operations that entities wait for.
   std::atomic<std::int64_t> operations{0};
   [[nodiscard]] bool is_draining() const { return draining_.load(std::memory_order_relaxed); }
@@ -118,6 +121,7 @@ private:
   mutable std::shared_mutex hosts_mutex_;
   std::map<std::string, host_ref, std::less<>> hosts_;
   std::atomic<std::uint64_t> session_ids_{1};
+  std::atomic<std::uint64_t> log_ids_;
   std::atomic<bool> draining_{false};
 };
 

@@ -49,6 +49,7 @@ public:
   [[nodiscard]] std::uint32_t completed_mark() const { return base_ - 1; }
 
   void on_crash(std::string_view why) override;
+  [[nodiscard]] std::uint64_t log_id() const override { return log_id_; }
 
 private:
   enum class entry : std::uint8_t { goes_on, is_answered };
@@ -73,6 +74,7 @@ private:
   modules::snapshot_ref snapshot_;
   const std::uint64_t session_id_;
   base::wall_time since_;
+  const std::uint64_t log_id_; // of the stream that bound it
   std::vector<xmpp::jid_ref> directed_; // who got directed presence (RFC 6121 section 4.6.3)
   std::vector<xmpp::stanza_ref> open_;  // ring of stanzas whose completion is open
   std::uint32_t base_ = 1, next_ = 1;

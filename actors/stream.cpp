@@ -12,9 +12,13 @@ xmpp::stream::tls_facts facts_of(const net::client_socket& s) {
   auto f = s.facts();
   return {f.protocol, {f.exporter, f.end_point_hash}};
 }
+
+void count(const char* metric, const char* help, const char* label, std::string_view value) {
+  base::metrics::make_counter(metric, help, {{label, std::string{value}}}).add();
+}
 } // namespace
 
-stream::stream(home& h, connection& below) : home_(h), connection_(below) {}
+stream::stream(home& h, connection& below) : home_(h), connection_(below), log_id_(h.around().next_log_id()) {}
 
 stream::~stream() = default;
 
@@ -127,17 +131,20 @@ bool stream::may_try(const std::string& local) {
 
 void stream::carry(xmpp::stream::todo::authenticated& c) {
   negotiating_->account = c.account;
+  who_ = c.account;
   connection_.raise_limits();
   home_.around().logins().on_success(std::string{c.account->bare()});
+  count("covey_logins_total", "Logins that succeeded.", "mechanism", c.mechanism);
   base::log::info("auth.ok", "logged in",
-                  {{"jid", c.account->bare()}, {"peer", connection_.socket().peer()}, {"mechanism", c.mechanism},
+                  {{"stream", std::to_string(log_id_)}, {"jid", c.account->bare()}, {"peer", connection_.socket().peer()}, {"mechanism", c.mechanism},
                    {"tls", connection_.is_tls() ? "yes" : "no"}});
 }
 
 void stream::carry(xmpp::stream::todo::login_failed& c) {
+  count("covey_login_failures_total", "Logins that were refused, by what the client was told.", "error", xmpp::name_of(c.why));
   if (c.local.empty()) { // the mechanism failed before a name was tried: a client that probes what works
     base::log::info("auth.mechanism_failed", "a login attempt ended before a password was tried",
-                    {{"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
+                    {{"stream", std::to_string(log_id_)}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
     return;
   }
   auto name = c.local + '@' + std::string{negotiating_->host->view.domain->domain()};
@@ -145,7 +152,7 @@ void stream::carry(xmpp::stream::todo::login_failed& c) {
   limits.on_failure(name, home_.now());
   limits.on_failure(connection_.socket().peer_address(), home_.now());
   base::log::warning("auth.failed", "a login was refused",
-                     {{"jid", name}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
+                     {{"stream", std::to_string(log_id_)}, {"jid", name}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
 }
 
 void stream::carry(xmpp::stream::todo::bind& c) {
@@ -167,6 +174,8 @@ void stream::on_bound(const xmpp::jid_ref& full) {
   step(xmpp::stream::on::bound{full, {}});
   if (is_closed_)
     return;
+  who_ = full;
+  base::log::info("session.bound", "a session began", {{"stream", std::to_string(log_id_)}, {"jid", full->full()}});
   connection_.set_receiver(session_);
   negotiating_ = nullptr;
 }
@@ -206,8 +215,9 @@ void stream::carry(xmpp::stream::todo::stanza& c) {
     home_.pass<&actors::session::on_stanza>(session_, {std::move(c.what), {}});
 }
 
-void stream::carry(xmpp::stream::todo::close&) {
+void stream::carry(xmpp::stream::todo::close& c) {
   is_closed_ = true;
+  cause_ = c.why ? xmpp::name_of(*c.why) : "closed";
   connection_.finish();
   if (auto* s = home_.find<actors::session>(std::exchange(session_, 0)))
     s->on_stream_lost({});
@@ -223,6 +233,7 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
   if (negotiating_)
     return step(xmpp::stream::on::refused{why, std::string{text}});
   is_closed_ = true;
+  cause_ = xmpp::name_of(why);
   drop_session();
   connection_.send(xmpp::to_xml(why, text) + std::string{xmpp::stream::closing_tag});
   connection_.finish();
@@ -231,6 +242,7 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
 void stream::close() {
   if (std::exchange(is_closed_, true))
     return;
+  cause_ = "closed";
   drop_session();
   connection_.send(xmpp::stream::closing_tag);
   connection_.finish();
@@ -246,6 +258,12 @@ void stream::drop_session() {
 }
 
 void stream::end() {
+  count("covey_streams_ended_total", "Streams that ended, by cause: closed, lost, or a stream error.", "cause", cause_);
+  auto number = std::to_string(log_id_);
+  if (who_)
+    base::log::info("stream.ended", "a stream ended", {{"stream", number}, {"jid", who_->full()}, {"cause", cause_}});
+  else // a scanner, or a probe
+    base::log::debug("stream.ended", "a stream ended", {{"stream", number}, {"cause", cause_}});
   if (client_)
     caf::anon_send(std::exchange(client_, nullptr), client_over{});
   home_.end(*this);

@@ -76,7 +76,9 @@ std::vector<effective_value> after(const std::vector<effective_value>& before, s
 } // namespace
 
 changes::changes(runner& r, std::string file, std::vector<effective_value> in_force)
-  : runner_(r), file_(std::move(file)), keys_(all_keys(modules::all())), in_force_(std::move(in_force)) {}
+  : runner_(r), file_(std::move(file)), keys_(all_keys(modules::all())), in_force_(std::move(in_force)) {
+  show_certificates();
+}
 
 std::vector<effective_value> changes::in_force() const {
   std::lock_guard guard{values_mutex_};
@@ -103,11 +105,13 @@ change_outcome changes::reload() {
 }
 
 change_outcome changes::apply(loaded next, const step& just_before) {
-  auto failed = [](const std::string& why) {
+  auto failed = [this](const std::string& why) {
+    refused_.add();
     base::log::error("config.not_reloaded", "the configuration in force stays", {{"error", why}});
     return refuse(kind::failed, why);
   };
   if (!next.problems.empty()) {
+    refused_.add();
     for (auto& p : next.problems)
       base::log::error("config.mistake", "the configuration in force stays",
                        {{"file", p.file}, {"line", std::to_string(p.line)}, {"key", p.key}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}});
@@ -135,6 +139,8 @@ change_outcome changes::apply(loaded next, const step& just_before) {
     std::lock_guard guard{values_mutex_};
     in_force_ = after(in_force_, std::move(next.effective), changed);
   }
+  show_certificates();
+  reloads_.add();
   std::string waiting;
   for (auto& v : changed)
     if (!v.is_live)
@@ -224,6 +230,18 @@ std::vector<host_info> changes::hosts() const {
   return all;
 }
 
+/// For those who watch: when each host's certificate ends.
+void changes::show_certificates() {
+  constexpr auto name = "covey_certificate_until_seconds";
+  for (auto& domain : std::exchange(shown_, {}))
+    base::metrics::forget(name, {{"host", domain}});
+  for (auto& h : hosts())
+    if (h.certificate_until) {
+      base::metrics::make_gauge(name, "When the host's certificate ends, in seconds since 1970.", {{"host", h.domain}}).set(h.certificate_until);
+      shown_.push_back(h.domain);
+    }
+}
+
 void changes::renew_certificates() {
   std::lock_guard guard{mutex_};
   auto c = *runner_.settings();
@@ -234,6 +252,7 @@ void changes::renew_certificates() {
       failed = ok.error();
     else
       base::log::info("certificate.renewed", "new connections get the new certificates", {});
+    show_certificates();
   }
   if (!failed.empty())
     base::log::error("certificate.not_renewed", "the certificate in force stays", {{"error", failed}});

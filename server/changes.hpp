@@ -1,5 +1,6 @@
 // What an operator changes while the server runs: the configuration anew, hosts that come and go.
 #pragma once
+#include "base/metrics.hpp"
 #include "server/config/compare.hpp"
 #include <functional>
 #include <mutex>
@@ -52,6 +53,7 @@ private:
   [[nodiscard]] std::string folder() const;
   [[nodiscard]] loaded read(std::optional<host_file> instead = {}) const;
   change_outcome apply(loaded next, const step& just_before);
+  void show_certificates();
   change_outcome with_settings(const std::string& domain, std::string text, const std::vector<std::string>& settings);
 
   runner& runner_;
@@ -60,6 +62,9 @@ private:
   mutable std::mutex mutex_;       // of a change
   mutable std::mutex values_mutex_;
   std::vector<effective_value> in_force_;
+  std::vector<std::string> shown_; // hosts whose certificate is among the metrics
+  base::metrics::counter& reloads_ = base::metrics::make_counter("covey_config_reloads_total", "Reloads and changes of hosts that were put in force.");
+  base::metrics::counter& refused_ = base::metrics::make_counter("covey_config_refused_total", "Those that were refused for a mistake.");
 };
 
 } // namespace server

@@ -7,12 +7,14 @@
 #include "server/renewal.hpp"
 #include "server/runner.hpp"
 #include "server/service_manager.hpp"
+#include "server/watch.hpp"
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -112,6 +114,7 @@ int main(int argc, char** argv) {
     base::log::flush();
     return 1;
   }
+  std::optional<server::watch> watched{std::in_place, runner};
   server::changes changes{runner, file, std::move(loaded.effective)};
   server::admin_service admin{runner, changes, [] { kill(getpid(), SIGTERM); }};
   if (auto ok = admin.listen(server::socket_in(run_folder)); !ok) {
@@ -129,6 +132,7 @@ int main(int argc, char** argv) {
   server::tell_service_manager("STOPPING=1");
   base::log::info("server.stopping", "no new connections; what is under way is finished", {});
   admin.close();
+  watched.reset();
   runner.stop();
   health.close();
   base::log::info("server.stopped", "ended as asked", {});

@@ -42,7 +42,8 @@ struct runner::parts {
   caf_config caf;
   caf::actor_system system{caf};
   actors::node node;
-  std::unique_ptr<actors::pool> hashing = std::make_unique<actors::pool>(2);
+  std::unique_ptr<actors::pool> hashing = std::make_unique<actors::pool>(
+      2, 10'000, &base::metrics::make_gauge("covey_hashing_waiting", "Passwords that wait to be hashed."));
   std::map<std::string, host_base, std::less<>> hosts; // all that were ever served
   mutable std::shared_mutex hosts_mutex;
   /// Earlier generations: an answer of the storage or of a pool may still be on its way to their handlers.

@@ -129,6 +129,7 @@ private:
         o->set_priority(s.priority);
         o->set_available(s.is_available);
         o->set_id(s.id);
+        o->set_stream(s.stream);
       }
       done->Finish(grpc::Status::OK);
     });

@@ -67,7 +67,7 @@ int sessions(const options& o) {
     auto list = nlohmann::json::array();
     for (auto& s : out.sessions())
       list.push_back({{"jid", s.jid()}, {"peer", s.peer()}, {"tls", s.tls()}, {"since", s.since()}, {"reactor", s.reactor()},
-                      {"priority", s.priority()}, {"available", s.available()}, {"id", s.id()}});
+                      {"priority", s.priority()}, {"available", s.available()}, {"id", s.id()}, {"stream", s.stream()}});
     return cli::say(true, exit_code::ok, {}, {{"sessions", std::move(list)}});
   }
   for (auto& s : out.sessions())

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 import unittest
+import urllib.request
 import xml.etree.ElementTree
 
 import harness
@@ -475,6 +476,93 @@ VirtualHost "localhost"
         self.assertIn("success", raw.plain("moved"))
         client = subprocess.run(["/usr/bin/python3", "-c", SCRAM_LOGIN, str(server.port), password], capture_output=True, text=True, timeout=60)
         self.assertIn("in", client.stdout, client.stderr)
+
+
+class Watching(Own):
+    def lines(self, server):
+        return [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+
+    def test_one_number_follows_a_stream_and_its_session_through_the_log(self):
+        server = self.serve('log.format = "json"\nlog.level = "debug"')
+        server.add("alice", "bob")
+        bob = self.raw(server).login("bob")
+        wrong = self.raw(server)
+        wrong.header()
+        wrong.plain("alice", "a wrong secret 77")
+        wrong.plain("alice")
+        wrong.header()
+        wrong.bind("phone")
+        code, shown = self.json(server, "sessions", "alice@localhost/phone")
+        number = str(shown["sessions"][0]["stream"])
+        server.cli("kick", "alice@localhost/phone", "--yes")
+        wrong.read_to_end()
+        bob.send("</stream:stream>")
+        bob.read_to_end()
+        wait_for(lambda: sum(line["code"] == "stream.ended" and "jid" in line for line in self.lines(server)) == 2)
+        lines = self.lines(server)
+        of_alice = [line for line in lines if line.get("stream") == number]
+        self.assertEqual([line["code"] for line in of_alice], ["auth.failed", "auth.ok", "session.bound", "stream.ended"])
+        self.assertEqual((of_alice[2]["jid"], of_alice[3]["jid"], of_alice[3]["cause"]), ("alice@localhost/phone", "alice@localhost/phone", "policy-violation"))
+        others = {line["stream"] for line in lines if line.get("jid", "").startswith("bob")}
+        self.assertEqual(len(others), 1)
+        self.assertNotIn(number, others)
+        for line in lines:  # no line about a stream without its number
+            if line["code"].startswith(("auth.", "session.", "stream.", "connection.")):
+                self.assertRegex(line["stream"], "^[1-9][0-9]*$")
+
+    def test_secrets_stay_out_of_the_log(self):
+        server = self.serve('log.level = "debug"')
+        server.add("alice")
+        raw = self.raw(server)
+        raw.header()
+        raw.plain("alice", "a wrong secret 77")
+        self.raw(server).login("alice")
+        stranger = self.raw(server)
+        stranger.header()
+        stranger.register("dora", "a new secret 78")
+        self.assertEqual(server.cli("user", "password", "alice@localhost", "--password-stdin", text="another secret 79\n").returncode, 0)
+        file = server.folder / "in.xml"
+        file.write_text("<server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'><user name='eve' password='a moved secret 80'/></host></server-data>")
+        self.assertEqual(server.cli("import", file).returncode, 0)
+        self.rewrite(server, "reactors = 1", 'reactors = 1\nnonsense = "a secret 81"')
+        server.cli("reload")
+        stored = b"".join(f.read_bytes() for f in (server.folder / "data").rglob("*") if f.is_file())
+        for secret in (password, "a wrong secret 77", "a new secret 78", "another secret 79", "a moved secret 80"):
+            for spelled in (secret, harness.base64.b64encode(secret.encode()).decode(), harness.base64.b64encode(f"\0alice\0{secret}".encode()).decode()):
+                self.assertNotIn(spelled, server.log.read_text())
+                self.assertNotIn(spelled.encode(), stored)
+
+    def test_metrics_answer_what_is_asked_at_night(self):
+        server = self.serve()
+        server.add("alice")
+        wrong = self.raw(server)
+        wrong.header()
+        wrong.plain("alice", "wrong")
+        self.raw(server).login("alice")
+
+        def stats():
+            return self.json(server, "stats")[1]["stats"]
+
+        found = stats()
+        for name, value in {'covey_logins_total{mechanism="PLAIN"}': 1, 'covey_login_failures_total{error="not-authorized"}': 1, "covey_sessions": 1,
+                            "covey_strangers": 1, "covey_hosts": 1, "covey_ready": 1, "covey_operations": 0, "covey_storage_waiting_batches": 0,
+                            "covey_storage_waiting_reads": 0, "covey_hashing_waiting": 0}.items():
+            self.assertEqual(found[name], value, name)
+        self.assertGreater(found["covey_process_resident_bytes"], 1e6)
+        self.assertGreater(found["covey_storage_commit_seconds_count"], 0)
+        self.assertGreater(found["covey_storage_commit_seconds_sum"], 0)
+        days = (found['covey_certificate_until_seconds{host="localhost"}'] - time.time()) / 86400
+        self.assertTrue(300 < days < 400, days)
+        text = urllib.request.urlopen(f"http://127.0.0.1:{server.http}/metrics", timeout=10).read().decode()
+        self.assertRegex(text, r'covey_storage_commit_seconds_bucket\{le="\+Inf"\} [1-9]')
+        self.assertEqual(server.cli("host", "add", "example.net").returncode, 0)
+        self.assertIn('covey_certificate_until_seconds{host="example.net"}', stats())
+        self.assertEqual(server.cli("host", "remove", "example.net", "--yes").returncode, 0)
+        found = stats()
+        self.assertNotIn('covey_certificate_until_seconds{host="example.net"}', found)
+        self.assertEqual((found["covey_hosts"], found["covey_config_reloads_total"]), (1, 2))
+        wrong.close()
+        wait_for(lambda: stats().get('covey_streams_ended_total{cause="lost"}', 0) >= 1)
 
 
 # Logs in with SCRAM-SHA-1, as a client does that never knew Prosody.

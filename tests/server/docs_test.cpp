@@ -30,6 +30,18 @@ TEST_CASE("docs/log.md names every code of the log, and no other") {
     CHECK_MESSAGE(logged.contains(code), code << " is in docs/log.md, but nothing logs it");
 }
 
+TEST_CASE("docs/metrics.md names every metric, and no other") {
+  std::set<std::string> shown, documented;
+  std::regex name{R"re("(covey_[a-z0-9_]+)")re"}, row{R"(`(covey_[a-z0-9_]+)`)"};
+  for (auto* layer : {"base", "net", "storage", "cluster", "modules", "actors", "server"})
+    for (auto& e : std::filesystem::recursive_directory_iterator{root / layer})
+      if (e.path().extension() == ".cpp" || e.path().extension() == ".hpp")
+        find_all(folder::read(e.path().string()), name, shown);
+  shown.erase("covey_"); // what all begin with
+  find_all(folder::read((root / "docs/metrics.md").string()), row, documented);
+  CHECK(shown == documented);
+}
+
 TEST_CASE("docs/doctor.md names every code of the doctor, and no other") {
   std::set<std::string> given, documented;
   std::regex code{R"re("((?:config|server|port|stream|certificate|dns|files|clock|storage|client)\.[a-z_]+)")re"}, row{R"(\n\| `([a-z_.]+)` \|)"};
