@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import unittest
 import urllib.request
@@ -563,6 +564,33 @@ class Watching(Own):
         self.assertEqual((found["covey_hosts"], found["covey_config_reloads_total"]), (1, 2))
         wrong.close()
         wait_for(lambda: stats().get('covey_streams_ended_total{cause="lost"}', 0) >= 1)
+
+
+class Unit(Own):
+    unit = harness.root / "deploy/covey.service"
+
+    def line(self, name):
+        return re.search(rf"^{name}=(.*)$", self.unit.read_text(), re.M)[1]
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
+    def test_the_unit_is_good_and_hardened(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "covey.service"
+            file.write_text(self.unit.read_text().replace("/usr/bin/coveyd", str(harness.build / "server/coveyd")).replace("/usr/bin/covey ", f"{harness.build}/server/covey "))
+            done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=60)
+            self.assertNotIn("covey.service", done.stderr)  # each complaint names it
+            done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=20", file], capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 0, done.stdout)  # exposure of at most 2.0
+
+    def test_its_commands_do_what_it_says(self):
+        server = self.serve()
+        self.assertEqual((self.line("Type"), self.line("Restart")), ("notify", "on-failure"))
+        words = self.line("ExecReload").split()
+        self.assertEqual(words[:2], ["/usr/bin/covey", "--config"])
+        self.rewrite(server, "reactors = 1", "reactors = 1\nlimits.roster = 5")
+        self.assertIn("limits.roster", server.cli(*words[3:]).stdout)
+        self.rewrite(server, "limits.roster = 5", "limits.roster = x")
+        self.assertIn(str(server.cli(*words[3:]).returncode), self.line("RestartPreventExitStatus").split())
 
 
 # Logs in with SCRAM-SHA-1, as a client does that never knew Prosody.
