@@ -7,6 +7,11 @@
 
 namespace actors {
 
+namespace {
+constexpr std::uint32_t look_for_room = 1; // a timer
+constexpr auto room_after = std::chrono::seconds{1};
+} // namespace
+
 using xmpp::stanza_errc;
 using xmpp::stanza_kind;
 using xmpp::stanza_type;
@@ -67,8 +72,39 @@ void account::release_messages(std::uint64_t session, effects& out) {
   if (!m)
     return;
   m->holds_messages = false;
+  m->held_bytes = 0;
   for (auto& d : std::exchange(m->held, {}))
     out.deliver(session, std::move(d));
+}
+
+void account::want_copies(std::uint64_t session, bool wants, effects& out) {
+  if (auto* m = find_member(session))
+    m->view.wants_copies = wants;
+  refresh_copies(out);
+}
+
+/// Only while a session wants copies do the others show what they send.
+void account::refresh_copies(effects& out) {
+  bool wanted = members_.size() > 1 && std::any_of(members_.begin(), members_.end(), [](auto& m) { return m.view.wants_copies; });
+  if (wanted == snapshot_->copies_sent)
+    return;
+  modules::snapshot_ref fresh{new modules::account_snapshot{wanted, snapshot_->blocked}};
+  share(std::move(fresh), out);
+}
+
+std::vector<xmpp::delivery> account::take_held() {
+  auto all = std::exchange(waiting_, {});
+  for (auto& m : members_)
+    for (auto& d : std::exchange(m.held, {}))
+      all.push_back(std::move(d));
+  return all;
+}
+
+std::shared_ptr<const modules::session_view> account::recall(std::uint64_t session) const {
+  for (auto& m : members_)
+    if (m.view.id == session)
+      return std::make_shared<modules::session_view>(m.view);
+  return nullptr;
 }
 
 // --- sessions come and go
@@ -116,16 +152,30 @@ xmpp::jid_ref account::settle_conflict(const modules::attach_request& who, effec
 }
 
 void account::on(modules::event::attach& e, effects& out) {
+  if (is_removed_) // the last of its sessions are still leaving
+    return out.refuse(e.who.session, {stanza_errc::resource_constraint, xmpp::error_type::wait});
   std::optional<xmpp::stanza_error> refused;
   auto full = settle_conflict(e.who, out, refused);
   if (!full)
     return out.refuse(e.who.session, refused ? *refused : stanza_errc::conflict);
   exists_ = presence_of_rows::known; // it has just logged in
   member m;
+  if (e.who.before) { // this machine crashed: for its sessions nothing has happened
+    m.view = *e.who.before;
+    m.is_introduced = m.view.is_available;
+    m.has_sent_presence = is_ready(m);
+    m.limit = e.who.limit;
+    members_.push_back(std::move(m));
+    out.share(e.who.session, snapshot_);
+    return refresh_copies(out);
+  }
   m.view.id = e.who.session;
   m.view.full = full;
+  m.view.wants_copies = e.who.wants_copies;
+  m.limit = e.who.limit;
   members_.push_back(std::move(m));
   out.share(e.who.session, snapshot_); // before it can say anything
+  refresh_copies(out);
   out.accept(e.who.session, full);
   for (auto& d : std::exchange(waiting_, {}))
     handle(d, out);
@@ -137,6 +187,7 @@ void account::on(modules::event::detach& e, effects& out) {
     return;
   auto gone = std::move(*i);
   members_.erase(i);
+  refresh_copies(out);
   if (gone.view.is_available)
     become_unavailable(gone, nullptr, out);
   if (members_.empty() && exists_ == presence_of_rows::known)
@@ -149,6 +200,13 @@ void account::on(modules::event::detach& e, effects& out) {
 
 // --- inbound
 
+/// RFC 6121 section 8.5.1: there is no such account. Presence is ignored.
+void account::refuse_absent(const xmpp::stanza& what, effects& out) {
+  if (what.kind() == stanza_kind::presence)
+    return out.complete(what.completion, modules::outcome::refused);
+  out.bounce(what, stanza_errc::service_unavailable);
+}
+
 void account::on(modules::event::stanza& e, effects& out) {
   if (exists_ == presence_of_rows::known) [[likely]]
     return handle(e.what, out);
@@ -158,11 +216,8 @@ void account::on(modules::event::stanza& e, effects& out) {
 /// Is there such an account at all? One read, then everything that waited is handled or bounced.
 void account::wait_for_account(xmpp::delivery&& what, effects& out) {
   constexpr std::size_t most_waiting = 10'000;
-  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) { // else it may have been created meanwhile
-    if (what.what->kind() == stanza_kind::presence) // RFC 6121 section 8.5.1: ignore
-      return out.complete(what.what->completion, modules::outcome::refused);
-    return out.bounce(*what.what, stanza_errc::service_unavailable);
-  }
+  if (exists_ == presence_of_rows::absent && node_.absent().contains(*bare_, now_)) // else it may have been created meanwhile
+    return refuse_absent(*what.what, out);
   if (waiting_.size() >= most_waiting)
     return out.bounce(*what.what, stanza_errc::resource_constraint);
   waiting_.push_back(std::move(what));
@@ -186,10 +241,8 @@ void account::on_account_row(modules::rows r, effects& out) {
   for (auto& d : waiting) {
     if (exists_ == presence_of_rows::known)
       handle(d, out);
-    else if (d.what->kind() == stanza_kind::presence) // RFC 6121 section 8.5.1: ignore
-      out.complete(d.what->completion, modules::outcome::refused);
     else
-      out.bounce(*d.what, stanza_errc::service_unavailable);
+      refuse_absent(*d.what, out);
   }
 }
 
@@ -197,14 +250,23 @@ void account::handle(xmpp::delivery& what, effects& out) {
   // RFC 6120 section 10.1: nothing from a contact overtakes its own subscription stanza, which waits
   // for the disk
   if (!changing_.empty() && std::any_of(changing_.begin(), changing_.end(), [&](auto& j) { return same_bare(*j, *what.what->from); }))
-    return enqueue([this, held = what](effects& o) mutable {
-      process(held, o);
-      finish(o);
-    }, out);
+    return wait_for_change(what, out);
   process(what, out);
 }
 
+void account::wait_for_change(const xmpp::delivery& what, effects& out) {
+  bool is_taken = enqueue([this, held = what](effects& o) mutable {
+    process(held, o);
+    finish(o);
+  }, out, what.what->cost() + least_operation);
+  if (!is_taken)
+    out.bounce(*what.what, stanza_errc::resource_constraint);
+}
+
 void account::process(xmpp::delivery& what, effects& out) {
+  auto type = what.what->type();
+  if (is_removed_ && type != stanza_type::result && type != stanza_type::error) // its sessions still get their answers
+    return refuse_absent(*what.what, out);
   if (!host_->view.received.empty()) {
     modules::stanza_received ev{what, *this, out};
     auto v = host_->view.received.run(ev);
@@ -224,10 +286,37 @@ void account::process(xmpp::delivery& what, effects& out) {
 }
 
 void account::give(member& to, const xmpp::delivery& what, effects& out) {
-  if (to.holds_messages && what.what->kind() == stanza_kind::message) [[unlikely]]
-    to.held.push_back(what); // charged to the entity's own bound: at most what one login takes
-  else
-    out.deliver(to.view.id, what);
+  constexpr std::size_t most_held = 1'024, most_held_bytes = 1u << 20;
+  bool can_wait = what.what->kind() == stanza_kind::message && what.what->type() != stanza_type::error; // errors answer, as IQs do
+  if (can_wait && (to.holds_messages || to.is_overflowing)) [[unlikely]] {
+    auto is_same = [&](auto& d) { return d.what == what.what; };
+    if (what.is_again && std::any_of(to.held.begin(), to.held.end(), is_same))
+      return;
+    if (to.is_overflowing || to.held.size() >= most_held || to.held_bytes >= most_held_bytes) // in order behind what is kept already
+      return what.lose() ? undelivered(what.what, out, true) : void();
+    to.held_bytes += what.what->cost();
+    to.held.push_back(what);
+    return;
+  }
+  out.deliver(to.view.id, what);
+}
+
+/// One message to one or several of the account's sessions, and copies to those that want them.
+void account::give_message(std::span<member* const> to, xmpp::delivery what, effects& out) {
+  bool is_copied = snapshot_->copies_sent && !host_->view.delivered.empty();
+  if (to.size() > 1 || is_copied) {
+    what.shared = new xmpp::delivery_share;
+    what.shared->holders.store(static_cast<std::uint32_t>(to.size()), std::memory_order_relaxed);
+  }
+  boost::container::small_vector<std::uint64_t, 4> receivers;
+  for (auto* m : to) {
+    receivers.push_back(m->view.id);
+    give(*m, what, out);
+  }
+  if (!is_copied)
+    return;
+  modules::message_delivered ev{what, {receivers.data(), receivers.size()}, *this, out};
+  (void)host_->view.delivered.run(ev);
 }
 
 void account::on_message(xmpp::delivery& what, effects& out) {
@@ -236,7 +325,7 @@ void account::on_message(xmpp::delivery& what, effects& out) {
   auto type = s.type();
   member* named = to.is_bare() ? nullptr : find_resource(to);
   if (named) [[likely]] // RFC 6121 section 8.5.3.1: even with a negative priority
-    return give(*named, what, out);
+    return give_message(std::span{&named, 1}, what, out);
   bool some_ready = std::any_of(members_.begin(), members_.end(), [&](auto& m) { return is_ready(m); });
   using xmpp::im::target;
   auto where = to.is_bare() ? (some_ready ? target::bare_ready : target::bare_unready)
@@ -244,11 +333,11 @@ void account::on_message(xmpp::delivery& what, effects& out) {
   switch (xmpp::im::action_for(type, where)) {
     case xmpp::im::message_action::to_resource:
     case xmpp::im::message_action::to_all_ready: {
-      bool is_copy = false; // the first is the original
+      boost::container::small_vector<member*, 4> ready;
       for (auto& m : members_)
         if (is_ready(m))
-          give(m, {what.what, what.to, std::exchange(is_copy, true)}, out);
-      return;
+          ready.push_back(&m);
+      return give_message({ready.data(), ready.size()}, what, out);
     }
     case xmpp::im::message_action::store:
       return undelivered(what.what, out, true);
@@ -267,7 +356,7 @@ void account::undelivered(const xmpp::stanza_ref& what, effects& out, bool bounc
     return;
   if (v.what() == modules::verdict::kind::refuse)
     return out.bounce(*what, v.error());
-  if (v.passes() && bounces)
+  if (v.passes() && bounces && xmpp::im::worth_an_error(xmpp::im::facts_of(*what)))
     return out.bounce(*what, stanza_errc::service_unavailable);
   out.complete(what->completion, modules::outcome::refused);
 }
@@ -275,13 +364,59 @@ void account::undelivered(const xmpp::stanza_ref& what, effects& out, bool bounc
 /// A session does not take what it is sent, or not fast enough (DESIGN: bounds).
 void account::on(modules::event::no_room& e, effects& out) {
   auto& s = *e.what.what;
-  if (e.what.is_copy)
-    return;
-  if (s.kind() == stanza_kind::message && s.type() != stanza_type::error)
-    return undelivered(e.what.what, out, true);
+  if (s.kind() == stanza_kind::message && s.type() != stanza_type::error) {
+    if (auto* m = find_member(e.session); m && !std::exchange(m->is_overflowing, true))
+      out.set_timer(look_for_room, room_after);
+    return e.what.lose() ? undelivered(e.what.what, out, true) : void();
+  }
   if (s.kind() == stanza_kind::iq && s.is_request())
     return out.bounce(s, stanza_errc::resource_constraint);
   out.complete(s.completion, modules::outcome::refused);
+}
+
+/// Sessions that had no room get what was kept for them meanwhile, once they have read.
+void account::on(modules::event::timer& e, effects& out) {
+  if (e.id != look_for_room)
+    return;
+  bool some_are_full = false;
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    auto& m = members_[k];
+    if (!m.is_overflowing)
+      continue;
+    auto& limits = node_.settings().session_limits;
+    if (m.limit->used.messages() > limits.messages / 2 || m.limit->used.bytes() > limits.bytes / 2) {
+      some_are_full = true;
+      continue;
+    }
+    m.is_overflowing = false;
+    if (!is_ready(m))
+      continue;
+    modules::session_ready ev{m.view.id, *this, out};
+    (void)host_->view.ready.run(ev);
+  }
+  if (some_are_full)
+    out.set_timer(look_for_room, room_after);
+}
+
+// --- with stream management
+
+void account::on(modules::event::sent& e, effects& out) {
+  modules::message_sent ev{e.session, e.what, *this, out};
+  (void)host_->view.shown.run(ev);
+}
+
+void account::on(modules::event::spool& e, effects& out) {
+  for (auto& d : e.what) {
+    modules::message_unacknowledged ev{e.session, d, *this, out};
+    auto v = host_->view.unacknowledged.run(ev);
+    if (v.what() != modules::verdict::kind::taken) // nobody keeps messages here: its sender need not wait
+      out.complete(d.what->completion, modules::outcome::refused);
+  }
+}
+
+void account::on(modules::event::settled& e, effects& out) {
+  modules::message_settled ev{e.session, e.stanza_ids, *this, out};
+  (void)host_->view.settled.run(ev);
 }
 
 void account::on_iq(xmpp::delivery& what, effects& out) {
@@ -295,13 +430,32 @@ void account::on_iq(xmpp::delivery& what, effects& out) {
   if (!s.is_request()) // section 8.5.2.1.3: the account handles it, and nobody asked
     return out.complete(s.completion, modules::outcome::refused);
   out.complete(s.completion, modules::outcome::acknowledged);
-  if (auto reply = serve_iq(home::current(), host_, modules::at::account, what.what, this, &out))
+  if (has_roster_ || same_bare(*s.from, *bare_))
+    return serve(what.what, out);
+  // who may ask hangs on the roster
+  bool is_taken = enqueue([this, ask = what.what](effects& o) {
+    read_roster(o, [this, ask](std::optional<storage::errc> failed, effects& o1) {
+      if (failed)
+        o1.bounce(*ask, rows::error_of(*failed));
+      else
+        serve(ask, o1);
+      finish(o1);
+    });
+  }, out, s.cost() + least_operation);
+  if (!is_taken)
+    out.bounce(s, stanza_errc::resource_constraint);
+}
+
+void account::serve(const xmpp::stanza_ref& what, effects& out) {
+  if (auto reply = serve_iq(home::current(), host_, modules::at::account, what, this, &out))
     out.route({std::move(reply), {}});
 }
 
 // --- from the account's own sessions
 
 void account::on(modules::event::outbound& e, effects& out) {
+  if (is_removed_)
+    return refuse(*e.what.what, stanza_errc::not_authorized, out);
   if (!host_->view.sent.empty()) {
     modules::stanza_sent ev{e.what, *this, out};
     auto v = host_->view.sent.run(ev);

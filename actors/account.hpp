@@ -8,6 +8,8 @@
 #include "xmpp/im/presence.hpp"
 #include "xmpp/im/roster.hpp"
 #include <boost/container/small_vector.hpp>
+#include <list>
+#include <optional>
 
 namespace actors {
 
@@ -20,6 +22,9 @@ public:
 
   void step(modules::entity_event& ev, base::time_point now, modules::effects& out) override;
   [[nodiscard]] bool is_idle() const override;
+  std::vector<xmpp::delivery> take_held() override;
+  [[nodiscard]] std::shared_ptr<const modules::session_view> recall(std::uint64_t session) const override;
+  [[nodiscard]] bool is_void() const override { return (exists_ == presence_of_rows::absent || is_removed_) && is_idle(); }
 
 private:
   using effects = modules::effects;
@@ -29,7 +34,10 @@ private:
     bool has_sent_presence = false; // of priority 0 or more: it had its offline messages
     bool is_introduced = false;     // it was told who is there
     bool holds_messages = false;    // until they have been delivered
+    bool is_overflowing = false;    // it has no room: messages are kept offline until it has
     std::vector<xmpp::delivery> held;
+    std::size_t held_bytes = 0;
+    base::ref<cluster::session_limit> limit;
   };
   /// All that is kept of a contact; name and groups are in the row.
   struct contact {
@@ -48,6 +56,7 @@ private:
   std::any& state(const void* module) override;
   [[nodiscard]] const modules::snapshot_ref& snapshot() const override { return snapshot_; }
   void share(modules::snapshot_ref fresh, effects& out) override;
+  void want_copies(std::uint64_t session, bool wants, effects& out) override;
   void hold_messages(std::uint64_t session) override;
   void release_messages(std::uint64_t session, effects& out) override;
 
@@ -56,9 +65,15 @@ private:
   void on(modules::event::outbound& e, effects& out);
   void on(modules::event::attach& e, effects& out);
   void on(modules::event::detach& e, effects& out);
-  void on(modules::event::timer&, effects&) {}
+  void on(modules::event::timer& e, effects& out);
+  void on(modules::event::sent& e, effects& out);
+  void on(modules::event::spool& e, effects& out);
+  void on(modules::event::settled& e, effects& out);
+  void on(modules::event::remove& e, effects& out);
   void on(modules::event::no_room& e, effects& out);
+  void refuse_absent(const xmpp::stanza& what, effects& out);
   void handle(xmpp::delivery& what, effects& out);
+  void wait_for_change(const xmpp::delivery& what, effects& out);
   void process(xmpp::delivery& what, effects& out);
   void wait_for_account(xmpp::delivery&& what, effects& out);
   void on_account_row(modules::rows r, effects& out);
@@ -68,7 +83,10 @@ private:
   void on_message(xmpp::delivery& what, effects& out);
   void undelivered(const xmpp::stanza_ref& what, effects& out, bool bounces);
   void give(member& to, const xmpp::delivery& what, effects& out);
+  void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
+  void refresh_copies(effects& out);
   void on_iq(xmpp::delivery& what, effects& out);
+  void serve(const xmpp::stanza_ref& what, effects& out);
   void on_own_iq(std::uint64_t session, xmpp::delivery& what, effects& out);
   void answer(std::uint64_t session, xmpp::stanza_ref what, effects& out);
 
@@ -83,28 +101,54 @@ private:
   void on_probe(const xmpp::stanza& probe, effects& out);
   void deliver_to_available(const xmpp::delivery& what, effects& out);
 
-  // --- roster and subscriptions (account_roster.cpp)
+  // --- operations on rows (account_roster.cpp)
   using operation = std::function<void(effects&)>;
-  /// One at a time, each from its reads to its commit: so all devices see one order.
-  void enqueue(operation op, effects& out);
+  static constexpr std::uint32_t least_operation = 256; // bytes
+  /// One at a time, each from its reads to its commit: so all devices see one order. `bytes`: what it keeps
+  /// meanwhile. False: too many wait, and it was not taken.
+  [[nodiscard]] bool enqueue(operation op, effects& out, std::uint32_t bytes = least_operation);
+  /// Each operation ends here, whatever became of it.
   void finish(effects& out);
-  void load_roster(effects& out, operation then);
+  void run_operations(effects& out);
+
+  // --- roster (account_roster.cpp)
+  /// Why head and items could not be read, if they could not.
+  using on_roster = std::function<void(std::optional<storage::errc> failed, effects&)>;
+  /// Inside an operation: reads what is not in memory yet.
+  void read_roster(effects& out, on_roster then);
+  /// As an operation of its own; without the rows `then` is not called. False: see enqueue().
+  [[nodiscard]] bool load_roster(effects& out, operation then);
+  [[nodiscard]] std::uint32_t most_rows() const { return host_->max_roster * 2 + 16; }
   void on_roster_get(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
   void on_roster_set(std::uint64_t session, const xmpp::stanza_ref& what, effects& out);
-  void on_outbound_subscription(const xmpp::stanza_ref& what, effects& out);
-  void on_inbound_subscription(const xmpp::stanza_ref& what, effects& out);
-  void deliver_requests(std::uint64_t session, effects& out);
-  /// Writes one item (or removes it) and the account's head, then calls `then` with the new version.
-  using on_written = std::function<void(bool ok, const std::string& version, effects&)>;
-  void write_item(const xmpp::im::roster_item& item, bool removes, std::string request, effects& out, on_written then);
-  void forget_change(const xmpp::jid& contact);
-  void with_item(const xmpp::jid_ref& contact, effects& out,
-                 std::function<void(std::optional<xmpp::im::roster_item>, std::string request, effects&)> then);
   void push(const std::string& payload, effects& out);
   contact* find_contact(const xmpp::jid& j);
   [[nodiscard]] const contact* find_contact(const xmpp::jid& j) const;
   void remember(const xmpp::im::roster_item& item);
   void refuse(const xmpp::stanza& what, xmpp::stanza_error why, effects& out);
+
+  /// One change of one item, from what there is to what is written and what follows (account_change.hpp).
+  struct change;
+  struct roster_set;
+  struct outbound_subscription;
+  struct inbound_subscription;
+  using change_ref = std::shared_ptr<change>;
+  void make_change(const change_ref& c, effects& out);
+  void attempt(const change_ref& c, effects& out);
+  void write(const change_ref& c, effects& out);
+  void again(const change_ref& c, effects& out);
+  void give_up(const change_ref& c, const xmpp::stanza_error& why, effects& out);
+
+  // --- subscriptions (account_subscriptions.cpp)
+  void on_outbound_subscription(const xmpp::stanza_ref& what, effects& out);
+  void on_inbound_subscription(const xmpp::stanza_ref& what, effects& out);
+  void deliver_requests(std::uint64_t session, effects& out);
+  void forget_change(const xmpp::jid& contact);
+
+  // --- removal (account_removal.cpp)
+  using on_removed = std::function<void(base::result<void, storage::errc>)>;
+  void take_leave(effects& out);
+  void erase(int attempts, const on_removed& then, effects& out);
 
   member* find_member(std::uint64_t session);
   member* find_resource(const xmpp::jid& full);
@@ -119,14 +163,17 @@ private:
   mutable std::vector<modules::session_view> views_; // for sessions(); made when asked
   std::vector<contact> contacts_;                    // sorted by JID hash
   std::vector<std::pair<const void*, std::any>> states_;
-  std::vector<operation> operations_;
+  struct queued { operation run; std::uint32_t bytes; };
+  std::list<queued> operations_; // empty it owns nothing
+  std::size_t operation_bytes_ = 0;
   std::vector<xmpp::jid_ref> changing_; // contacts whose subscription stanza is being handled
   std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
   std::uint64_t head_version_ = 0;      // of the row: the fence
   std::uint64_t roster_version_ = 0;    // what clients see
   std::uint32_t push_ids_ = 0;
   presence_of_rows exists_ = presence_of_rows::unknown;
-  bool has_roster_ = false, is_busy_ = false;
+  bool has_roster_ = false, is_busy_ = false, is_running_ = false;
+  bool is_removed_ = false; // for good: the next account of this name has a machine of its own
 };
 
 } // namespace actors

@@ -38,12 +38,13 @@ void account::on_presence(xmpp::delivery& what, effects& out) {
 void account::on_probe(const xmpp::stanza& probe, effects& out) {
   if (!has_roster_) {
     auto from = probe.from;
-    return load_roster(out, [this, from](effects& o) {
+    (void)load_roster(out, [this, from](effects& o) { // a probe has no error: who asks again is told
       if (may_see_presence(*from))
         send_current(from, o);
       else
         o.route({xmpp::im::make_presence(stanza_type::unsubscribed, bare_, xmpp::bare_of(from)), {}});
     });
+    return;
   }
   if (may_see_presence(*probe.from))
     return send_current(probe.from, out);
@@ -84,13 +85,15 @@ void account::on_own_presence(member& from, xmpp::delivery& what, effects& out) 
     broadcast(what.what, out);
     become_available(from, out);
   } else { // contacts are read at the first presence; messages do not wait for it
-    load_roster(out, [this, id, presence = what.what](effects& o) {
+    bool is_taken = load_roster(out, [this, id, presence = what.what](effects& o) {
       auto* m = find_member(id);
       if (!m || m->view.presence != presence)
         return; // gone again, or another presence came meanwhile: it waits for the contacts, too
       broadcast(presence, o);
       become_available(*m, o);
     });
+    if (!is_taken)
+      refuse(s, {stanza_errc::resource_constraint, xmpp::error_type::wait, "too many changes wait"}, out);
   }
   auto* still = find_member(id);
   if (still && is_ready(*still) && !std::exchange(still->has_sent_presence, true)) {

@@ -1,7 +1,6 @@
-// The roster and the subscriptions of an account. Operations run one at a time, each from its reads to
-// its commit: two devices that change the roster at once see every change, in one order.
-#include "actors/account.hpp"
-#include "actors/account_rows.hpp"
+// The operations of an account on its rows, one at a time, each from its reads to its commit: two devices that change
+// the roster at once see every change, in one order. The roster itself; subscriptions have a file of their own.
+#include "actors/account_change.hpp"
 #include "actors/node.hpp"
 #include <algorithm>
 
@@ -12,29 +11,34 @@ using xmpp::stanza_type;
 
 // --- the queue of operations
 
-void account::enqueue(operation op, effects& out) {
-  constexpr std::size_t most_operations = 20'000; // the entity's own bound refuses before
-  if (operations_.size() >= most_operations)
-    return;
-  operations_.push_back(std::move(op));
-  if (is_busy_)
-    return;
-  is_busy_ = true;
-  auto first = std::move(operations_.front());
-  operations_.erase(operations_.begin());
-  first(out);
+bool account::enqueue(operation op, effects& out, std::uint32_t bytes) {
+  auto& most = node_.settings().entity_limits; // as much as may be in flight to it; one always fits
+  if (!operations_.empty() && (operations_.size() >= most.messages || operation_bytes_ + bytes > most.bytes))
+    return false;
+  operation_bytes_ += bytes;
+  operations_.push_back({std::move(op), bytes});
+  run_operations(out);
+  return true;
 }
 
-/// Each operation ends here, whatever became of it.
 void account::finish(effects& out) {
-  if (operations_.empty()) {
-    is_busy_ = false;
-    std::vector<operation>{}.swap(operations_);
+  is_busy_ = false;
+  run_operations(out);
+}
+
+/// A loop, not each calling the next: thousands that need no disk must not pile up on the stack.
+void account::run_operations(effects& out) {
+  if (is_running_)
     return;
+  is_running_ = true;
+  while (!is_busy_ && !operations_.empty()) {
+    is_busy_ = true;
+    auto next = std::move(operations_.front());
+    operations_.pop_front();
+    operation_bytes_ -= next.bytes;
+    next.run(out);
   }
-  auto next = std::move(operations_.front());
-  operations_.erase(operations_.begin());
-  next(out);
+  is_running_ = false;
 }
 
 // --- contacts in memory
@@ -68,70 +72,118 @@ void account::remember(const xmpp::im::roster_item& item) {
   auto j = xmpp::pooled(item.contact);
   auto at = std::lower_bound(contacts_.begin(), contacts_.end(), j->hash(),
                              [](auto& c, std::uint64_t hash) { return c.jid->hash() < hash; });
-  contacts_.insert(at, {std::move(j), item.state, item.is_listed});
+  auto place = at - contacts_.begin();
+  if (contacts_.size() == contacts_.capacity())
+    contacts_.reserve(contacts_.size() + 8); // not twice as many: there are many accounts
+  contacts_.insert(contacts_.begin() + place, {std::move(j), item.state, item.is_listed});
 }
 
-/// Reads head and items once; `then` runs as an operation of its own, with the contacts in memory.
-void account::load_roster(effects& out, operation then) {
-  enqueue([this, then = std::move(then)](effects& o) {
-    if (has_roster_) {
-      then(o);
-      return finish(o);
-    }
-    o.load(rows::head_range(*bare_), 1, [this, then](modules::rows head, effects& o1) {
-      auto h = head ? rows::decode_head(*head) : base::result<rows::head, storage::errc>{base::fail(head.error())};
-      if (!h)
-        return finish(o1); // presence is not shared while the store is away; the next one tries again
-      head_version_ = h->row_version;
-      roster_version_ = h->roster_version;
-      o1.load(rows::roster_range(*bare_), host_->max_roster * 2 + 16, [this, then](modules::rows items, effects& o2) {
-        if (items) {
-          contacts_.clear();
-          contacts_.reserve(items->size());
-          for (auto& row : *items)
-            if (auto item = rows::decode_item(row))
-              contacts_.push_back({xmpp::pooled(item->item.contact), item->item.state, item->item.is_listed});
-          std::sort(contacts_.begin(), contacts_.end(), [](auto& a, auto& b) { return a.jid->hash() < b.jid->hash(); });
-          has_roster_ = true;
-          then(o2);
-        }
-        finish(o2);
-      });
+void account::read_roster(effects& out, on_roster then) {
+  if (is_removed_)
+    return then(storage::errc::conflict, out);
+  if (has_roster_)
+    return then({}, out);
+  out.load(rows::head_range(*bare_), 1, [this, then = std::move(then)](modules::rows head, effects& o) {
+    auto h = rows::decode_head(*bare_, head);
+    if (!h)
+      return then(h.error(), o);
+    head_version_ = h->row_version;
+    roster_version_ = h->roster_version;
+    o.load(rows::roster_range(*bare_), most_rows(), [this, then](modules::rows r, effects& o1) {
+      auto items = rows::decode_items(*bare_, r);
+      if (!items)
+        return then(items.error(), o1);
+      contacts_.clear();
+      contacts_.reserve(items->size());
+      for (auto& i : *items)
+        contacts_.push_back({xmpp::pooled(i.item.contact), i.item.state, i.item.is_listed});
+      std::sort(contacts_.begin(), contacts_.end(), [](auto& a, auto& b) { return a.jid->hash() < b.jid->hash(); });
+      has_roster_ = true;
+      then({}, o1);
+    });
+  });
+}
+
+bool account::load_roster(effects& out, operation then) {
+  return enqueue([this, then = std::move(then)](effects& o) {
+    read_roster(o, [this, then](std::optional<storage::errc> failed, effects& o1) {
+      if (!failed)
+        then(o1);
+      finish(o1);
     });
   }, out);
 }
 
-/// `then` gets the row of one contact as it is. Called inside an operation; a failed read ends it.
-void account::with_item(const xmpp::jid_ref& contact, effects& out,
-                        std::function<void(std::optional<xmpp::im::roster_item>, std::string request, effects&)> then) {
-  if (!find_contact(*contact))
-    return then(std::nullopt, {}, out);
-  out.load(rows::roster_item_range(*bare_, *contact), 1, [then = std::move(then)](modules::rows r, effects& o) {
-    std::optional<xmpp::im::roster_item> item;
-    std::string request;
-    if (r && !r->empty())
-      if (auto decoded = rows::decode_item(r->front())) {
-        item = std::move(decoded->item);
-        request = std::move(decoded->request);
-      }
-    then(std::move(item), std::move(request), o);
+// --- changes
+
+void account::make_change(const change_ref& c, effects& out) {
+  if (!enqueue([this, c](effects& o) { attempt(c, o); }, out, c->cause->cost() + least_operation))
+    c->refused(*this, {stanza_errc::resource_constraint, xmpp::error_type::wait, "too many changes wait"}, out);
+}
+
+void account::attempt(const change_ref& c, effects& out) {
+  read_roster(out, [this, c](std::optional<storage::errc> failed, effects& o) {
+    if (failed)
+      return give_up(c, rows::error_of(*failed), o);
+    auto* known = find_contact(*c->who);
+    auto writes = c->decide(*this, known);
+    if (!writes)
+      return give_up(c, writes.error(), o);
+    if (!*writes) {
+      c->done(*this, {}, o);
+      return finish(o);
+    }
+    if (!known) {
+      c->row = {{c->who, {}, {}, {}, false}, {}};
+      return write(c, o);
+    }
+    o.load(rows::roster_item_range(*bare_, *c->who), 1, [this, c](modules::rows r, effects& o1) {
+      if (!r)
+        return give_up(c, rows::error_of(r.error()), o1);
+      if (r->empty()) // somebody else removed it
+        return again(c, o1);
+      auto row = rows::decode_item(*bare_, r->front());
+      if (!row)
+        return give_up(c, rows::error_of(row.error()), o1);
+      c->row = std::move(*row);
+      write(c, o1);
+    });
   });
 }
 
-void account::write_item(const xmpp::im::roster_item& item, bool removes, std::string request,
-                         effects& out, on_written then) {
-  rows::stored_item stored{item, item.state.pending_in ? std::move(request) : std::string{}};
-  auto batch = rows::change(*bare_, stored, removes, {head_version_, roster_version_});
-  out.commit(std::move(batch), [this, item, then = std::move(then)](storage::outcome o, effects& o1) {
-    if (o == storage::outcome::done) {
-      ++head_version_;
-      ++roster_version_;
-      remember(item);
-    } else if (o == storage::outcome::conflict) {
-      has_roster_ = false; // somebody else wrote: read again before anything else
+void account::write(const change_ref& c, effects& out) {
+  c->apply(c->row);
+  if (!c->row.item.state.pending_in)
+    c->row.request.clear();
+  bool gone = !c->row.item.is_listed && c->row.item.state.is_none();
+  out.commit(rows::change(*bare_, c->row, gone, {head_version_, roster_version_}), [this, c](storage::outcome how, effects& o) {
+    if (how == storage::outcome::conflict)
+      return again(c, o);
+    if (how != storage::outcome::done) {
+      has_roster_ = false; // it may have been written all the same: what is in memory is worth nothing
+      return give_up(c, rows::error_of(how), o);
     }
-    then(o == storage::outcome::done, std::to_string(roster_version_), o1);
+    ++head_version_;
+    ++roster_version_;
+    remember(c->row.item);
+    c->is_written = true;
+    c->done(*this, std::to_string(roster_version_), o);
+    finish(o);
   });
+}
+
+/// Somebody else wrote: everything is read and decided anew.
+void account::again(const change_ref& c, effects& out) {
+  constexpr int most_attempts = 5;
+  has_roster_ = false;
+  if (++c->attempts == most_attempts)
+    return give_up(c, rows::error_of(storage::errc::conflict), out);
+  attempt(c, out);
+}
+
+void account::give_up(const change_ref& c, const xmpp::stanza_error& why, effects& out) {
+  c->refused(*this, why, out);
+  finish(out);
 }
 
 /// To every resource that asked for the roster (RFC 6121 section 2.1.6).
@@ -151,224 +203,85 @@ void account::push(const std::string& payload, effects& out) {
 void account::on_roster_get(std::uint64_t session, const xmpp::stanza_ref& what, effects& out) {
   xmpp::document parser;
   auto wanted = xmpp::im::parse_roster_get(parser.parse(what->bytes()).first_child());
-  load_roster(out, [this, session, what, wanted](effects& o) {
-    if (auto* m = find_member(session))
-      m->view.is_interested = true;
-    if (wanted && !wanted->empty() && *wanted == std::to_string(roster_version_)) // section 2.6.3: nothing new
-      answer(session, xmpp::make_result(*what), o);
-  });
-  // A failed load leaves has_roster_ false; the answer then says so.
-  enqueue([this, session, what, wanted](effects& o) {
-    if (!has_roster_) {
-      refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the storage does not answer"}, o);
+  auto answer_it = [this, session, what, wanted](std::optional<storage::errc> failed, effects& o) {
+    if (failed) {
+      refuse(*what, rows::error_of(*failed), o);
       return finish(o);
     }
-    if (wanted && !wanted->empty() && *wanted == std::to_string(roster_version_))
+    if (auto* m = find_member(session))
+      m->view.is_interested = true;
+    auto version = std::to_string(roster_version_);
+    if (wanted && *wanted == version) { // section 2.6.3: nothing new
+      answer(session, xmpp::make_result(*what), o);
       return finish(o);
-    o.load(rows::roster_range(*bare_), host_->max_roster * 2 + 16, [this, session, what, wanted](modules::rows r, effects& o1) {
-      if (!r) {
-        refuse(*what, rows::error_of(r.error()), o1);
+    }
+    o.load(rows::roster_range(*bare_), most_rows(), [this, session, what, ver = wanted ? version : std::string{}](modules::rows r, effects& o1) {
+      auto stored = rows::decode_items(*bare_, r);
+      if (!stored) {
+        refuse(*what, rows::error_of(stored.error()), o1);
         return finish(o1);
       }
       std::vector<xmpp::im::roster_item> items;
-      for (auto& row : *r)
-        if (auto item = rows::decode_item(row); item && item->item.is_listed)
-          items.push_back(std::move(item->item));
-      auto ver = wanted ? std::to_string(roster_version_) : std::string{};
+      for (auto& s : *stored)
+        if (s.item.is_listed)
+          items.push_back(std::move(s.item));
       answer(session, xmpp::make_result(*what, xmpp::im::roster_result(items, ver)), o1);
       finish(o1);
     });
-  }, out);
+  };
+  if (!enqueue([this, answer_it](effects& o) { read_roster(o, answer_it); }, out, what->cost() + least_operation))
+    refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "too many changes wait"}, out);
 }
+
+/// Sections 2.3 to 2.5.
+struct account::roster_set final : account::change {
+  roster_set(std::uint64_t from, const xmpp::stanza_ref& what, xmpp::im::roster_change c)
+    : change(c.contact, what), session(from), wish(std::move(c)) {}
+
+  base::result<bool, xmpp::stanza_error> decide(account& self, const contact* known) override {
+    if (wish.is_removal) {
+      if (!known || !known->is_listed)
+        return base::fail(xmpp::stanza_error{stanza_errc::item_not_found}); // section 2.5.3
+      removal = xmpp::im::on_removal(known->state);
+    } else if (!known && self.contacts_.size() >= self.host_->max_roster) {
+      return base::fail(xmpp::stanza_error{stanza_errc::resource_constraint, xmpp::error_type::cancel, "the roster is full"});
+    }
+    return true;
+  }
+  void apply(rows::stored_item& row) const override {
+    row.item = xmpp::im::merge(wish, &row.item);
+    if (!wish.is_removal)
+      return;
+    row.item.state = removal.next;
+    row.item.is_listed = false;
+  }
+  void done(account& self, const std::string& version, effects& out) override {
+    if (wish.is_removal) {
+      self.push(xmpp::im::roster_push_removed(*who, version), out);
+      if (removal.presence == xmpp::im::presence_due::unavailable)
+        self.send_unavailable(who, out);
+      if (removal.unsubscribe)
+        out.route({xmpp::im::make_presence(stanza_type::unsubscribe, self.bare_, who), {}});
+      if (removal.unsubscribed)
+        out.route({xmpp::im::make_presence(stanza_type::unsubscribed, self.bare_, who), {}});
+    } else {
+      self.push(xmpp::im::roster_push(row.item, version), out);
+    }
+    self.answer(session, xmpp::make_result(*cause), out);
+  }
+  void refused(account& self, const xmpp::stanza_error& why, effects& out) override { self.refuse(*cause, why, out); }
+
+  const std::uint64_t session;
+  const xmpp::im::roster_change wish;
+  xmpp::im::removal_decision removal;
+};
 
 void account::on_roster_set(std::uint64_t session, const xmpp::stanza_ref& what, effects& out) {
   xmpp::document parser;
-  auto change = xmpp::im::parse_roster_set(parser.parse(what->bytes()).first_child(), *bare_);
-  if (!change)
-    return refuse(*what, change.error(), out);
-  load_roster(out, [](effects&) {});
-  enqueue([this, session, what, change = *change](effects& o) {
-    if (!has_roster_) {
-      refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the storage does not answer"}, o);
-      return finish(o);
-    }
-    auto* known = find_contact(*change.contact);
-    if (change.is_removal && (!known || !known->is_listed)) {
-      refuse(*what, stanza_errc::item_not_found, o); // section 2.5.3
-      return finish(o);
-    }
-    if (!known && contacts_.size() >= host_->max_roster) {
-      refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::cancel, "the roster is full"}, o);
-      return finish(o);
-    }
-    with_item(change.contact, o, [this, session, what, change](std::optional<xmpp::im::roster_item> before, std::string request, effects& o1) {
-      auto after = xmpp::im::merge(change, before ? &*before : nullptr);
-      xmpp::im::removal_decision removal;
-      if (change.is_removal) {
-        removal = xmpp::im::on_removal(before ? before->state : xmpp::im::subscription_state{});
-        after = before ? *before : after;
-        after.name.clear();
-        after.groups.clear();
-        after.state = removal.next;
-        after.is_listed = false;
-      }
-      bool gone = !after.is_listed && after.state.is_none();
-      write_item(after, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
-        if (!ok) {
-          refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the change was not stored"}, o2);
-          return finish(o2);
-        }
-        if (change.is_removal) {
-          push(xmpp::im::roster_push_removed(*change.contact, version), o2);
-          if (removal.presence == xmpp::im::presence_due::unavailable)
-            send_unavailable(change.contact, o2);
-          if (removal.unsubscribe)
-            o2.route({xmpp::im::make_presence(stanza_type::unsubscribe, bare_, change.contact), {}});
-          if (removal.unsubscribed)
-            o2.route({xmpp::im::make_presence(stanza_type::unsubscribed, bare_, change.contact), {}});
-        } else {
-          push(xmpp::im::roster_push(after, version), o2);
-        }
-        answer(session, xmpp::make_result(*what), o2);
-        finish(o2);
-      });
-    });
-  }, out);
-}
-
-// --- subscriptions
-
-void account::on_outbound_subscription(const xmpp::stanza_ref& what, effects& out) {
-  if (same_bare(*what->to, *bare_)) // nobody subscribes to himself
-    return out.complete(what->completion, modules::outcome::refused);
-  load_roster(out, [](effects&) {});
-  enqueue([this, what](effects& o) {
-    auto wait_error = xmpp::stanza_error{stanza_errc::resource_constraint, xmpp::error_type::wait, "the storage does not answer"};
-    if (!has_roster_) {
-      refuse(*what, wait_error, o);
-      return finish(o);
-    }
-    auto* known = find_contact(*what->to);
-    auto before = known ? known->state : xmpp::im::subscription_state{};
-    auto decision = xmpp::im::outbound(before, what->type());
-    bool becomes_listed = what->type() == stanza_type::subscribe && (!known || !known->is_listed);
-    if (!known && becomes_listed && contacts_.size() >= host_->max_roster) {
-      refuse(*what, {stanza_errc::resource_constraint, xmpp::error_type::cancel, "the roster is full"}, o);
-      return finish(o);
-    }
-    auto after_commit = [this, what, decision](effects& o1) {
-      if (decision.route)
-        o1.route({what, {}});
-      else
-        o1.complete(what->completion, modules::outcome::refused);
-      if (decision.presence == xmpp::im::presence_due::current)
-        send_current(what->to, o1);
-      else if (decision.presence == xmpp::im::presence_due::unavailable)
-        send_unavailable(what->to, o1);
-      finish(o1);
-    };
-    if (decision.next == before && !becomes_listed)
-      return after_commit(o);
-    with_item(what->to, o, [=, this](std::optional<xmpp::im::roster_item> row, std::string request, effects& o1) {
-      xmpp::im::roster_item item = row ? std::move(*row) : xmpp::im::roster_item{xmpp::bare_of(what->to), {}, {}, {}, false};
-      item.state = decision.next;
-      item.is_listed = item.is_listed || becomes_listed || (what->type() == stanza_type::subscribed && decision.next.from);
-      bool gone = !item.is_listed && item.state.is_none();
-      write_item(item, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
-        if (!ok) {
-          refuse(*what, wait_error, o2);
-          return finish(o2);
-        }
-        if (item.is_listed && (decision.push || becomes_listed))
-          push(xmpp::im::roster_push(item, version), o2);
-        after_commit(o2);
-      });
-    });
-  }, out);
-}
-
-void account::forget_change(const xmpp::jid& contact) {
-  auto i = std::find_if(changing_.begin(), changing_.end(), [&](auto& j) { return same_bare(*j, contact); });
-  if (i != changing_.end())
-    changing_.erase(i);
-}
-
-void account::on_inbound_subscription(const xmpp::stanza_ref& what, effects& out) {
-  if (same_bare(*what->from, *bare_))
-    return out.complete(what->completion, modules::outcome::refused);
-  changing_.push_back(what->from);
-  load_roster(out, [](effects&) {});
-  enqueue([this, what](effects& o) {
-    if (!has_roster_) {
-      forget_change(*what->from);
-      o.bounce(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the storage does not answer"});
-      return finish(o);
-    }
-    auto contact_jid = xmpp::bare_of(what->from);
-    auto* known = find_contact(*contact_jid);
-    auto before = known ? known->state : xmpp::im::subscription_state{};
-    auto decision = xmpp::im::inbound(before, what->type());
-    if (!known && decision.next.pending_in && contacts_.size() >= host_->max_roster * 2) { // strangers fill it
-      forget_change(*what->from);
-      o.bounce(*what, stanza_errc::resource_constraint);
-      return finish(o);
-    }
-    auto after_commit = [this, what, contact_jid, decision](effects& o1) {
-      forget_change(*what->from);
-      o1.complete(what->completion, modules::outcome::stored);
-      if (decision.reply)
-        o1.route({xmpp::im::make_presence(*decision.reply, bare_, contact_jid), {}});
-      if (decision.deliver)
-        for (auto& m : members_)
-          if (what->type() == stanza_type::subscribe ? m.view.is_available : m.view.is_interested)
-            o1.deliver(m.view.id, {what, {}});
-      if (decision.presence == xmpp::im::presence_due::current)
-        send_current(contact_jid, o1);
-      else if (decision.presence == xmpp::im::presence_due::unavailable)
-        send_unavailable(contact_jid, o1);
-      finish(o1);
-    };
-    if (decision.next == before)
-      return after_commit(o);
-    with_item(contact_jid, o, [=, this](std::optional<xmpp::im::roster_item> row, std::string request, effects& o1) {
-      xmpp::im::roster_item item = row ? std::move(*row) : xmpp::im::roster_item{contact_jid, {}, {}, {}, false};
-      item.state = decision.next;
-      bool gone = !item.is_listed && item.state.is_none();
-      if (what->type() == stanza_type::subscribe)
-        request = xmpp::to_string(what); // as it came (section 3.1.3)
-      write_item(item, gone, std::move(request), o1, [=, this](bool ok, const std::string& version, effects& o2) {
-        if (!ok) {
-          forget_change(*what->from);
-          o2.bounce(*what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the change was not stored"});
-          return finish(o2);
-        }
-        if (item.is_listed && decision.push)
-          push(xmpp::im::roster_push(item, version), o2);
-        after_commit(o2);
-      });
-    });
-  }, out);
-}
-
-/// Requests that came while nobody was there, each as it came (RFC 6121 section 3.1.3).
-void account::deliver_requests(std::uint64_t session, effects& out) {
-  enqueue([this, session](effects& o) {
-    o.load(rows::roster_range(*bare_), host_->max_roster * 2 + 16, [this, session](modules::rows r, effects& o1) {
-      if (r)
-        for (auto& row : *r) {
-          auto item = rows::decode_item(row);
-          if (!item || !item->item.state.pending_in)
-            continue;
-          auto request = item->request.empty()
-                             ? xmpp::im::make_presence(stanza_type::subscribe, item->item.contact, bare_)
-                             : xmpp::stanza::from_xml(item->request);
-          request->from = item->item.contact;
-          request->to = bare_;
-          o1.deliver(session, {std::move(request), {}});
-        }
-      finish(o1);
-    });
-  }, out);
+  auto wish = xmpp::im::parse_roster_set(parser.parse(what->bytes()).first_child(), *bare_);
+  if (!wish)
+    return refuse(*what, wish.error(), out);
+  make_change(std::make_shared<roster_set>(session, what, std::move(*wish)), out);
 }
 
 } // namespace actors

@@ -1,5 +1,6 @@
 // Between the account and its tables.
 #include "actors/account_rows.hpp"
+#include "base/log.hpp"
 #include "storage/tables.hpp"
 
 namespace actors::rows {
@@ -7,6 +8,14 @@ namespace actors::rows {
 using xmpp::error_type;
 using xmpp::stanza_errc;
 namespace tables = storage::tables;
+
+namespace {
+storage::errc damaged(const xmpp::jid& bare, const storage::table& t) {
+  base::log::error("account.damaged", "a row of this account is not what was written; what needs it is refused",
+                   {{"jid", bare.bare()}, {"table", t.name}});
+  return storage::errc::corrupt;
+}
+} // namespace
 
 xmpp::stanza_error error_of(storage::errc e) {
   if (e == storage::errc::corrupt)
@@ -21,13 +30,15 @@ xmpp::stanza_error error_of(storage::outcome o) {
 storage::key_range account_range(const xmpp::jid& bare) { return storage::only(tables::account_key(bare)); }
 storage::key_range head_range(const xmpp::jid& bare) { return storage::only(tables::head_key(bare)); }
 
-base::result<head, storage::errc> decode_head(const std::vector<storage::row>& rows) {
-  if (rows.empty())
+base::result<head, storage::errc> decode_head(const xmpp::jid& bare, const read& rows) {
+  if (!rows)
+    return base::fail(rows.error());
+  if (rows->empty())
     return head{};
-  auto decoded = tables::decode_head(rows.front());
+  auto decoded = tables::decode_head(rows->front());
   if (!decoded)
-    return base::fail(decoded.error());
-  return head{rows.front().version, decoded->roster_version};
+    return base::fail(damaged(bare, tables::heads));
+  return head{rows->front().version, decoded->roster_version};
 }
 
 storage::key_range roster_range(const xmpp::jid& bare) { return tables::roster_of(bare); }
@@ -35,11 +46,32 @@ storage::key_range roster_item_range(const xmpp::jid& bare, const xmpp::jid& con
   return storage::only(tables::roster_key(bare, contact));
 }
 
-base::result<stored_item, storage::errc> decode_item(const storage::row& row) {
+base::result<stored_item, storage::errc> decode_item(const xmpp::jid& bare, const storage::row& row) {
   auto decoded = tables::decode_roster(row);
   if (!decoded)
-    return base::fail(decoded.error());
+    return base::fail(damaged(bare, tables::rosters));
   return stored_item{std::move(decoded->item), std::move(decoded->request)};
+}
+
+base::result<std::vector<stored_item>, storage::errc> decode_items(const xmpp::jid& bare, const read& rows) {
+  if (!rows)
+    return base::fail(rows.error());
+  std::vector<stored_item> all;
+  all.reserve(rows->size());
+  for (auto& row : *rows) {
+    auto item = decode_item(bare, row);
+    if (!item)
+      return base::fail(item.error());
+    all.push_back(std::move(*item));
+  }
+  return all;
+}
+
+storage::batch removal(const xmpp::jid& bare, std::uint64_t head_version) {
+  storage::batch b;
+  b.changes = tables::erase_account(bare);
+  b.preconditions.push_back({tables::head_key(bare), head_version});
+  return b;
 }
 
 storage::batch change(const xmpp::jid& bare, const stored_item& item, bool removes, const head& before) {

@@ -4,6 +4,7 @@
 #include "actors/session.hpp"
 #include "actors/stream.hpp"
 #include <algorithm>
+#include <charconv>
 
 namespace actors {
 
@@ -25,11 +26,16 @@ std::unique_ptr<xmpp::stream_open> relied_on(const xmpp::stream_open* open) {
 connection::connection(home& h, net::tcp_socket socket, entrance how, net::address_counter::place place)
   : home_(h), socket_(std::move(socket)), how_(how), place_(std::move(place)) {}
 
-connection::~connection() = default;
+connection::~connection() {
+  if (is_compressed_)
+    --home_.around().compressed_streams;
+}
 
 void connection::start(stream& above) {
   stream_ = &above;
   stream_id_ = above.id();
+  if (how_.is_shaped || home_.around().settings().address_rates) [[unlikely]]
+    shape();
   if (how_.is_direct_tls)
     socket_.start_tls(home_.around().certificates(), [this, &h = home_, me = id()](const net::error_code& ec) {
       h.guard(me, [&] { on_handshake(ec); });
@@ -41,7 +47,7 @@ void connection::start(stream& above) {
 // --- reading
 
 void connection::read_more() {
-  if (is_closed_ || waits_read_ || starts_tls_ || (is_paused_ && !is_finishing_))
+  if (is_closed_ || waits_read_ || changes_below_ || ((is_paused_ || is_held()) && !is_finishing_))
     return;
   waits_read_ = true;
   socket_.wait_readable([this, &h = home_, me = id()](const net::error_code& ec) {
@@ -61,26 +67,23 @@ void connection::on_readable(const net::error_code& ec) {
     return home_.when_clear(id(), [](light& self) { static_cast<connection&>(self).read_more(); });
   net::error_code error;
   auto& buffer = home_.read_buffer;
-  auto n = socket_.read_some(buffer.data(), buffer.size(), error);
+  auto n = socket_.read_some(buffer.data(), shaping_ ? shaping_->rules.most_bytes(buffer.size()) : buffer.size(), error);
   if (error == net::asio::error::would_block)
     return read_more();
   if (error)
-    return lost();
+    return net::is_deflate_error(error) ? inflate_failed(error) : lost();
+  heard_ = home_.watch.now();
   if (is_finishing_) // only until the peer has closed, too
     return read_more();
   home_.count().bytes_in->add(n);
+  if (shaping_) [[unlikely]]
+    charge(n, 0);
   take_bytes({buffer.data(), n});
-  if (is_closed_)
-    return;
-  if (socket_.has_buffered()) { // the rest of a TLS record: in the next turn, others first
-    home_.loop().post([this, &h = home_, me = id()] { h.guard(me, [&] { on_readable({}); }); });
-    return;
-  }
-  read_more();
+  read_more(); // also the rest of a TLS record: in the next turn, others first
 }
 
 void connection::take_bytes(std::string_view in) {
-  if (starts_tls_)
+  if (changes_below_)
     return stream_->on_injected_bytes();
   if (partial_) {
     partial_->bytes.append(in);
@@ -133,6 +136,8 @@ std::size_t connection::frame(xmpp::framer& f, std::string_view in) {
         break;
       }
       case xmpp::framer_event::element: {
+        if (shaping_) [[unlikely]]
+          charge(0, 1);
         auto what = xmpp::stanza::make(f.result(), rest, open_.get());
         done += f.position();
         f.next();
@@ -151,14 +156,14 @@ std::size_t connection::frame(xmpp::framer& f, std::string_view in) {
     }
     if (is_closed_ || is_finishing_)
       return in.size();
-    if (starts_tls_) {
+    if (changes_below_) {
       if (done < in.size())
         stream_->on_injected_bytes();
       return in.size();
     }
     if (std::exchange(restarted_, false))
       f.restart();
-    if (is_paused_) {
+    if (is_paused_ || is_held()) {
       if (&f == &home_.framer && done < in.size())
         keep(f, in.substr(done));
       return done;
@@ -170,9 +175,14 @@ void connection::resume() {
   if (!is_paused_ || is_closed_)
     return;
   is_paused_ = false;
+  go_on();
+}
+
+/// What was kept, then what comes.
+void connection::go_on() {
   home_.loop().post([this, &h = home_, me = id()] { // not from inside the stream's own call
     h.guard(me, [&] {
-      if (is_closed_ || is_finishing_ || is_paused_)
+      if (is_closed_ || is_finishing_ || is_paused_ || is_held() || changes_below_)
         return;
       if (partial_ && std::exchange(restarted_, false))
         partial_->framer.restart();
@@ -188,18 +198,24 @@ void connection::restart_framer() {
   restarted_ = true;
 }
 
-void connection::start_tls() {
-  starts_tls_ = true;
-  flush(); // <proceed/> goes out as plain text
-  home_.loop().post([this, &h = home_, me = id()] { // behind the bytes that are being framed now
+void connection::change_below(std::function<void()> change) {
+  changes_below_ = true;
+  flush(); // <proceed/> or <compressed/> goes out as what was before
+  home_.loop().post([this, &h = home_, me = id(), change = std::move(change)] { // behind the bytes that are being framed now
     h.guard(me, [&] {
       if (is_closed_ || is_finishing_)
         return;
       partial_ = nullptr; // what was read in the clear is gone, not reused
       in_stream_ = restarted_ = false;
-      socket_.start_tls(home_.around().certificates(), [this, &h, me](const net::error_code& ec) {
-        h.guard(me, [&] { on_handshake(ec); });
-      });
+      change();
+    });
+  });
+}
+
+void connection::start_tls() {
+  change_below([this] {
+    socket_.start_tls(home_.around().certificates(), [this, &h = home_, me = id()](const net::error_code& ec) {
+      h.guard(me, [&] { on_handshake(ec); });
     });
   });
 }
@@ -207,9 +223,11 @@ void connection::start_tls() {
 void connection::on_handshake(const net::error_code& ec) {
   if (is_closed_)
     return;
-  if (ec)
+  if (ec) {
+    base::log::info("tls.failed", "a TLS handshake failed", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}, {"cause", ec.message()}});
     return lost();
-  starts_tls_ = false;
+  }
+  changes_below_ = false;
   stream_->on_tls();
   read_more();
 }
@@ -217,6 +235,11 @@ void connection::on_handshake(const net::error_code& ec) {
 void connection::bind(base::ref<cluster::session_limit> limit, const xmpp::stream_open* open) {
   limit_ = std::move(limit);
   open_ = relied_on(open);
+}
+
+void connection::set_receiver(light_id session) {
+  session_ = session;
+  begin_watch();
 }
 
 // --- writing
@@ -253,7 +276,7 @@ void connection::append(xmpp::delivery&& what) {
 
 void connection::check_output() {
   auto waiting = queued_bytes_ + (backlog_ ? backlog_->bytes.size() - backlog_->sent : 0);
-  if (waiting <= home_.around().settings().max_output || is_closed_ || is_finishing_)
+  if (waiting <= home_.around().settings().max_output || is_closed_ || is_finishing_ || std::exchange(is_over_, true))
     return;
   base::log::warning("connection.output_full", "the client does not read; its stream is closed", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}});
   home_.post<connection>(home_.index(), id(), [](connection& self) { self.lost(); }); // not inside the caller
@@ -277,9 +300,28 @@ void connection::render_queue() {
   queued_bytes_ = 0;
 }
 
-void connection::written(xmpp::delivery& what) {
+void connection::written(xmpp::delivery& what, released& total) {
+  if (what.is_managed)
+    return; // its session waits for the ack
+  what.settle();
   if (what.what->completion) // without stream management the socket is all the proof there is
     home_.complete(what.what->completion, modules::outcome::acknowledged);
+  total.bytes += what.what->cost();
+  ++total.messages;
+}
+
+/// What stream management says after the stanzas of a turn. At most `control_bound` bytes.
+constexpr std::size_t control_bound = 96;
+char* connection::put_control(char* out) {
+  auto put = [&](std::string_view text) { out = std::copy(text.begin(), text.end(), out); };
+  if (std::exchange(tells_, false)) {
+    put("<a xmlns='urn:xmpp:sm:3' h='");
+    out = std::to_chars(out, out + 10, handled_).ptr;
+    put("'/>");
+  }
+  if (std::exchange(asks_, false))
+    put("<r xmlns='urn:xmpp:sm:3'/>");
+  return out;
 }
 
 void connection::flush() {
@@ -287,21 +329,20 @@ void connection::flush() {
   if (is_closed_)
     return;
   net::error_code ec;
-  std::size_t released_bytes = 0, released = 0;
+  released total;
   if (backlog_) {
     render_queue();
     auto& b = *backlog_;
+    char control[control_bound];
+    b.bytes.append(control, put_control(control));
     while (b.sent < b.bytes.size() && !ec) {
       auto n = socket_.write_some(b.bytes.data() + b.sent, b.bytes.size() - b.sent, ec);
       b.sent += n;
       home_.count().bytes_out->add(n);
     }
     std::size_t k = 0;
-    for (; k < b.marks.size() && b.marks[k].end <= b.sent; ++k) {
-      written(b.marks[k].what);
-      released_bytes += b.marks[k].what.what->cost();
-      ++released;
-    }
+    for (; k < b.marks.size() && b.marks[k].end <= b.sent; ++k)
+      written(b.marks[k].what, total);
     b.marks.erase(b.marks.begin(), b.marks.begin() + static_cast<std::ptrdiff_t>(k));
     if (b.sent == b.bytes.size()) {
       backlog_ = nullptr;
@@ -311,63 +352,11 @@ void connection::flush() {
         m.end -= b.sent;
       b.sent = 0;
     }
-  } else if (!queue_.empty()) {
-    auto& buffer = home_.write_buffer;
-    char* const begin = buffer.data();
-    std::size_t k = 0;
-    while (k < queue_.size() && !backlog_ && !ec) { // a full buffer at a time, mostly one
-      char* out = begin;
-      auto first = k;
-      for (; k < queue_.size(); ++k) {
-        auto bound = xmpp::render_bound(queue_[k]);
-        if (bound > static_cast<std::size_t>(begin + buffer.size() - out)) {
-          if (out != begin)
-            break;
-          buffer.resize(bound); // one stanza larger than the shared buffer: it grows once, for all
-          return flush();
-        }
-        out = xmpp::render(out, queue_[k]);
-      }
-      auto size = static_cast<std::size_t>(out - begin);
-      auto n = socket_.write_some(begin, size, ec);
-      home_.count().bytes_out->add(n);
-      if (n < size && (!ec || ec == net::asio::error::would_block)) { // keep bytes and owners of what is left
-        backlog_ = std::make_unique<backlog>();
-        backlog_->bytes.assign(begin, size);
-        backlog_->sent = n;
-        char* at = begin;
-        for (auto j = first; j < k; ++j) { // where each one ends: rendered again, this is rare
-          std::string one(xmpp::render_bound(queue_[j]), '\0');
-          at += xmpp::render(one.data(), queue_[j]) - one.data();
-          auto end = static_cast<std::size_t>(at - begin);
-          if (end <= n) {
-            written(queue_[j]);
-            released_bytes += queue_[j].what->cost();
-            ++released;
-          } else {
-            backlog_->marks.push_back({end, std::move(queue_[j])});
-          }
-        }
-      } else if (!ec) {
-        for (auto j = first; j < k; ++j) {
-          written(queue_[j]);
-          released_bytes += queue_[j].what->cost();
-        }
-        released += k - first;
-      }
-    }
-    home_.count().stanzas_out->add(k);
-    queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(k));
-    if (backlog_)
-      render_queue();
-    if (queue_.empty()) {
-      queued_bytes_ = 0;
-      home_.spare_queues.push_back(std::move(queue_));
-      queue_ = {};
-    }
+  } else {
+    write_queue(total, ec);
   }
-  if (limit_ && released)
-    limit_->used.release(static_cast<std::uint32_t>(released_bytes), static_cast<std::uint32_t>(released));
+  if (limit_ && total.messages)
+    limit_->used.release(total.bytes, total.messages);
   if (ec && ec != net::asio::error::would_block)
     return lost();
   if (backlog_ && !waits_write_) {
@@ -383,10 +372,68 @@ void connection::flush() {
     linger();
 }
 
+/// A full shared buffer at a time, mostly one.
+void connection::write_queue(released& total, net::error_code& ec) {
+  auto& buffer = home_.write_buffer;
+  std::size_t k = 0;
+  while ((k < queue_.size() || tells_ || asks_) && !backlog_) {
+    if (k < queue_.size() && xmpp::render_bound(queue_[k]) > buffer.size())
+      buffer.resize(xmpp::render_bound(queue_[k])); // one stanza larger than the shared buffer: it grows once, for all
+    char* const begin = buffer.data();
+    char* out = begin;
+    auto left = [&] { return static_cast<std::size_t>(begin + buffer.size() - out); };
+    auto first = k;
+    for (; k < queue_.size() && xmpp::render_bound(queue_[k]) <= left(); ++k)
+      out = xmpp::render(out, queue_[k]);
+    if (k == queue_.size() && left() >= control_bound)
+      out = put_control(out);
+    auto size = static_cast<std::size_t>(out - begin);
+    auto n = socket_.write_some(begin, size, ec);
+    home_.count().bytes_out->add(n);
+    if (ec && ec != net::asio::error::would_block) {
+      k = first; // never written: take_unwritten() has them
+      break;
+    }
+    if (n < size)
+      keep_unsent({begin, size}, n, first, k, total);
+    else
+      for (auto j = first; j < k; ++j)
+        written(queue_[j], total);
+  }
+  home_.count().stanzas_out->add(k);
+  queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(k));
+  if (backlog_)
+    render_queue();
+  if (queue_.empty()) {
+    queued_bytes_ = 0;
+    if (queue_.capacity() > 0)
+      home_.spare(std::move(queue_));
+    queue_ = {};
+  }
+}
+
+/// The socket took `n` of `bytes`, which are queue_[first, last): keeps the bytes, and whose they are.
+void connection::keep_unsent(std::string_view bytes, std::size_t n, std::size_t first, std::size_t last, released& total) {
+  backlog_ = std::make_unique<backlog>();
+  backlog_->bytes = bytes;
+  backlog_->sent = n;
+  std::size_t end = 0;
+  for (auto j = first; j < last; ++j) { // where each one ends: rendered again, this is rare
+    std::string one(xmpp::render_bound(queue_[j]), '\0');
+    end += static_cast<std::size_t>(xmpp::render(one.data(), queue_[j]) - one.data());
+    if (end <= n)
+      written(queue_[j], total);
+    else
+      backlog_->marks.push_back({end, std::move(queue_[j])});
+  }
+}
+
 std::vector<xmpp::delivery> connection::take_unwritten() {
   std::vector<xmpp::delivery> all;
   std::uint32_t bytes = 0;
   auto take = [&](xmpp::delivery& d) {
+    if (d.is_managed) // its session has it
+      return;
     bytes += d.what->cost();
     all.push_back(std::move(d));
   };

@@ -4,6 +4,7 @@
 #include "actors/node.hpp"
 #include "actors/router.hpp"
 #include "actors/session.hpp"
+#include "base/log.hpp"
 #include <algorithm>
 
 namespace actors {
@@ -47,12 +48,12 @@ void entity::carry_out(modules::effects& todo) {
   for (auto& item : todo.list())
     std::visit([this](auto& e) { carry(e); }, item);
   start_operations();
-  if (!idle_.is_armed() && machine_->is_idle() && sessions_.empty())
+  if (machine_->is_idle() && sessions_.empty() && (!idle_.is_armed() || machine_->is_void()))
     rest();
 }
 
 bool entity::has_work() const {
-  return !sessions_.empty() || !machine_->is_idle() || load_under_way_ || commits_under_way_ || !waiting_.empty();
+  return !sessions_.empty() || !machine_->is_idle() || !under_way_.empty() || !waiting_.empty();
 }
 
 bool entity::end_if_idle() {
@@ -67,9 +68,11 @@ bool entity::end_if_idle() {
   return false;
 }
 
-/// Ends a while after the last thing happened. An entity with a session or work stays.
+/// Ends a while after the last thing happened, or soon where nothing is behind the address: names that do not exist
+/// must not fill the memory. An entity with a session or work stays.
 void entity::rest() {
-  idle_ = home_.loop().after(home_.around().settings().entity_idle, [this] {
+  auto wait = machine_->is_void() ? base::duration{} : home_.around().settings().entity_idle;
+  idle_ = home_.loop().after(wait, [this] {
     if (!has_work() && !end_if_idle()) // with work carry_out() arms it again
       rest();
   });
@@ -102,22 +105,48 @@ void entity::on_detach(std::uint64_t session) {
   step(modules::event::detach{session});
 }
 
+void entity::on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to) {
+  auto* a = find_attached(session);
+  bool is_attached = a && a->where == from;
+  if (is_attached) {
+    a->where = to;
+    home_.around().registry().relocate(where_, session, to);
+  }
+  home_.post<actors::session>(from.reactor, from.ref, [is_attached](actors::session& s) { s.on_moved(is_attached); });
+}
+
+void entity::remove(std::function<void(base::result<void, storage::errc>)> then) {
+  step(modules::event::remove{[&h = home_, me = id(), then = std::move(then)](base::result<void, storage::errc> r) {
+    then(r); // the answer first: its own stream is among those that end
+    if (r)
+      h.post_from_anywhere<entity>(me, [](entity& e) {
+        e.end_sessions(xmpp::stream_errc::not_authorized, "the account has been removed");
+      });
+  }});
+}
+
+/// Behind what is on its way to them: an answer that a session's reactor has been given passes here, too.
 void entity::end_sessions(xmpp::stream_errc why, const std::string& text) {
   for (auto& a : sessions_)
-    home_.post<session>(a.where.reactor, a.where.ref, [why, text](session& s) { s.close(why, text); });
+    home_.post(a.where.reactor, [to = a.where, me = id(), back = home_.index(), why, text](home& there) {
+      there.post<entity>(back, me, [to, why, text](entity& self) {
+        self.home_.post<session>(to.reactor, to.ref, [why, text](session& s) { s.close(why, text); });
+      });
+    });
 }
 
 void entity::on_crash(std::string_view) {
-  ++generation_; // what was asked for the old state is not for the new one
+  auto held = machine_->take_held();
   waiting_.clear();
+  under_way_.clear(); // what was asked for the old state is not for the new one
   awaited_.clear();
   timers_.clear();
-  commits_under_way_ = 0;
-  load_under_way_ = false;
-  machine_ = make_machine(home_, host_, where_.bare);
+  auto crashed = std::exchange(machine_, make_machine(home_, host_, where_.bare));
   auto still_there = std::exchange(sessions_, {});
   for (auto& a : still_there)
-    on_attach({a.session, a.full, a.where, a.clock, a.limit});
+    on_attach({a.session, a.full, a.where, a.clock, a.limit, false, crashed->recall(a.session)});
+  for (auto& d : held)
+    route_again(home_, std::move(d));
   rest();
 }
 
@@ -216,52 +245,96 @@ void entity::carry(modules::effect::share& e) {
     home_.post<session>(a->where.reactor, a->where.ref, [what = e.what](session& s) { s.set_snapshot(what); });
 }
 
+void entity::carry(modules::effect::unspooled& e) {
+  if (auto* a = find_attached(e.session))
+    home_.post<session>(a->where.reactor, a->where.ref, [id = e.stanza_id](session& s) { s.on_unspooled(id); });
+}
+
 // --- storage
 
-/// What a thread of the storage calls: the answer comes home through the lane. An answer to what a
-/// crashed machine asked is dropped.
-template <class Answer, class Then>
-std::function<void(Answer)> entity::answer_home(void (entity::*handle)(Then, Answer), Then then) {
+/// What a thread of the storage calls: the answer comes home through the lane. It is dropped where nobody waits for it
+/// any more: the machine has crashed, or the operation took too long.
+template <class Answer>
+std::function<void(Answer)> entity::answer_home(std::uint64_t number) {
   home_.around().operations.fetch_add(1, std::memory_order_relaxed);
-  return [&h = home_, me = id(), g = generation_, handle, then = std::move(then)](Answer a) {
-    h.post_from_anywhere([me, g, handle, then, a = std::move(a)](home& at) mutable {
+  return [&h = home_, me = id(), number](Answer a) {
+    h.post_from_anywhere([me, number, a = std::move(a)](home& at) mutable {
       at.around().operations.fetch_sub(1, std::memory_order_relaxed);
-      if (auto* self = at.find<entity>(me); self && g == self->generation_)
-        at.guard(me, [&] { (self->*handle)(std::move(then), std::move(a)); });
+      if (auto* self = at.find<entity>(me))
+        at.guard(me, [&] { self->on_answer(number, std::move(a)); });
     });
   };
 }
 
+bool entity::is_under_way(bool (*what)(const continuation&)) const {
+  return std::any_of(under_way_.begin(), under_way_.end(), [&](auto& o) { return what(o->then); });
+}
+
 void entity::start_operations() {
+  auto is_load = [](const continuation& c) { return std::holds_alternative<modules::on_rows>(c); };
   std::size_t n = 0;
-  for (; n < waiting_.size() && !load_under_way_; ++n) {
+  for (; n < waiting_.size() && !is_under_way(is_load); ++n) {
     if (auto* l = std::get_if<modules::effect::load>(&waiting_[n].what)) {
-      if (commits_under_way_ > 0)
+      if (!under_way_.empty())
         break;
-      load_under_way_ = true;
-      host_->store->scan(std::move(l->range), l->order, l->limit, answer_home<modules::rows>(&entity::on_loaded, std::move(l->then)));
+      host_->store->scan(std::move(l->range), l->order, l->limit, answer_home<modules::rows>(await(std::move(l->then))));
     } else {
       auto& c = std::get<modules::effect::commit>(waiting_[n].what);
-      ++commits_under_way_;
-      host_->store->submit(std::move(c.what), answer_home<storage::outcome>(&entity::on_committed, std::move(c.then)));
+      host_->store->submit(std::move(c.what), answer_home<storage::outcome>(await(std::move(c.then))));
     }
   }
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(n));
 }
 
-void entity::on_loaded(modules::on_rows then, modules::rows result) {
-  load_under_way_ = false;
-  modules::effects todo;
-  if (then)
-    then(std::move(result), todo);
-  carry_out(todo);
+/// The number of an operation that begins now, and that does not wait for ever.
+std::uint64_t entity::await(continuation then) {
+  auto number = next_operation_++;
+  under_way_.push_back(std::make_unique<started>(started{number, std::move(then), {}}));
+  home_.loop().arm(under_way_.back()->limit, home_.around().settings().storage_timeout, [this, number] {
+    thread_local base::time_point silent_until; // a storage that stands still is one event, not one for each that waits
+    if (home_.now() >= silent_until) {
+      silent_until = home_.now() + std::chrono::seconds{1};
+      base::log::warning("storage.timed_out", "the storage did not answer in time; what needed it is refused", {{"entity", where_.bare->full()}});
+    }
+    home_.post<entity>(home_.index(), id(), [number](entity& self) { self.on_late(number); });
+  });
+  return number;
 }
 
-void entity::on_committed(modules::on_commit then, storage::outcome result) {
-  --commits_under_way_;
+std::optional<entity::continuation> entity::take_under_way(std::uint64_t number) {
+  auto i = std::find_if(under_way_.begin(), under_way_.end(), [&](auto& o) { return o->number == number; });
+  if (i == under_way_.end())
+    return std::nullopt;
+  auto then = std::move((*i)->then);
+  under_way_.erase(i);
+  return then;
+}
+
+/// A commit may have been done all the same.
+void entity::on_late(std::uint64_t number) {
+  auto then = take_under_way(number);
+  if (!then)
+    return;
+  if (auto* rows = std::get_if<modules::on_rows>(&*then))
+    go_on(*rows, modules::rows{base::fail(storage::errc::unavailable)});
+  else
+    go_on(std::get<modules::on_commit>(*then), storage::outcome::unknown);
+}
+
+void entity::on_answer(std::uint64_t number, modules::rows what) {
+  if (auto then = take_under_way(number))
+    go_on(std::get<modules::on_rows>(*then), std::move(what));
+}
+void entity::on_answer(std::uint64_t number, storage::outcome how) {
+  if (auto then = take_under_way(number))
+    go_on(std::get<modules::on_commit>(*then), how);
+}
+
+template <class Then, class Answer>
+void entity::go_on(Then& then, Answer a) {
   modules::effects todo;
   if (then)
-    then(result, todo);
+    then(std::move(a), todo);
   carry_out(todo);
 }
 

@@ -5,6 +5,8 @@
 #include "actors/host.hpp"
 #include "modules/api/entity.hpp"
 #include <boost/container/small_vector.hpp>
+#include <optional>
+#include <variant>
 
 namespace actors {
 
@@ -24,10 +26,17 @@ public:
   }
   void on_attach(modules::attach_request who);
   void on_detach(std::uint64_t session);
-  /// The account is being removed, or its host: all sessions end with `why`.
-  void end_sessions(xmpp::stream_errc why, const std::string& text);
+  void on_sent(std::uint64_t session, xmpp::stanza_ref what) { step(modules::event::sent{session, std::move(what)}); }
+  void on_spool(std::uint64_t session, std::vector<xmpp::delivery> what) { step(modules::event::spool{session, std::move(what)}); }
+  void on_settled(std::uint64_t session, std::vector<base::u128> ids) { step(modules::event::settled{session, std::move(ids)}); }
+  /// The session goes on at another place; its old one hears of it behind all that was sent there.
+  void on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to);
+  /// Of an account: its contacts are told, its rows erased, then its sessions end with `not-authorized`.
+  void remove(std::function<void(base::result<void, storage::errc>)> then);
   /// Somebody else changed the rows: what is in memory is dropped.
   void start_again() { on_crash({}); }
+  /// All sessions end with `why`.
+  void end_sessions(xmpp::stream_errc why, const std::string& text);
   [[nodiscard]] modules::entity_machine& machine() { return *machine_; }
   [[nodiscard]] const host_ref& at_host() const { return host_; }
   /// Ends where nothing is left to do, so that whoever comes next finds the host's present settings. False:
@@ -52,6 +61,14 @@ private:
     std::variant<modules::effect::load, modules::effect::commit> what;
   };
 
+  using continuation = std::variant<modules::on_rows, modules::on_commit>;
+  /// What the storage has been asked. The timer ends the wait, not the operation.
+  struct started {
+    std::uint64_t number;
+    continuation then;
+    net::timer limit;
+  };
+
   void step(modules::entity_event ev);
   void carry_out(modules::effects& todo);
   void carry(modules::effect::route& e);
@@ -66,11 +83,18 @@ private:
   void carry(modules::effect::end_session& e);
   void carry(modules::effect::publish& e);
   void carry(modules::effect::share& e);
-  template <class Answer, class Then>
-  std::function<void(Answer)> answer_home(void (entity::*handle)(Then, Answer), Then then);
+  void carry(modules::effect::unspooled& e);
+  template <class Answer>
+  std::function<void(Answer)> answer_home(std::uint64_t number);
   void start_operations();
-  void on_loaded(modules::on_rows then, modules::rows result);
-  void on_committed(modules::on_commit then, storage::outcome result);
+  std::uint64_t await(continuation then);
+  [[nodiscard]] bool is_under_way(bool (*what)(const continuation&)) const;
+  std::optional<continuation> take_under_way(std::uint64_t number);
+  void on_late(std::uint64_t number);
+  void on_answer(std::uint64_t number, modules::rows what);
+  void on_answer(std::uint64_t number, storage::outcome how);
+  template <class Then, class Answer>
+  void go_on(Then& then, Answer a);
   attached* find_attached(std::uint64_t session);
   void forget(std::uint64_t session);
   [[nodiscard]] bool has_work() const;
@@ -82,15 +106,14 @@ private:
   std::unique_ptr<modules::entity_machine> machine_;
   boost::container::small_vector<attached, 1> sessions_;
   std::vector<operation> waiting_;     // not yet submitted
-  std::uint32_t commits_under_way_ = 0;
-  bool load_under_way_ = false;
+  std::vector<std::unique_ptr<started>> under_way_;
+  std::uint64_t next_operation_ = 1;
   struct awaited { std::uint32_t number; modules::on_outcome then; };
   std::vector<awaited> awaited_;       // deliveries that somebody asked about
   std::uint32_t next_number_ = 1;
   struct named_timer { std::uint32_t id; net::timer timer; };
   std::vector<std::unique_ptr<named_timer>> timers_;
   net::timer idle_;
-  std::uint32_t generation_ = 0;       // of the machine: answers to one that crashed are dropped
 };
 
 } // namespace actors

@@ -62,7 +62,13 @@ void home::entity_thunk(home& at, lane_item& i) {
     std::uint32_t cost;
     ~release() { to.limit.release(cost); }
   } after{to, cost};
-  e.on_stanza(std::move(i.what));
+  auto at_fault = i.what.what; // should it throw, the sender hears of it
+  try {
+    e.on_stanza(std::move(i.what));
+  } catch (const std::exception&) {
+    bounce(at, *at_fault, xmpp::stanza_errc::internal_server_error);
+    throw;
+  }
 }
 
 void home::entity_task_thunk(home& at, lane_item& i) {
@@ -87,18 +93,21 @@ void home::push_far(std::uint16_t reactor, lane_item&& i) {
 }
 
 void home::push_from_anywhere(lane_item&& i) {
+  in_inbox_.fetch_add(1, std::memory_order_relaxed);
   if (inbox_.push(std::move(i)) == decltype(inbox_)::result::first)
     loop_.post([this] { take_inbox(); });
 }
 
 void home::take_inbox() {
   inbox_.take(taken_);
+  in_inbox_.fetch_sub(taken_.size(), std::memory_order_relaxed);
   if (lane_.empty()) {
     lane_.swap(taken_);
   } else {
     std::move(taken_.begin(), taken_.end(), std::back_inserter(lane_));
     taken_.clear();
   }
+  in_lane_.store(lane_.size() - head_, std::memory_order_relaxed);
 }
 
 void home::complete(const xmpp::completion_id& id, modules::outcome how) {
@@ -146,11 +155,14 @@ void home::run_lane() {
   }
   if (head_ == lane_.size()) {
     lane_.clear();
+    if (lane_.capacity() > 2 * items_per_turn) // a burst is over: its room is worth more elsewhere
+      lane_.shrink_to_fit();
     head_ = 0;
   } else { // what is left keeps its place
     lane_.erase(lane_.begin(), lane_.begin() + static_cast<std::ptrdiff_t>(head_));
     head_ = 0;
   }
+  in_lane_.store(lane_.size(), std::memory_order_relaxed);
 }
 
 void home::apply_completions() {
@@ -178,10 +190,28 @@ void home::flush_outboxes() {
     if (box.items.empty())
       continue;
     auto& target = *node_.homes()[to];
+    target.in_inbox_.fetch_add(box.items.size(), std::memory_order_relaxed);
     if (target.inbox_.push_all(box.items) == decltype(inbox_)::result::first)
       target.loop_.post([&target] { target.take_inbox(); });
     box.items.clear();
+    watch_outbox(box, target);
   }
+}
+
+/// Where too much waits, a mark goes behind it and comes back when all before it has been handled: until then this
+/// reactor's clients are not read.
+void home::watch_outbox(outbox& box, home& target) {
+  auto waits = target.in_inbox_.load(std::memory_order_relaxed) + target.in_lane_.load(std::memory_order_relaxed);
+  if (box.is_crowded || waits <= items_per_turn)
+    return;
+  box.is_crowded = true;
+  ++crowded_;
+  target.push_from_anywhere({&task_thunk, 0, {}, home::box<home>([from = index_](home& at) {
+                               at.post(from, [to = at.index_](home& back) {
+                                 back.outboxes_[to].is_crowded = false;
+                                 --back.crowded_;
+                               });
+                             })});
 }
 
 bool home::end_of_turn() {

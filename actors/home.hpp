@@ -1,6 +1,7 @@
 // What light actors live in: the lane, the table, shared buffers and outgoing batches of one
 // reactor. CAF-free, so that tests and a simulator step it by hand.
 #pragma once
+#include "actors/keepalive.hpp"
 #include "actors/light.hpp"
 #include "base/metrics.hpp"
 #include "cluster/registry.hpp"
@@ -8,6 +9,7 @@
 #include "net/loop.hpp"
 #include "xmpp/framer.hpp"
 #include "xmpp/stanza.hpp"
+#include <atomic>
 #include <functional>
 
 namespace actors {
@@ -103,8 +105,9 @@ public:
   /// The stanza's wait is over. To another reactor: with this turn's batch.
   void complete(const xmpp::completion_id& id, modules::outcome how);
 
-  /// More waits than one turn handles: clients are not read while this holds.
-  [[nodiscard]] bool is_congested() const { return lane_.size() - head_ > items_per_turn; }
+  /// More waits than one turn handles, here or on a reactor to which this one has sent: clients are not read while this
+  /// holds.
+  [[nodiscard]] bool is_congested() const { return crowded_ > 0 || lane_.size() - head_ > items_per_turn; }
   /// Calls `f` once the lane has room again.
   void when_clear(light_id who, void (*f)(light&)) { paused_.push_back({who, f}); }
   /// `flush()` of this connection is called at the end of the turn.
@@ -140,7 +143,13 @@ public:
   xmpp::framer framer;               // of whoever is being read, when nothing is left over
   std::vector<char> read_buffer, write_buffer;
   std::vector<std::vector<xmpp::delivery>> spare_queues; // emptied output queues: an idle connection owns none
+  void spare(std::vector<xmpp::delivery>&& queue) {
+    constexpr std::size_t most = 256, largest = 64; // of a burst of presence the rest is freed
+    if (queue.capacity() <= largest && spare_queues.size() < most)
+      spare_queues.push_back(std::move(queue));
+  }
   modules::effects scratch;
+  watch_keeper watch{*this}; // of silent connections
 
   struct counters {
     base::metrics::counter *stanzas_in, *stanzas_out, *bytes_in, *bytes_out, *crashes, *turns;
@@ -149,7 +158,11 @@ public:
 
 private:
   struct completed { xmpp::completion_id id; modules::outcome how; };
-  struct outbox { std::vector<lane_item> items; std::vector<completed> completions; };
+  struct outbox {
+    std::vector<lane_item> items;
+    std::vector<completed> completions;
+    bool is_crowded = false; // too much waits there; a mark behind it tells when it is done
+  };
 
   template <class T, class F>
   static std::unique_ptr<lane_item::task> box(F f) {
@@ -202,6 +215,7 @@ private:
   void apply_completions();
   void flush_dirty();
   void flush_outboxes();
+  void watch_outbox(outbox& box, home& target);
   void return_to_router(xmpp::delivery&& what);
 
   static constinit thread_local home* current_;
@@ -218,7 +232,9 @@ private:
   struct paused { light_id who; void (*resume)(light&); };
   std::vector<paused> paused_;
   std::vector<outbox> outboxes_;
+  std::size_t crowded_ = 0; // outboxes whose target has too much
   net::handoff<lane_item> inbox_;
+  std::atomic<std::size_t> in_inbox_{0}, in_lane_{0}; // what waits here, for the others
   std::vector<lane_item> taken_;
   counters counters_;
 };

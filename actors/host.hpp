@@ -1,6 +1,8 @@
 // One virtual host at run time: what its modules registered, its store, who checks passwords.
 #pragma once
+#include "actors/keepalive.hpp"
 #include "modules/api/module.hpp"
+#include "net/shaper.hpp"
 #include "storage/store.hpp"
 #include "xmpp/sasl/credentials.hpp"
 #include "xmpp/stream/negotiation.hpp"
@@ -11,6 +13,13 @@ namespace actors {
 /// What happens when a resource is bound twice (RFC 6120 section 7.7.2.2).
 enum class conflict_policy : std::uint8_t { replace, refuse, rename };
 
+/// XEP-0198.
+struct management_settings {
+  bool is_on = true;
+  std::chrono::seconds window{600};           // a session waits so long to be resumed
+  std::chrono::seconds longest_window{3'600}; // where its client asks for another time
+};
+
 /// Immutable; a change of settings or modules makes a new one. Sessions and entities keep theirs.
 struct host {
   modules::host_view view;
@@ -18,8 +27,12 @@ struct host {
   xmpp::sasl::credentials* credentials = nullptr;
   xmpp::stream::host_settings stream;
   conflict_policy on_conflict = conflict_policy::replace;
+  management_settings management;
+  bool has_client_state = true;                 // XEP-0352
   std::uint32_t max_sessions = 20;              // per account
   std::uint32_t max_roster = 2'000;             // contacts per account
+  net::rates account_rates;                     // of each connection that logged in, but for administrators
+  actors::keepalive keepalive;
 };
 using host_ref = std::shared_ptr<const host>;
 

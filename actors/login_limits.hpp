@@ -10,8 +10,8 @@
 
 namespace actors {
 
-/// Any thread. A name is an account or an address; each failure takes one from its allowance, which
-/// refills evenly over `window`.
+/// Any thread. A name is an account or an address; each failure takes one from its allowance, which refills evenly over
+/// `window`. However many fail at once, it is full again a window after the last one.
 class login_limits {
 public:
   struct settings {
@@ -34,7 +34,7 @@ public:
     auto& s = of(name);
     std::lock_guard guard{s.mutex};
     auto i = s.until.find(name);
-    return i == s.until.end() || i->second - now < settings_.window;
+    return i == s.until.end() || i->second - now <= settings_.window - step();
   }
   void on_failure(const std::string& name, base::time_point now) {
     auto& s = of(name);
@@ -45,7 +45,7 @@ public:
         return; // a flood of names: those that are there stay limited
     }
     auto& until = s.until[name];
-    until = std::max(until, now) + settings_.window / settings_.failures;
+    until = std::min(std::max(until, now) + step(), now + settings_.window);
   }
   void on_success(const std::string& name) {
     auto& s = of(name);
@@ -54,6 +54,7 @@ public:
   }
 
 private:
+  [[nodiscard]] base::duration step() const { return settings_.window / settings_.failures; }
   static constexpr std::size_t shards = 16;
   /// When the name's failures will all be forgotten.
   struct shard {

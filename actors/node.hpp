@@ -7,6 +7,7 @@
 #include "base/random.hpp"
 #include "cluster/registry.hpp"
 #include "net/address_counter.hpp"
+#include "net/shaper.hpp"
 #include "net/tls_identity.hpp"
 #include "xmpp/framer.hpp"
 #include <atomic>
@@ -27,11 +28,18 @@ struct node_settings {
   std::uint32_t max_output = 8u << 20; // bytes rendered or queued for one connection
   login_limits::settings logins;
   net::address_counter::limits strangers; // connections that have not logged in
+  std::uint32_t clients_per_address = 0;  // connections that have; 0: any number
+  net::rates address_rates, listener_rates; // nothing: any rate
+  std::uint32_t inflate_ratio = 100;      // of compressed streams
+  std::uint32_t compressed = 10'000;      // streams at once
   base::duration login_timeout = std::chrono::seconds{30};
   base::duration entity_idle = std::chrono::seconds{30};
   base::duration drain_timeout = std::chrono::seconds{30};
-  base::duration storage_timeout = std::chrono::seconds{5};
+  base::duration spool_after = std::chrono::milliseconds{500}; // unacknowledged messages are stored then
+  base::duration ack_timeout = std::chrono::seconds{60};       // then the connection counts as lost
+  base::duration storage_timeout = std::chrono::seconds{5}; // of one read or commit of an entity
   std::uint32_t max_directed_presence = 1'000; // per session
+  std::uint32_t idle_entities = 50'000;        // addresses without a session in memory, per reactor
   std::uint32_t keepalive_bytes = 1'024;       // white space between two stanzas
   friend bool operator==(const node_settings&, const node_settings&) = default;
 };
@@ -39,20 +47,24 @@ struct node_settings {
 class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
-    : clock_(clock), random_(random), registry_(s.entity_limits), logins_(s.logins), strangers_(s.strangers),
-      log_ids_(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(clock.wall().time_since_epoch()).count())) {
+    : clock_(clock), random_(random), registry_(s.entity_limits, s.idle_entities), logins_(s.logins), strangers_(s.strangers),
+      clients_(clients_of(s)), rates_(s.address_rates), session_ids_(since_1970<std::chrono::microseconds>(clock)),
+      log_ids_(since_1970<std::chrono::milliseconds>(clock)) {
     change(std::move(s));
   }
 
   /// Any thread. What it refers to stays as it is as long as the node: take it anew for each decision.
   [[nodiscard]] const node_settings& settings() const { return *settings_.load(std::memory_order_acquire); }
   /// Other limits from now on, for sessions too: but those of what waits for a session are taken when it is
-  /// bound. One thread at a time.
+  /// bound, rates when a connection begins. One thread at a time.
   void change(node_settings s) {
     if (!all_settings_.empty() && *all_settings_.back() == s)
       return;
     logins_.change(s.logins);
     strangers_.change(s.strangers);
+    clients_.change(clients_of(s));
+    rates_.change(s.address_rates);
+    registry_.set_most_idle(s.idle_entities);
     all_settings_.push_back(std::make_unique<const node_settings>(std::move(s)));
     settings_.store(all_settings_.back().get(), std::memory_order_release);
   }
@@ -62,6 +74,8 @@ public:
   [[nodiscard]] cluster::absent_names& absent() { return absent_; }
   [[nodiscard]] login_limits& logins() { return logins_; }
   [[nodiscard]] net::address_counter& strangers() { return strangers_; }
+  [[nodiscard]] net::address_counter& clients() { return clients_; }
+  [[nodiscard]] net::address_rates& rates() { return rates_; }
   [[nodiscard]] net::tls_identity_source& certificates() { return certificates_; }
 
   /// Set up before the first reactor runs.
@@ -98,16 +112,26 @@ public:
     return all;
   }
 
-  /// Unique while this process lives, and the order of binding: time in the high bits, a count below.
+  /// The order of binding, and never given again, not by a later process either: it counts up from the time of start
+  /// in microseconds.
   [[nodiscard]] std::uint64_t next_session_id() { return session_ids_.fetch_add(1, std::memory_order_relaxed); }
   /// For the log: other numbers after a restart, too.
   [[nodiscard]] std::uint64_t next_log_id() { return log_ids_.fetch_add(1, std::memory_order_relaxed); }
+  /// Of the ids of sessions that can be resumed.
+  [[nodiscard]] const base::siphash_key& resumption_key() const { return resumption_key_; }
   /// Storage operations that entities wait for.
   std::atomic<std::int64_t> operations{0};
+  std::atomic<std::uint32_t> compressed_streams{0};
   [[nodiscard]] bool is_draining() const { return draining_.load(std::memory_order_relaxed); }
   void drain() { draining_.store(true, std::memory_order_relaxed); }
 
 private:
+  static net::address_counter::limits clients_of(const node_settings& s) { return {s.clients_per_address, UINT32_MAX}; }
+  template <class Unit>
+  static std::uint64_t since_1970(const base::clock& c) {
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<Unit>(c.wall().time_since_epoch()).count());
+  }
+
   std::vector<std::unique_ptr<const node_settings>> all_settings_; // all that were ever in force: budgets refer to them
   std::atomic<const node_settings*> settings_{nullptr};
   const base::clock& clock_;
@@ -115,13 +139,15 @@ private:
   cluster::registry registry_;
   cluster::absent_names absent_;
   login_limits logins_;
-  net::address_counter strangers_;
+  net::address_counter strangers_, clients_;
+  net::address_rates rates_;
   net::tls_identity_source certificates_;
   std::vector<home*> homes_;
   mutable std::shared_mutex hosts_mutex_;
   std::map<std::string, host_ref, std::less<>> hosts_;
-  std::atomic<std::uint64_t> session_ids_{1};
+  std::atomic<std::uint64_t> session_ids_;
   std::atomic<std::uint64_t> log_ids_;
+  const base::siphash_key resumption_key_{random_.number(), random_.number()}; // sessions end with the process
   std::atomic<bool> draining_{false};
 };
 

@@ -73,14 +73,14 @@ void route(home& at, xmpp::delivery&& what) {
 }
 
 void route_again(home& at, xmpp::delivery&& what) {
-  if (!what.what || what.is_copy)
+  if (!what.what || !what.lose())
     return;
   if (what.what->completion) // its sender still has it, and decides
     return at.complete(what.what->completion, modules::outcome::abandoned);
   if (is_plain_presence(*what.what) || what.what->type() == stanza_type::result
       || what.what->type() == stanza_type::error)
-    return at.complete(what.what->completion, modules::outcome::refused);
-  route(at, std::move(what));
+    return;
+  route(at, {std::move(what.what), std::move(what.to), {}, false, false, false, true});
 }
 
 void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why) {

@@ -1,5 +1,5 @@
 // Stamps, checks and sends on what one client says; passes outward what it is sent.
-#include "actors/session.hpp"
+#include "actors/session_managed.hpp"
 #include "actors/connection.hpp"
 #include "actors/entity.hpp"
 #include "actors/node.hpp"
@@ -19,12 +19,14 @@ session::session(home& h, host_ref host, stream& below, std::uint64_t session_id
 
 session::~session() = default;
 
-void session::attach(const xmpp::jid_ref& wanted) {
+void session::attach(const xmpp::jid_ref& wanted, const xmpp::stream::bind_extras& extras) {
   auto& node = home_.around();
   full_ = wanted;
   bare_ = xmpp::bare_of(wanted);
+  if (extras.enable_management || extras.inactive)
+    extras_ = std::make_unique<xmpp::stream::bind_extras>(extras);
   auto& address = node.registry().charge_always(bare_, home_.index(), home::control_cost);
-  modules::attach_request who{session_id_, wanted, {0, home_.index(), id()}, session_id_, limit_};
+  modules::attach_request who{session_id_, wanted, {0, home_.index(), id()}, session_id_, limit_, extras.carbons};
   home_.post_to_entity(address, [who](entity& e) { e.on_attach(who); });
 }
 
@@ -38,7 +40,13 @@ void session::on_accepted(const xmpp::jid_ref& full) {
     own_->limit.release(0);
   if (is_ended_ || !stream_)
     return;
-  stream_->on_bound(full_);
+  std::string inline_xml; // in the order of XEP-0386
+  if (auto extras = std::exchange(extras_, nullptr)) {
+    if (auto& m = extras->enable_management; m && host_->management.is_on)
+      inline_xml += enable({m->resume, m->max_s ? std::optional{m->max_s} : std::nullopt});
+    set_inactive(extras->inactive);
+  }
+  stream_->on_bound(full_, inline_xml);
 }
 
 void session::on_refused(const xmpp::stanza_error& why) {
@@ -127,8 +135,8 @@ void session::on_stanza(xmpp::delivery&& what) {
   home_.count().stanzas_in->add();
   auto& s = *what.what; // this session is its only owner as yet
   if (s.kind() == stanza_kind::other)
-    return close(xmpp::stream_errc::unsupported_stanza_type, {});
-  if (tracks_)
+    return on_nonza(s);
+  if (managed_)
     open_completion(what.what);
   if (admit(s) == entry::is_answered)
     return;
@@ -143,8 +151,11 @@ void session::on_stanza(xmpp::delivery&& what) {
     if (!v.passes())
       return home_.complete(s.completion, modules::outcome::refused);
   }
-  if (s.kind() == stanza_kind::message) [[likely]]
+  if (s.kind() == stanza_kind::message) [[likely]] {
+    if (snapshot_->copies_sent) // the own account first: its other devices get copies
+      show_own_account(what.what);
     return route(home_, std::move(what));
+  }
   if (s.kind() == stanza_kind::presence)
     return has_target ? on_presence(std::move(what)) : to_own_account(std::move(what));
   if (!has_target && !s.is_request())
@@ -207,39 +218,52 @@ void session::to_own_account(xmpp::delivery&& what) {
   home_.pass_outbound(*own_, session_id_, std::move(what));
 }
 
-// --- completions
-
-void session::open_completion(const xmpp::stanza_ref& s) {
-  if (next_ - base_ == open_.size()) {
-    std::vector<xmpp::stanza_ref> bigger(open_.empty() ? 16 : open_.size() * 2);
-    for (auto k = base_; k != next_; ++k)
-      bigger[k & (bigger.size() - 1)] = std::move(open_[k & (open_.size() - 1)]);
-    open_.swap(bigger);
-  }
-  s->completion = {id(), next_, home_.index(), 0};
-  open_[next_++ & (open_.size() - 1)] = s;
+/// What this session sends, for its account to look at. Without room there it is not shown: a copy is no delivery.
+void session::show_own_account(const xmpp::stanza_ref& what) {
+  auto room = own_->limit.charge(home::control_cost); // the bytes are charged on their own way
+  if (room == base::room::over)
+    own_->limit.release(home::control_cost);
+  if (room == base::room::ok)
+    home_.post_to_entity(*own_, [sid = session_id_, what](entity& e) { e.on_sent(sid, what); });
 }
 
-void session::on_completed(std::uint32_t number, modules::outcome how) {
-  if (number - base_ >= next_ - base_)
-    return; // ended before
-  auto& kept = open_[number & (open_.size() - 1)];
-  if (!kept)
-    return;
-  if (how == modules::outcome::abandoned && !is_ended_) // whoever held it is gone: once more
-    return route(home_, {kept, {}});
-  kept = nullptr;
-  while (base_ != next_ && !open_[base_ & (open_.size() - 1)])
-    ++base_;
+/// What is no stanza: stream management and client state.
+void session::on_nonza(const xmpp::stanza& s) {
+  thread_local xmpp::document parser;
+  auto e = parser.parse(s.bytes());
+  if (e.ns() == xmpp::stream::management::ns && host_->management.is_on)
+    return on_management(e);
+  if (e.ns() == xmpp::im::client_state_ns && host_->has_client_state && (e.name() == "active" || e.name() == "inactive"))
+    return set_inactive(e.name() == "inactive");
+  close(xmpp::stream_errc::unsupported_stanza_type, {});
 }
 
 // --- outward: plain calls that only count and append
 
 void session::on_deliver(xmpp::delivery&& what) {
-  if (stream_) [[likely]]
-    return stream_->send(std::move(what));
-  limit_->used.release(what.what->cost());
-  route_again(home_, std::move(what));
+  if (stage_ != place_in_time::own) [[unlikely]] {
+    if (stage_ == place_in_time::taking_over)
+      return early_.push_back(std::move(what)); // charged; moves over before anything else
+    if (stage_ == place_in_time::moved)
+      return home_.post<session>(successor_.reactor, successor_.ref, [d = std::move(what)](session& s) mutable { s.on_deliver(std::move(d)); });
+  }
+  if (what.is_again && has(what)) { // its first copy is on its way
+    limit_->used.release(what.what->cost());
+    return;
+  }
+  if (held_) [[unlikely]] {
+    xmpp::delivery replaced;
+    if (held_->hold(what, replaced)) {
+      if (replaced.what) {
+        limit_->used.release(replaced.what->cost());
+        home_.complete(replaced.what->completion, modules::outcome::refused);
+      }
+      return;
+    }
+    if (stream_) // the radio is on anyway
+      release_held();
+  }
+  send_on(std::move(what));
 }
 
 void session::on_broadcast(xmpp::delivery&& what) {
@@ -249,6 +273,15 @@ void session::on_broadcast(xmpp::delivery&& what) {
   if (auto room = limit_->used.charge(cost); room == base::room::full)
     return;
   on_deliver(std::move(what));
+}
+
+void session::ping_client() {
+  xmpp::writer w;
+  w.open("iq").attr("type", "get").attr("id", home_.around().random().hex(6)).open("ping", "urn:xmpp:ping").close().close();
+  auto ping = xmpp::stanza::from_xml(w.take());
+  ping->from = host_->view.domain;
+  ping->to = full_;
+  on_broadcast({std::move(ping), {}});
 }
 
 // --- the end
@@ -263,10 +296,25 @@ void session::close(xmpp::stream_errc why, const std::string& text) {
 }
 
 void session::on_stream_lost(std::vector<xmpp::delivery> unwritten) {
+  if (stage_ == place_in_time::taking_over) { // what it waits for comes all the same
+    stream_ = nullptr;
+    return;
+  }
+  if (!managed_ || managed_->window == base::duration::zero() || is_ended_ || !is_bound() || home_.around().is_draining())
+    return on_stream_closed(std::move(unwritten));
+  detach();
+  for (auto& d : unwritten) // from before <enabled/>: no ack will tell of them
+    route_again(home_, std::move(d));
+}
+
+void session::on_stream_closed(std::vector<xmpp::delivery> unwritten) {
   stream_ = nullptr;
-  auto again = std::move(unwritten);
+  if (stage_ == place_in_time::taking_over)
+    return;
+  for (auto& d : drop_unacknowledged())
+    unwritten.push_back(std::move(d));
   end();
-  for (auto& d : again) // behind the account's knowledge that we are gone: same lane, same order
+  for (auto& d : unwritten) // behind the account's knowledge that we are gone: same lane, same order
     route_again(home_, std::move(d));
 }
 
@@ -287,6 +335,7 @@ void session::end() {
   if (std::exchange(is_ended_, true))
     return;
   leave_directed();
+  auto again = drop_unacknowledged();
   auto& registry = home_.around().registry();
   auto& address = registry.charge_always(bare_, home_.index(), home::control_cost);
   home_.post_to_entity(address, [sid = session_id_](entity& e) { e.on_detach(sid); });
@@ -294,6 +343,8 @@ void session::end() {
   if (stream_)
     stream_->close(xmpp::stream_errc::internal_server_error);
   stream_ = nullptr;
+  for (auto& d : again)
+    route_again(home_, std::move(d));
   home_.end(*this);
 }
 

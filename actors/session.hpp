@@ -3,6 +3,8 @@
 #include "actors/home.hpp"
 #include "actors/host.hpp"
 #include "actors/session_info.hpp"
+#include "xmpp/im/client_state.hpp"
+#include "xmpp/stream/management.hpp"
 #include <boost/container/small_vector.hpp>
 
 namespace actors {
@@ -12,10 +14,12 @@ class stream;
 class session final : public light {
 public:
   session(home& h, host_ref host, stream& below, std::uint64_t session_id, base::ref<cluster::session_limit> limit);
+  /// One that will take an earlier session's place: take_over() asks for it.
+  session(home& h, host_ref host, stream& below);
   ~session() override;
 
   /// Asks the account to be let in under `wanted`; on_accepted or on_refused answers.
-  void attach(const xmpp::jid_ref& wanted);
+  void attach(const xmpp::jid_ref& wanted, const xmpp::stream::bind_extras& extras = {});
   void on_accepted(const xmpp::jid_ref& full);
   void on_refused(const xmpp::stanza_error& why);
   void set_snapshot(modules::snapshot_ref of_account) { snapshot_ = std::move(of_account); }
@@ -26,12 +30,26 @@ public:
   void on_deliver(xmpp::delivery&& what);
   /// From a service, to all sessions of the host; not charged yet.
   void on_broadcast(xmpp::delivery&& what);
+  /// XEP-0199 section 4.4: is the client still there?
+  void ping_client();
   void on_completed(std::uint32_t number, modules::outcome how) override;
 
   /// Ends the stream with this error, then itself.
   void close(xmpp::stream_errc why, const std::string& text);
-  /// The stream is gone, with or without goodbye. `unwritten`: what its client never got.
+  /// The stream is gone without goodbye: the session waits to be resumed, or ends. `unwritten`: what its client
+  /// never got (and no ack will tell of).
   void on_stream_lost(std::vector<xmpp::delivery> unwritten);
+  /// It was closed by either side: the session ends.
+  void on_stream_closed(std::vector<xmpp::delivery> unwritten);
+
+  // --- stream management and resumption (session_management.cpp, session_resumption.cpp)
+  /// Goes on where the session with the id `earlier` was; its client had handled `h`. The stream is told.
+  void take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account);
+  /// The account could not store what this session has not got acknowledged: it is tried again.
+  void on_unspooled(base::u128 stanza_id);
+  /// From the account, behind all that it has sent here: the rest goes to the session's new place.
+  void on_moved(bool is_attached);
+  [[nodiscard]] bool is_detached() const { return !stream_ && !is_ended_; }
 
   [[nodiscard]] bool is_bound() const { return own_ != nullptr; }
   [[nodiscard]] const xmpp::jid_ref& full() const { return full_; }
@@ -42,11 +60,6 @@ public:
   [[nodiscard]] stream* below() const { return stream_; }
 
   [[nodiscard]] session_info describe() const;
-
-  /// Turns completions on (stream management does): from now on `h` is what completed_mark() says.
-  void track_completions() { tracks_ = true; }
-  /// All stanzas up to this number have ended (modulo 2^32).
-  [[nodiscard]] std::uint32_t completed_mark() const { return base_ - 1; }
 
   void on_crash(std::string_view why) override;
   [[nodiscard]] std::uint64_t log_id() const override { return log_id_; }
@@ -60,10 +73,43 @@ private:
   void on_iq(xmpp::delivery&& what);
   void to_own_account(xmpp::delivery&& what);
   void reply(xmpp::stanza_ref what);
-  void open_completion(const xmpp::stanza_ref& s);
+  void on_nonza(const xmpp::stanza& s);
+  void show_own_account(const xmpp::stanza_ref& what);
   void leave_directed();
   /// The one path: registry row, presence, unacknowledged stanzas, directed presence. Idempotent.
   void end();
+
+  // --- session_management.cpp
+  struct managed;
+  void on_management(const xmpp::element& e);
+  /// Turns it on. `<enabled/>`, or `<failed/>`.
+  std::string enable(const xmpp::stream::management::enable& wanted);
+  void on_ack(const xmpp::element& e);
+  void acknowledge(std::uint32_t h);
+  void send_on(xmpp::delivery&& what);
+  void want_ack();
+  void spool(base::time_point now);
+  void on_time();
+  void arm(base::time_point due);
+  void arm_next();
+  void set_inactive(bool is);
+  void release_held();
+  [[nodiscard]] bool has(const xmpp::delivery& what);
+  std::vector<xmpp::delivery> drop_unacknowledged();
+  // completions: `h` is the low-water mark of what has ended
+  void open_completion(const xmpp::stanza_ref& s);
+  void move_mark();
+  void route_oldest_again();
+  [[nodiscard]] std::uint32_t open_count() const { return next_ - base_; }
+  [[nodiscard]] std::uint32_t completed_mark() const { return base_ - 1; }
+
+  // --- session_resumption.cpp
+  struct value;
+  void detach();
+  bool hand_over(cluster::place to, std::uint32_t h);
+  void adopt(value& from, std::uint32_t h);
+  void on_take_over_refused();
+  void resume_now();
 
   home& home_;
   host_ref host_;
@@ -72,13 +118,21 @@ private:
   cluster::address* own_ = nullptr; // of the account: its row stays while this session is published
   base::ref<cluster::session_limit> limit_;
   modules::snapshot_ref snapshot_;
-  const std::uint64_t session_id_;
+  std::uint64_t session_id_ = 0;
   base::wall_time since_;
   const std::uint64_t log_id_; // of the stream that bound it
   std::vector<xmpp::jid_ref> directed_; // who got directed presence (RFC 6121 section 4.6.3)
-  std::vector<xmpp::stanza_ref> open_;  // ring of stanzas whose completion is open
+  struct open_stanza { xmpp::stanza_ref what; std::uint8_t tries = 0; };
+  std::vector<open_stanza> open_;       // ring of stanzas whose completion is open
   std::uint32_t base_ = 1, next_ = 1;
-  bool tracks_ = false, is_ended_ = false;
+  std::unique_ptr<managed> managed_;    // with stream management
+  std::unique_ptr<xmpp::im::held_back> held_;
+  std::unique_ptr<xmpp::stream::bind_extras> extras_; // until it is bound
+  std::vector<xmpp::delivery> early_;   // came before what it takes over
+  cluster::place successor_;            // who takes over; then everything goes there
+  std::uint32_t resumed_at_ = 0;        // what its client had handled
+  enum class place_in_time : std::uint8_t { own, taking_over, silent, moving, moved } stage_ = place_in_time::own;
+  bool is_ended_ = false, is_inactive_ = false, pauses_ = false;
 };
 
 } // namespace actors

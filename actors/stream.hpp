@@ -34,7 +34,14 @@ public:
   void close(xmpp::stream_errc why, std::string_view text = {});
   /// The normal end: closing tag, no error.
   void close();
-  void on_bound(const xmpp::jid_ref& full);
+  /// With an error of an extension, ready-made.
+  void close_with(std::string_view error_xml, xmpp::stream_errc why);
+  void on_bound(const xmpp::jid_ref& full, const std::string& inline_xml);
+  /// This stream is an earlier session's now; `limit` is what is sent to it charged to.
+  void on_resumed(const xmpp::jid_ref& full, std::uint32_t h, base::ref<cluster::session_limit> limit);
+  void on_resume_refused();
+  /// The session goes on elsewhere: it hears nothing more of this stream.
+  void let_go() { session_ = 0; }
   void on_bind_refused(const xmpp::stanza_error& why);
 
   [[nodiscard]] connection& below() const { return connection_; }
@@ -52,13 +59,19 @@ private:
     host_ref host;
     xmpp::jid_ref account;
     xmpp::stream_open open;
+    bool is_limited = false; // this attempt was refused because too many failed before
     explicit negotiating(xmpp::stream::negotiation r) : rules(std::move(r)) {}
   };
   void step(xmpp::stream::event ev);
   void carry(xmpp::stream::todo::send& c);
   void carry(xmpp::stream::todo::start_tls& c);
+  void carry(xmpp::stream::todo::start_compression& c);
   void carry(xmpp::stream::todo::find_keys& c);
   void carry(xmpp::stream::todo::check_password& c);
+  void carry(xmpp::stream::todo::find_account& c);
+  void carry(xmpp::stream::todo::add_keys& c);
+  void carry(xmpp::stream::todo::find_tokens& c);
+  void carry(xmpp::stream::todo::change_tokens& c);
   void carry(xmpp::stream::todo::restart_framer& c);
   void carry(xmpp::stream::todo::authenticated& c);
   void carry(xmpp::stream::todo::login_failed& c);
@@ -70,6 +83,7 @@ private:
   template <class Event, class Answer>
   std::function<void(Answer)> answer_as();
   bool may_try(const std::string& local);
+  void log_error(xmpp::stream_errc why, std::string_view text) const;
   void drop_session();
   void end();
 

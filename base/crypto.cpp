@@ -35,21 +35,23 @@ void must(int ok, const char* what) {
     throw std::runtime_error(std::string{"libcrypto: "} + what + " failed");
 }
 
-const char* name_of(hash h) { return h == hash::sha1 ? "SHA1" : "SHA256"; }
+constexpr std::size_t kinds = 3;
+const char* name_of(hash h) { return h == hash::sha1 ? "SHA1" : h == hash::sha256 ? "SHA256" : "SHA512"; }
 unsigned char* bytes(std::string& s) { return reinterpret_cast<unsigned char*>(s.data()); }
 const unsigned char* bytes(std::string_view s) { return reinterpret_cast<const unsigned char*>(s.data()); }
 
 const EVP_MD* md_of(hash h) {
-  static const std::array<owned<EVP_MD>, 2> fetched{
+  static const std::array<owned<EVP_MD>, kinds> fetched{
     owned<EVP_MD>{must(EVP_MD_fetch(nullptr, name_of(hash::sha1), nullptr), "SHA-1")},
-    owned<EVP_MD>{must(EVP_MD_fetch(nullptr, name_of(hash::sha256), nullptr), "SHA-256")}};
+    owned<EVP_MD>{must(EVP_MD_fetch(nullptr, name_of(hash::sha256), nullptr), "SHA-256")},
+    owned<EVP_MD>{must(EVP_MD_fetch(nullptr, name_of(hash::sha512), nullptr), "SHA-512")}};
   return fetched[static_cast<std::size_t>(h)].get();
 }
 
 // One context per thread and hash: setting it up costs as much as the hashing itself.
 EVP_MAC_CTX* mac_of(hash h) {
   static const owned<EVP_MAC> mac{must(EVP_MAC_fetch(nullptr, "HMAC", nullptr), "HMAC")};
-  thread_local std::array<owned<EVP_MAC_CTX>, 2> contexts;
+  thread_local std::array<owned<EVP_MAC_CTX>, kinds> contexts;
   auto& c = contexts[static_cast<std::size_t>(h)];
   if (!c) {
     owned<EVP_MAC_CTX> fresh{must(EVP_MAC_CTX_new(mac.get()), "HMAC context")};
@@ -64,7 +66,7 @@ EVP_MAC_CTX* mac_of(hash h) {
 
 } // namespace
 
-std::size_t size_of(hash h) { return h == hash::sha1 ? 20 : 32; }
+std::size_t size_of(hash h) { return h == hash::sha1 ? 20 : h == hash::sha256 ? 32 : 64; }
 
 std::string digest(hash h, std::string_view data) {
   std::string out(size_of(h), '\0');

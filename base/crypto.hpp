@@ -6,7 +6,7 @@
 
 namespace base::crypto {
 
-enum class hash { sha1, sha256 };
+enum class hash : std::uint8_t { sha1, sha256, sha512 };
 [[nodiscard]] std::size_t size_of(hash h);
 [[nodiscard]] std::string digest(hash h, std::string_view data);
 [[nodiscard]] std::string hmac(hash h, std::string_view key, std::string_view data);

@@ -27,10 +27,21 @@ registry::found registry::charge_or_create(const xmpp::jid_ref& bare, std::uint1
                                            std::uint32_t bytes) {
   if (auto f = charge(*bare, bytes); f.at)
     return f;
-  auto& at = charge_always(bare, reactor, 0);
-  auto room = at.limit.charge(bytes);
-  at.limit.release(0);
-  return {&at, room};
+  auto& s = of(bare->hash());
+  std::lock_guard guard{s.mutex};
+  auto i = s.rows.find(key{bare->hash(), bare->bare()}); // somebody may have been faster
+  if (i == s.rows.end() && idle_[reactor].load(std::memory_order_relaxed) >= most_idle_.load(std::memory_order_relaxed))
+    return {};
+  auto& at = i == s.rows.end() ? insert(s, bare, reactor) : *i->second;
+  return {&at, at.limit.charge(bytes)};
+}
+
+address& registry::insert(shard& s, const xmpp::jid_ref& bare, std::uint16_t reactor) {
+  auto fresh = std::make_unique<address>(bare, reactor, limits_);
+  auto k = key{bare->hash(), fresh->bare->bare()};
+  addresses_.fetch_add(1, std::memory_order_relaxed);
+  idle_[reactor].fetch_add(1, std::memory_order_relaxed);
+  return *s.rows.emplace(k, std::move(fresh)).first->second;
 }
 
 address& registry::charge_always(const xmpp::jid_ref& bare, std::uint16_t reactor,
@@ -38,14 +49,9 @@ address& registry::charge_always(const xmpp::jid_ref& bare, std::uint16_t reacto
   auto& s = of(bare->hash());
   std::lock_guard guard{s.mutex};
   auto i = s.rows.find(key{bare->hash(), bare->bare()});
-  if (i == s.rows.end()) {
-    auto fresh = std::make_unique<address>(bare, reactor, limits_);
-    auto k = key{bare->hash(), fresh->bare->bare()};
-    i = s.rows.emplace(k, std::move(fresh)).first;
-    addresses_.fetch_add(1, std::memory_order_relaxed);
-  }
-  i->second->limit.charge_always(bytes);
-  return *i->second;
+  auto& at = i == s.rows.end() ? insert(s, bare, reactor) : *i->second;
+  at.limit.charge_always(bytes);
+  return at;
 }
 
 bool registry::remove_if_idle(address& a) {
@@ -53,6 +59,7 @@ bool registry::remove_if_idle(address& a) {
   std::lock_guard guard{s.mutex}; // nobody can look up, hence nobody can charge
   if (a.limit.messages() > 0 || !a.rows_.empty())
     return false;
+  idle_[a.reactor].fetch_sub(1, std::memory_order_relaxed);
   s.rows.erase(key{a.bare->hash(), a.bare->bare()});
   addresses_.fetch_sub(1, std::memory_order_relaxed);
   return true;
@@ -63,6 +70,8 @@ void registry::publish(address& a, const session_row& row) {
   std::lock_guard guard{s.mutex};
   auto i = std::find_if(a.rows_.begin(), a.rows_.end(), [&](auto& r) { return r.id == row.id; });
   if (i == a.rows_.end()) {
+    if (a.rows_.empty())
+      idle_[a.reactor].fetch_sub(1, std::memory_order_relaxed);
     a.rows_.push_back(row);
     sessions_.fetch_add(1, std::memory_order_relaxed);
   } else {
@@ -71,11 +80,21 @@ void registry::publish(address& a, const session_row& row) {
   a.sessions.store(static_cast<std::uint32_t>(a.rows_.size()), std::memory_order_relaxed);
 }
 
+void registry::relocate(address& a, std::uint64_t id, const place& where) {
+  auto& s = of(a.bare->hash());
+  std::lock_guard guard{s.mutex};
+  for (auto& r : a.rows_)
+    if (r.id == id)
+      r.where = where;
+}
+
 void registry::withdraw(address& a, std::uint64_t id) {
   auto& s = of(a.bare->hash());
   std::lock_guard guard{s.mutex};
   auto gone = std::erase_if(a.rows_, [&](auto& r) { return r.id == id; });
   sessions_.fetch_sub(gone, std::memory_order_relaxed);
+  if (gone > 0 && a.rows_.empty())
+    idle_[a.reactor].fetch_add(1, std::memory_order_relaxed);
   a.sessions.store(static_cast<std::uint32_t>(a.rows_.size()), std::memory_order_relaxed);
 }
 

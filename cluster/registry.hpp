@@ -57,17 +57,23 @@ private:
 
 class registry {
 public:
-  explicit registry(const base::budget_limits& entity_limits) : limits_(entity_limits) {}
+  /// `most_idle`: rows without a session, for each reactor; more are not made by charge_or_create.
+  explicit registry(const base::budget_limits& entity_limits, std::size_t most_idle = 50'000)
+    : limits_(entity_limits), most_idle_(most_idle) {}
+
+  /// From now on; rows that are there stay. Any thread.
+  void set_most_idle(std::size_t n) { most_idle_.store(n, std::memory_order_relaxed); }
 
   struct found {
-    address* at = nullptr; // null: no such row; stays valid until the charge is released
+    address* at = nullptr; // null: no such row, or no room for it; stays valid until the charge is released
     base::room room = base::room::full;
   };
   /// Finds the row of `to`'s bare JID and charges it. `full`: found but not charged.
   [[nodiscard]] found charge(const xmpp::jid& to, std::uint32_t bytes);
   /// The same for presence: only where a session is (RFC 6121 section 4.3.2), else a null row.
   [[nodiscard]] found charge_online(const xmpp::jid& to, std::uint32_t bytes);
-  /// Finds or creates; a new row lives on `reactor`. `bare` has no resource.
+  /// Finds or creates; a new row lives on `reactor`. `bare` has no resource. Null and `full`: too many rows without a
+  /// session live there.
   [[nodiscard]] found charge_or_create(const xmpp::jid_ref& bare, std::uint16_t reactor,
                                        std::uint32_t bytes);
   /// The same for what must get through (attach).
@@ -78,6 +84,8 @@ public:
 
   /// Inserts the row, or replaces the one with its id. Called on the address's reactor.
   void publish(address& a, const session_row& row);
+  /// The session lives elsewhere now. Called on the address's reactor.
+  void relocate(address& a, std::uint64_t id, const place& where);
   /// Idempotent. `id` names the session, so that a successor with the same full JID stays.
   void withdraw(address& a, std::uint64_t id);
 
@@ -87,6 +95,8 @@ public:
   /// Nothing is charged anywhere: every message has been handled or dropped.
   [[nodiscard]] bool is_quiet() const;
   [[nodiscard]] std::size_t session_count() const { return sessions_.load(std::memory_order_relaxed); }
+  /// Rows without a session whose entity lives on `reactor`.
+  [[nodiscard]] std::size_t idle_count(std::uint16_t reactor) const { return idle_[reactor].load(std::memory_order_relaxed); }
   [[nodiscard]] std::size_t address_count() const { return addresses_.load(std::memory_order_relaxed); }
 
 private:
@@ -107,8 +117,13 @@ private:
   shard& of(std::uint64_t hash) { return shards_[hash >> 58]; }
   const shard& of(std::uint64_t hash) const { return shards_[hash >> 58]; }
 
+  static constexpr std::size_t most_reactors = 256; // as many as the configuration allows
+  address& insert(shard& s, const xmpp::jid_ref& bare, std::uint16_t reactor);
+
   base::budget_limits limits_;
+  std::atomic<std::size_t> most_idle_;
   std::array<shard, shard_count> shards_;
+  std::array<std::atomic<std::size_t>, most_reactors> idle_{}; // each changes under the lock of its row's shard
   std::atomic<std::size_t> sessions_{0}, addresses_{0};
 };
 

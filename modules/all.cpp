@@ -11,6 +11,8 @@ std::vector<std::unique_ptr<module>> all() {
   list.push_back(make_time());
   list.push_back(make_register());
   list.push_back(make_stanza_ids());
+  list.push_back(make_carbons());
+  list.push_back(make_strangers());
   list.push_back(make_offline());
   list.push_back(make_announce());
   list.push_back(make_caps());

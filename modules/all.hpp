@@ -11,11 +11,13 @@ namespace modules {
 
 std::unique_ptr<module> make_announce();
 std::unique_ptr<module> make_caps();
+std::unique_ptr<module> make_carbons();
 std::unique_ptr<module> make_disco();
 std::unique_ptr<module> make_offline();
 std::unique_ptr<module> make_ping();
 std::unique_ptr<module> make_register();
 std::unique_ptr<module> make_stanza_ids();
+std::unique_ptr<module> make_strangers();
 std::unique_ptr<module> make_time();
 std::unique_ptr<module> make_version();
 

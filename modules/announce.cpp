@@ -1,6 +1,7 @@
 // The announce address of a host: what one of its administrators sends to announce@host goes to everyone
 // online. The smallest service there is: an entity of its own behind one address.
 #include "modules/all.hpp"
+#include "modules/disco.hpp"
 #include "modules/stamp.hpp"
 #include <algorithm>
 
@@ -8,6 +9,7 @@ namespace modules {
 
 namespace {
 constexpr auto local_part = "announce";
+constexpr auto name_for_people = "Announcements";
 
 /// Owns nothing but its address.
 class announcer final : public entity_machine {
@@ -27,7 +29,7 @@ private:
         || s.type() == xmpp::stanza_type::result)
       return out.complete(s.completion, outcome::refused);
     if (s.kind() == xmpp::stanza_kind::iq)
-      return out.bounce(s, stanza_errc::service_unavailable);
+      return on_iq(s, out);
     if (std::find(host_.admins.begin(), host_.admins.end(), s.from->bare()) == host_.admins.end())
       return out.bounce(s, stanza_errc::forbidden);
     xmpp::document parser;
@@ -46,6 +48,13 @@ private:
     out.broadcast(std::string{host_.domain->domain()}, std::move(message));
     out.complete(s.completion, outcome::acknowledged);
   }
+  static void on_iq(const xmpp::stanza& s, effects& out) {
+    auto answer = answer_disco(s, {"component", "generic", name_for_people});
+    if (!answer)
+      return out.bounce(s, xmpp::stanza_errc::service_unavailable);
+    out.route({std::move(answer), {}});
+    out.complete(s.completion, outcome::acknowledged);
+  }
   const host_view& host_;
 };
 
@@ -53,7 +62,7 @@ class announce final : public module {
 public:
   std::string_view name() const override { return "announce"; }
   void start(registrar& reg) override {
-    reg.item({std::string{local_part} + '@' + std::string{reg.host().domain->domain()}, {}, "Announcements"});
+    reg.item({std::string{local_part} + '@' + std::string{reg.host().domain->domain()}, {}, name_for_people});
     reg.entity(local_part, [&host = reg.host()] { return std::make_unique<announcer>(host); });
   }
 };

@@ -110,6 +110,24 @@ std::string capability_string(const host_view& host) {
   return s;
 }
 
+xmpp::stanza_ref answer_disco(const xmpp::stanza& what, const identity& who, std::vector<std::string> features) {
+  if (what.kind() != xmpp::stanza_kind::iq || !what.is_request())
+    return nullptr;
+  xmpp::document parser;
+  auto query = parser.parse(what.bytes()).first_child();
+  bool is_info = query.is("query", ns_info);
+  if (!is_info && !query.is("query", ns_items))
+    return nullptr;
+  if (what.type() == xmpp::stanza_type::set)
+    return xmpp::make_error(what, xmpp::stanza_errc::not_allowed);
+  if (!query.attr_or("node", {}).empty())
+    return xmpp::make_error(what, xmpp::stanza_errc::item_not_found);
+  features.insert(features.end(), {ns_info, ns_items});
+  xmpp::writer nothing;
+  nothing.open("query", ns_items).close();
+  return xmpp::make_result(what, is_info ? info({who}, std::move(features), {}) : nothing.take());
+}
+
 std::unique_ptr<module> make_disco() { return std::make_unique<disco>(); }
 
 } // namespace modules

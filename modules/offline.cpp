@@ -21,6 +21,12 @@ struct mailbox {
   std::size_t messages = 0;
   std::uint64_t last_entry = 0; // order of entry, whatever the clock does
   std::vector<std::function<void(effects&)>> waiting; // for the count
+  /// A row that a session has been sent and not yet acknowledged, or that was kept because it had not.
+  struct owned { base::u128 id; std::uint64_t entry, session; };
+  std::vector<owned> rows;
+  /// Rows that went while scans were under way, which may still show them.
+  std::vector<base::u128> gone;
+  std::uint32_t scans = 0;
 };
 
 class offline final : public module {
@@ -39,8 +45,10 @@ public:
     random_ = &reg.around().random;
     reg.feature(ns);
     reg.filter<message_undelivered>(stage::archive, [this](message_undelivered& ev) { return keep(ev); });
-    reg.observe<session_ready>(stage::delivery, [this](session_ready& ev) { give(ev); });
-    reg.observe<account_removed>(stage::archive, [](account_removed&) {}); // tables::erase_account has its rows
+    reg.filter<message_unacknowledged>(stage::archive, [this](message_unacknowledged& ev) { return spool(ev); });
+    reg.observe<message_settled>(stage::archive, [this](message_settled& ev) { settle(ev); });
+    reg.observe<session_ready>(stage::delivery, [this](session_ready& ev) { give(ev.session, ev.account, ev.out); });
+    reg.observe<session_ended>(stage::delivery, [this](session_ended& ev) { pass_on(ev); });
   }
 
 private:
@@ -51,26 +59,40 @@ private:
     return *std::any_cast<mailbox>(&s);
   }
 
+  // --- storing
+
   verdict keep(message_undelivered& ev) {
     if (!xmpp::im::keepable(xmpp::im::facts_of(*ev.what)))
       return verdict::pass();
-    auto& box = of(ev.account);
-    auto store = [this, what = ev.what, &account = ev.account](effects& out) { put(what, account, out); };
-    if (box.is_counted) {
-      store(ev.out);
-      return verdict::taken();
-    }
-    box.waiting.push_back(std::move(store));
-    count(ev.account, ev.out);
+    store(ev.what, 0, ev.account, ev.out);
     return verdict::taken();
   }
 
-  /// How much is there already: once, when the first message comes.
+  /// For a session that is still there and whose client does not acknowledge: kept until it does.
+  verdict spool(message_unacknowledged& ev) {
+    if (!xmpp::im::keepable(xmpp::im::facts_of(*ev.what.what)))
+      return verdict::pass();
+    store(ev.what.what, ev.session, ev.account, ev.out);
+    return verdict::taken();
+  }
+
+  void store(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out) {
+    constexpr std::size_t most_waiting = 1'000;
+    auto& box = of(account);
+    if (box.is_counted)
+      return put(what, owner, account, out);
+    if (box.waiting.size() >= most_waiting)
+      return failed(what, owner, account, out, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, {}});
+    box.waiting.push_back([this, what, owner, &account](effects& o) { put(what, owner, account, o); });
+    count(account, out);
+  }
+
+  /// How much is there already: once, when the first message comes. Only the keys are read.
   void count(account_view& account, effects& out) {
     auto& box = of(account);
     if (std::exchange(box.is_counting, true))
       return;
-    out.load(tables::offline_of(*account.bare()), static_cast<std::uint32_t>(quota_ + 1), [this, &account](modules::rows r, effects& o) {
+    out.load(tables::offline_ids_of(*account.bare()), static_cast<std::uint32_t>(quota_ + 1), [this, &account](modules::rows r, effects& o) {
       auto& b = of(account);
       b.is_counting = false;
       if (r) {
@@ -82,11 +104,29 @@ private:
     });
   }
 
-  void put(const xmpp::stanza_ref& what, account_view& account, effects& out) {
+  void put(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out) {
     auto& box = of(account);
     if (box.messages >= quota_)
-      return out.bounce(*what, {xmpp::stanza_errc::service_unavailable, xmpp::error_type::cancel,
-                                "the mailbox of the receiver is full"});
+      return make_room(what, owner, account, out);
+    insert(what, owner, account, out);
+  }
+
+  /// The mailbox is full: what has expired goes first.
+  void make_room(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out) {
+    out.load(tables::offline_of(*account.bare()), page, [this, what, owner, &account](modules::rows r, effects& o) {
+      auto now = clock_->wall().time_since_epoch().count();
+      if (r)
+        for (auto& row : *r)
+          if (auto m = tables::decode_offline(row); m && m->expires_us && m->expires_us <= now)
+            forget(account, row.key, tables::stanza_id_of(row), o);
+      if (of(account).messages < quota_)
+        return insert(what, owner, account, o);
+      failed(what, owner, account, o, {xmpp::stanza_errc::service_unavailable, xmpp::error_type::cancel, "the mailbox of the receiver is full"});
+    });
+  }
+
+  void insert(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out) {
+    auto& box = of(account);
     auto now = clock_->wall();
     auto us = now.time_since_epoch().count();
     box.last_entry = std::max(box.last_entry + 1, static_cast<std::uint64_t>(us));
@@ -100,23 +140,41 @@ private:
     b.changes.emplace_back(storage::put{second, {}});
     b.preconditions.push_back({std::move(second), 0}); // the same message again is kept once
     ++box.messages;
-    out.commit(std::move(b), [this, what, &account](storage::outcome o, effects& done) {
+    if (owner) // an ack may overtake the commit: what is erased then is erased behind it
+      box.rows.push_back({id, box.last_entry, owner});
+    out.commit(std::move(b), [this, what, owner, id, &account](storage::outcome o, effects& done) {
       if (o == storage::outcome::done)
         return done.complete(what->completion, outcome::stored);
       --of(account).messages;
+      disown(account, id);
       if (o == storage::outcome::conflict) // it is there already
         return done.complete(what->completion, outcome::stored);
-      done.bounce(*what, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "the message could not be stored"});
+      failed(what, owner, account, done, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "the message could not be stored"});
     });
   }
 
-  /// What is kept comes before any other message to this session; IQs and presence do not wait.
-  void give(session_ready& ev) {
-    ev.account.hold_messages(ev.session);
-    next_page(ev.session, ev.account, tables::offline_of(*ev.account.bare()), ev.out);
+  /// Without a session that still tries to deliver it, its sender hears of it.
+  void failed(const xmpp::stanza_ref& what, std::uint64_t owner, account_view& account, effects& out, const xmpp::stanza_error& why) {
+    if (!owner)
+      return out.bounce(*what, why);
+    if (is_live(account, owner))
+      return out.unspooled(owner, what->stanza_id);
+    out.route({what, {}, {}, false, false, false, true});
   }
 
-  /// What of a page is under way: the next one is read when all of it has been written.
+  // --- giving
+
+  static bool is_live(account_view& account, std::uint64_t session) {
+    return std::ranges::any_of(account.sessions(), [&](auto& s) { return s.id == session; });
+  }
+
+  /// What is kept comes before any other message to this session; IQs and presence do not wait.
+  void give(std::uint64_t session, account_view& account, effects& out) {
+    account.hold_messages(session);
+    next_page(session, account, tables::offline_of(*account.bare()), out);
+  }
+
+  /// What of a page is under way: the next one is read when all of it has been acknowledged.
   struct progress {
     std::size_t open = 0;
     bool is_broken = false; // the session went: the rest stays for the next one
@@ -125,9 +183,14 @@ private:
 
   void next_page(std::uint64_t session, account_view& account, storage::key_range range, effects& out) {
     auto until = range.until;
+    ++of(account).scans;
     out.load(std::move(range), page, [this, session, &account, until](modules::rows r, effects& o) {
-      if (!r || r->empty())
+      auto& box = of(account);
+      --box.scans;
+      if (!r || r->empty()) {
+        tidy(box);
         return account.release_messages(session, o);
+      }
       auto now = clock_->wall().time_since_epoch().count();
       auto on_page = std::make_shared<progress>();
       if (r->size() == page)
@@ -141,6 +204,7 @@ private:
         if (deliver(session, account, row, now, on_page, o))
           bytes += row.value.size();
       }
+      tidy(box);
       if (on_page->open == 0)
         go_on(session, account, *on_page, o);
     });
@@ -152,26 +216,64 @@ private:
     account.release_messages(session, out);
   }
 
-  /// False: it was not worth delivering.
+  /// False: it was not worth delivering, or somebody has it.
   bool deliver(std::uint64_t session, account_view& account, const storage::row& row, std::int64_t now,
                const std::shared_ptr<progress>& on_page, effects& out) {
-    auto m = tables::decode_offline(row);
+    auto& box = of(account);
     auto id = tables::stanza_id_of(row);
+    auto owner = std::ranges::find_if(box.rows, [&](auto& o) { return o.id == id; });
+    if ((owner != box.rows.end() && is_live(account, owner->session)) || std::ranges::find(box.gone, id) != box.gone.end())
+      return false;
+    auto m = tables::decode_offline(row);
     auto s = m && !(m->expires_us && m->expires_us <= now) ? stamped(*m, account) : nullptr;
     if (!s) {
       forget(account, row.key, id, out);
       return false;
     }
+    if (owner != box.rows.end())
+      owner->session = session;
+    else
+      box.rows.push_back({id, tables::entry_of(row), session});
     ++on_page->open;
-    out.deliver(session, {std::move(s), {}}, [this, session, &account, on_page, key = row.key, id](outcome how, effects& o) {
-      if (how == outcome::acknowledged) // written to its socket; else it stays for the next login
+    out.deliver(session, {std::move(s), {}, {}, false, false, true}, [this, session, &account, on_page, key = row.key, id](outcome how, effects& o) {
+      if (how == outcome::acknowledged) { // written to a socket that cannot say more; else it stays for the next login
         forget(account, key, id, o);
-      else
+      } else {
+        disown(account, id);
         on_page->is_broken = true;
+      }
       if (--on_page->open == 0)
         go_on(session, account, *on_page, o);
     });
     return true;
+  }
+
+  /// Acknowledged after all.
+  void settle(message_settled& ev) {
+    auto& box = of(ev.account);
+    for (auto& id : ev.stanza_ids) {
+      auto o = std::ranges::find_if(box.rows, [&](auto& r) { return r.id == id && r.session == ev.session; });
+      if (o != box.rows.end())
+        forget(ev.account, tables::offline_key(*ev.account.bare(), o->entry, id), id, ev.out);
+    }
+  }
+
+  /// A session has ended: what it had not acknowledged is for another one that is ready, now.
+  void pass_on(session_ended& ev) {
+    auto& box = of(ev.account);
+    if (std::erase_if(box.rows, [&](auto& o) { return o.session == ev.session.id; }) == 0)
+      return;
+    for (auto& s : ev.account.sessions())
+      if (s.is_available && s.priority >= 0)
+        return give(s.id, ev.account, ev.out);
+  }
+
+  void disown(account_view& account, base::u128 id) const {
+    std::erase_if(of(account).rows, [&](auto& o) { return o.id == id; });
+  }
+  static void tidy(mailbox& box) {
+    if (box.scans == 0)
+      box.gone.clear();
   }
 
   void forget(account_view& account, const std::string& key, base::u128 id, effects& out) {
@@ -179,8 +281,12 @@ private:
     b.changes.emplace_back(storage::erase{key});
     b.changes.emplace_back(storage::erase{tables::offline_id_key(*account.bare(), id)});
     b.durability = storage::durability::relaxed; // lost with a crash it comes twice, never not at all
-    if (auto& box = of(account); box.messages > 0)
+    auto& box = of(account);
+    if (box.messages > 0)
       --box.messages;
+    disown(account, id);
+    if (box.scans > 0)
+      box.gone.push_back(id);
     out.commit(std::move(b));
   }
 

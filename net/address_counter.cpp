@@ -1,34 +1,25 @@
 // Counting connections by address.
 #include "net/address_counter.hpp"
 #include "base/bytes.hpp"
+#include <arpa/inet.h>
+#include <array>
 #include <cstring>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 namespace net {
 
-std::optional<address_key> peer_key(int fd) {
-  sockaddr_storage at{};
-  socklen_t size = sizeof at;
-  if (getpeername(fd, reinterpret_cast<sockaddr*>(&at), &size) != 0)
-    return std::nullopt;
+address_key key_of(const endpoint& e) {
   address_key key;
-  if (at.ss_family == AF_INET) {
-    key.bits = reinterpret_cast<const sockaddr_in&>(at).sin_addr.s_addr;
-    return key;
-  }
-  if (at.ss_family != AF_INET6)
-    return std::nullopt;
-  auto& address = reinterpret_cast<const sockaddr_in6&>(at).sin6_addr;
-  if (IN6_IS_ADDR_V4MAPPED(&address)) {
-    std::uint32_t v4 = 0;
-    std::memcpy(&v4, address.s6_addr + 12, sizeof v4);
-    key.bits = v4;
-    return key;
-  }
-  key.is_v6 = true;
-  std::memcpy(&key.bits, address.s6_addr, sizeof key.bits);
+  key.is_v6 = !e.is_v4();
+  std::memcpy(&key.bits, e.bytes.data() + (key.is_v6 ? 0 : 12), key.is_v6 ? 8 : 4);
   return key;
+}
+
+std::string name_of(const address_key& k) {
+  std::array<std::uint8_t, 16> bytes{};
+  std::memcpy(bytes.data(), &k.bits, k.is_v6 ? 8 : 4);
+  char text[INET6_ADDRSTRLEN] = {};
+  inet_ntop(k.is_v6 ? AF_INET6 : AF_INET, bytes.data(), text, sizeof text);
+  return std::string{text} + (k.is_v6 ? "/64" : "");
 }
 
 std::size_t address_counter::hash::operator()(const address_key& k) const {

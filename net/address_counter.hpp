@@ -1,8 +1,10 @@
-// How many connections that have not logged in one address may have at once. Bounded.
+// How many connections one address may have at once: those that have not logged in, those that have. Bounded.
 #pragma once
+#include "net/endpoint.hpp"
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <utility>
 
@@ -15,8 +17,10 @@ struct address_key {
   bool is_v6 = false;
   bool operator==(const address_key&) const = default;
 };
-/// Of the peer of a connected descriptor; nothing if it is gone already.
-[[nodiscard]] std::optional<address_key> peer_key(int fd);
+[[nodiscard]] address_key key_of(const endpoint& e);
+
+/// "192.0.2.1" or "2001:db8::/64".
+[[nodiscard]] std::string name_of(const address_key& k);
 
 /// Any thread. Counts from accept, so that unfinished handshakes count, too.
 class address_counter {
@@ -47,6 +51,18 @@ public:
     void give_up() {
       if (auto* in = std::exchange(in_, nullptr))
         in->leave(key_);
+    }
+    /// Counted there instead. False: there is no room; then it is counted nowhere.
+    [[nodiscard]] bool move_to(address_counter& other) {
+      auto was_counted = in_ != nullptr;
+      give_up();
+      std::optional<place> there{place{}};
+      if (was_counted)
+        there = other.enter(key_);
+      if (!there)
+        return false;
+      *this = std::move(*there);
+      return true;
     }
 
   private:

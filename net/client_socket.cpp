@@ -1,8 +1,10 @@
 // Reads, writes and the handshake of a client's socket.
 #include "net/client_socket.hpp"
+#include "net/deflate.hpp"
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <netinet/tcp.h>
 #include <new>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -42,6 +44,17 @@ std::string end_point_hash_of(X509& x) {
 }
 } // namespace
 
+struct client_socket::compression {
+  explicit compression(std::uint32_t ratio) : in(ratio) {}
+  inflater in;
+  deflater out;
+  std::string unread;      // compressed, read, not inflated for want of room
+  std::string unsent;      // compressed, not taken by the socket as yet, from `sent` on
+  std::size_t sent = 0;
+  std::uint16_t held = 0;  // bytes that `unsent` stands for
+  bool has_failed = false;
+};
+
 client_socket::client_socket(tcp_socket s) : socket_(std::move(s)) {
   error_code ignored; // a socket that the peer has reset already says so at the first read
   socket_.set_option(asio::ip::tcp::no_delay{true}, ignored);
@@ -56,6 +69,8 @@ void client_socket::close() {
     SSL_free(std::exchange(ssl_, nullptr));
   }
   must_repeat_ = 0;
+  is_compressed_ = false;
+  zip_ = nullptr;
   error_code ignored;
   socket_.close(ignored);
 }
@@ -67,6 +82,14 @@ void client_socket::abort() {
 }
 
 std::size_t client_socket::read_some(char* to, std::size_t size, error_code& ec) {
+  return is_compressed_ ? inflate_some(to, size, ec) : read_raw(to, size, ec);
+}
+
+std::size_t client_socket::write_some(const char* from, std::size_t size, error_code& ec) {
+  return is_compressed_ ? deflate_some(from, size, ec) : write_raw(from, size, ec);
+}
+
+std::size_t client_socket::read_raw(char* to, std::size_t size, error_code& ec) {
   if (ssl_) {
     std::size_t n = 0;
     auto next = tls::attempt(ssl_, failed_, ec, [&] { return SSL_read_ex(ssl_, to, size, &n); });
@@ -81,9 +104,13 @@ std::size_t client_socket::read_some(char* to, std::size_t size, error_code& ec)
   return n > 0 ? static_cast<std::size_t>(n) : 0;
 }
 
-bool client_socket::has_buffered() const { return ssl_ && !failed_ && !is_dry_ && SSL_has_pending(ssl_); }
+bool client_socket::has_buffered() const {
+  if (is_compressed_ && !zip_->has_failed && (zip_->in.has_more() || !zip_->unread.empty()))
+    return true;
+  return ssl_ && !failed_ && !is_dry_ && SSL_has_pending(ssl_);
+}
 
-std::size_t client_socket::write_some(const char* from, std::size_t size, error_code& ec) {
+std::size_t client_socket::write_raw(const char* from, std::size_t size, error_code& ec) {
   ec = {};
   if (!ssl_) {
     auto n = ::send(socket_.native_handle(), from, size, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -157,33 +184,107 @@ tls_facts client_socket::facts() const {
   }
   if (auto* x = SSL_get_certificate(ssl_))
     f.end_point_hash = end_point_hash_of(*x);
+  if (auto* x = SSL_get0_peer_certificate(ssl_); x && knows_client(*ssl_)) {
+    if (auto result = SSL_get_verify_result(ssl_); result == X509_V_OK)
+      f.client_addresses = xmpp_addresses_of(*x);
+    else
+      f.client_problem = X509_verify_cert_error_string(result);
+  }
   return f;
 }
 
-std::string client_socket::peer() const {
+std::optional<endpoint> client_socket::peer_endpoint() const {
+  if (behind_proxy_)
+    return *behind_proxy_;
   error_code ec;
   auto e = socket_.remote_endpoint(ec);
   if (ec)
-    return "unknown";
-  auto a = e.address();
-  if (a.is_v6() && a.to_v6().is_v4_mapped())
-    a = asio::ip::make_address_v4(asio::ip::v4_mapped, a.to_v6());
-  auto text = a.to_string();
-  return (a.is_v6() ? '[' + text + ']' : text) + ':' + std::to_string(e.port());
+    return std::nullopt;
+  if (e.address().is_v6())
+    return endpoint{e.address().to_v6().to_bytes(), e.port()};
+  auto four = e.address().to_v4().to_bytes();
+  return v4_endpoint({reinterpret_cast<const char*>(four.data()), four.size()}, e.port());
+}
+
+std::string client_socket::peer() const {
+  auto e = peer_endpoint();
+  return e ? to_text(*e) : "unknown";
 }
 
 std::string client_socket::peer_address() const {
-  error_code ec;
-  auto a = socket_.remote_endpoint(ec).address();
-  if (ec)
-    return "unknown";
-  if (a.is_v6() && a.to_v6().is_v4_mapped())
-    a = asio::ip::make_address_v4(asio::ip::v4_mapped, a.to_v6());
-  if (a.is_v4())
-    return a.to_string();
-  auto bytes = a.to_v6().to_bytes(); // whoever has one address of a /64 has them all
-  std::fill(bytes.begin() + 8, bytes.end(), 0);
-  return asio::ip::address_v6{bytes}.to_string() + "/64";
+  auto e = peer_endpoint();
+  return e ? limited_text(*e) : "unknown";
+}
+
+// --- compression: between the bytes above and the socket or TLS below
+
+bool client_socket::prepare_compression(std::uint32_t ratio) {
+  try {
+    zip_ = std::make_unique<compression>(ratio);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
+void client_socket::start_compression() { is_compressed_ = true; }
+
+std::size_t client_socket::inflate_some(char* to, std::size_t size, error_code& ec) {
+  auto& z = *zip_;
+  if (z.has_failed) // what comes now is only taken off the socket
+    return read_raw(to, size, ec);
+  ec = {};
+  std::array<char, 4'096> piece;
+  std::string_view in = z.unread;
+  if (in.empty() && !z.in.has_more()) {
+    auto n = read_raw(piece.data(), piece.size(), ec);
+    if (ec)
+      return 0;
+    in = {piece.data(), n};
+  }
+  auto made = z.in.run(in, to, size, ec);
+  z.has_failed = static_cast<bool>(ec);
+  z.unread = std::string{in}; // mostly empty: then it owns nothing
+  if (made == 0 && !ec)
+    ec = asio::error::would_block;
+  return made;
+}
+
+std::size_t client_socket::deflate_some(const char* from, std::size_t size, error_code& ec) {
+  auto& z = *zip_;
+  ec = {};
+  std::size_t taken = 0;
+  while (taken < size) {
+    if (z.unsent.empty()) {
+      z.held = static_cast<std::uint16_t>(std::min(size - taken, largest_record));
+      z.out.run({from + taken, z.held}, z.unsent);
+    }
+    while (z.sent < z.unsent.size() && !ec)
+      z.sent += write_raw(z.unsent.data() + z.sent, z.unsent.size() - z.sent, ec);
+    if (z.sent < z.unsent.size())
+      break;
+    ec = {};
+    z.unsent = {};
+    z.sent = 0;
+    taken += std::exchange(z.held, 0);
+  }
+  return taken;
+}
+
+std::size_t client_socket::must_repeat() const { return is_compressed_ ? zip_->held : must_repeat_; }
+
+void client_socket::watch_peer(std::chrono::seconds idle, std::chrono::seconds timeout) {
+  int fd = socket_.native_handle(), on = 1, wait = static_cast<int>(idle.count());
+  constexpr int probes = 3;
+  int between = std::max(1, static_cast<int>(timeout.count()) / probes);
+  unsigned unanswered = static_cast<unsigned>(timeout.count()) * 1'000;
+  if (wait > 0) {
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &wait, sizeof wait);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof between);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  }
+  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered, sizeof unanswered);
 }
 
 void client_socket::shutdown() {

@@ -1,12 +1,16 @@
 // Loading and checking certificates; contexts set up for many idle connections.
 #include "net/tls_identity.hpp"
+#include "base/bytes.hpp"
 #include <arpa/inet.h>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <new>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
@@ -62,9 +66,84 @@ int choose_host(SSL* ssl, int*, void*) {
   auto* source = static_cast<const tls_identity_source*>(SSL_get_app_data(ssl));
   const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (source && name)
-    if (auto c = source->find(name))
+    if (auto c = source->find(name)) {
       SSL_set_SSL_CTX(ssl, c.get());
+      SSL_set_verify(ssl, SSL_CTX_get_verify_mode(c.get()), SSL_CTX_get_verify_callback(c.get())); // not part of it
+    }
   return SSL_TLSEXT_ERR_OK;
+}
+
+/// The result is kept and looked at when somebody wants to log in by the certificate.
+int take_any(int, X509_STORE_CTX*) { return 1; }
+
+// --- tickets. The name of a ticket's key: the tag of the certificate, the key's id. A session that comes back
+// knows the certificate of its first handshake; tls-server-end-point (RFC 5929) must be that of both ends,
+// so it comes back only as long as this certificate is in force. It knows the client's certificate, too, which
+// nobody verifies again: the tag of its first handshake is kept in it (knows_client).
+
+/// The first bytes of a hash of the certificate and of the authorities for clients.
+std::uint64_t tag_of(SSL_CTX* c) { return reinterpret_cast<std::uintptr_t>(SSL_CTX_get_app_data(c)); }
+
+void set_tag(SSL_CTX* c) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> hash{};
+  unsigned n = 0;
+  std::string all;
+  auto add = [&](const X509* x) {
+    if (!x || X509_digest(x, EVP_sha256(), hash.data(), &n) != 1)
+      throw std::bad_alloc{};
+    all.append(reinterpret_cast<const char*>(hash.data()), n);
+  };
+  add(SSL_CTX_get0_certificate(c));
+  auto* authorities = X509_STORE_get0_objects(SSL_CTX_get_cert_store(c));
+  for (int i = 0; i < sk_X509_OBJECT_num(authorities); ++i)
+    if (auto* x = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(authorities, i)))
+      add(x);
+  if (EVP_Digest(all.data(), all.size(), hash.data(), &n, EVP_sha256(), nullptr) != 1)
+    throw std::bad_alloc{};
+  auto tag = base::get_be64({reinterpret_cast<const char*>(hash.data()), 8});
+  SSL_CTX_set_app_data(c, reinterpret_cast<void*>(static_cast<std::uintptr_t>(tag)));
+}
+
+int on_ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac, int is_new) {
+  constexpr int nothing = 0, taken = 1, taken_and_renewed = 2;
+  auto* source = static_cast<const tls_identity_source*>(SSL_get_app_data(ssl));
+  if (!source || !source->tickets())
+    return nothing;
+  auto now = base::steady::now();
+  ticket_keys::found k;
+  if (is_new) {
+    k = {source->tickets()->current(now), true};
+    std::string text;
+    base::put_be64(text, tag_of(SSL_get_SSL_CTX(ssl)));
+    base::put_be64(text, k.with.id);
+    std::memcpy(name, text.data(), text.size());
+    if (RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1)
+      return -1;
+  } else {
+    std::string_view text{reinterpret_cast<const char*>(name), 16};
+    auto found = source->tickets()->find(base::get_be64(text.substr(8)), now);
+    if (!found || !source->is_in_force(base::get_be64(text)))
+      return nothing;
+    k = *found;
+  }
+  char digest[] = "sha256";
+  OSSL_PARAM with[] = {OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, k.with.mac.data(), k.with.mac.size()),
+                       OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
+  bool ok = EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), nullptr, k.with.cipher.data(), iv, is_new) == 1 && EVP_MAC_CTX_set_params(mac, with) == 1;
+  OPENSSL_cleanse(&k.with, sizeof k.with);
+  return !ok ? -1 : k.is_current ? taken : taken_and_renewed;
+}
+
+/// Into the session, once: tickets of a session that came back have it from there.
+int on_ticket_made(SSL* ssl, void*) {
+  auto tag = tag_of(SSL_get_SSL_CTX(ssl));
+  return SSL_session_reused(ssl) ? 1 : SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), &tag, sizeof tag);
+}
+
+/// What OpenSSL does without this: it wants both or none.
+SSL_TICKET_RETURN on_ticket_read(SSL*, SSL_SESSION*, const unsigned char*, std::size_t, SSL_TICKET_STATUS status, void*) {
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE
+         : status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
 }
 
 enum class state { fine, missing, unreadable };
@@ -184,6 +263,32 @@ check_certificate(const std::string& chain_file, const std::string& key_file, st
   return info;
 }
 
+base::result<void, certificate_problem> check_authorities(const std::string& file) {
+  ERR_clear_error();
+  auto in = open_file(file, certificate_errc::client_ca, certificate_errc::client_ca);
+  if (!in)
+    return base::fail(in.error());
+  if (!x509_ptr{PEM_read_bio_X509(in->get(), nullptr, nullptr, nullptr)})
+    return base::fail(problem{certificate_errc::client_ca, file, "it holds no certificate in PEM form"});
+  return {};
+}
+
+namespace {
+/// What clients' certificates must be signed by; sent to them as a hint, too.
+base::result<void, problem> ask_for_certificates(SSL_CTX* c, const std::string& file) {
+  if (auto ok = check_authorities(file); !ok)
+    return ok;
+  auto* names = SSL_load_client_CA_file(file.c_str());
+  if (!names || SSL_CTX_load_verify_file(c, file.c_str()) != 1) {
+    sk_X509_NAME_pop_free(names, X509_NAME_free);
+    return base::fail(problem{certificate_errc::client_ca, file, "OpenSSL refuses these authorities" + reason()});
+  }
+  SSL_CTX_set_client_CA_list(c, names); // owns them
+  SSL_CTX_set_verify(c, SSL_VERIFY_PEER, take_any);
+  return {};
+}
+} // namespace
+
 base::result<tls_context_ref, certificate_problem>
 make_server_context(const std::string& chain_file, const std::string& key_file, const tls_options& options) {
   std::signal(SIGPIPE, SIG_IGN);
@@ -200,6 +305,10 @@ make_server_context(const std::string& chain_file, const std::string& key_file, 
             && SSL_CTX_set1_groups_list(c.get(), "X25519:P-256:P-384") == 1;
   SSL_CTX_set_session_cache_mode(c.get(), SSL_SESS_CACHE_OFF); // does not stop tickets
   SSL_CTX_set_num_tickets(c.get(), options.tickets);
+  SSL_CTX_set_timeout(c.get(), options.ticket_life.count());
+  SSL_CTX_set_tlsext_ticket_key_evp_cb(c.get(), on_ticket_key);
+  SSL_CTX_set_session_ticket_cb(c.get(), on_ticket_made, on_ticket_read, nullptr);
+  SSL_CTX_set_session_id_context(c.get(), reinterpret_cast<const unsigned char*>("covey"), 5); // OpenSSL wants one where it verifies
   if (options.tickets == 0)
     SSL_CTX_set_options(c.get(), SSL_OP_NO_TICKET); // those of TLS 1.2
   SSL_CTX_set_mode(c.get(), SSL_MODE_RELEASE_BUFFERS // -33 KB per idle connection
@@ -214,7 +323,37 @@ make_server_context(const std::string& chain_file, const std::string& key_file, 
     return base::fail(problem{certificate_errc::refused, chain_file, "OpenSSL refuses this chain" + reason()});
   if (SSL_CTX_use_PrivateKey_file(c.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1)
     return base::fail(problem{certificate_errc::refused, key_file, "OpenSSL refuses this key" + reason()});
+  if (!options.client_ca.empty())
+    if (auto asked = ask_for_certificates(c.get(), options.client_ca); !asked)
+      return base::fail(asked.error());
+  set_tag(c.get());
   return c;
+}
+
+bool knows_client(const SSL& ssl) {
+  if (!SSL_session_reused(&ssl))
+    return true;
+  void* kept = nullptr;
+  std::size_t size = 0;
+  std::uint64_t tag = 0;
+  if (SSL_SESSION_get0_ticket_appdata(SSL_get_session(&ssl), &kept, &size) != 1 || size != sizeof tag)
+    return false;
+  std::memcpy(&tag, kept, sizeof tag);
+  return tag == tag_of(SSL_get_SSL_CTX(&ssl));
+}
+
+std::vector<std::string> xmpp_addresses_of(const X509& x) {
+  constexpr std::size_t most = 16;
+  std::vector<std::string> all;
+  auto* names = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(&x, NID_subject_alt_name, nullptr, nullptr));
+  for (int i = 0; i < sk_GENERAL_NAME_num(names) && all.size() < most; ++i) {
+    auto* n = sk_GENERAL_NAME_value(names, i);
+    if (n->type == GEN_OTHERNAME && OBJ_obj2nid(n->d.otherName->type_id) == NID_XmppAddr
+        && n->d.otherName->value->type == V_ASN1_UTF8STRING)
+      all.push_back(text_of(n->d.otherName->value->value.utf8string));
+  }
+  GENERAL_NAMES_free(names);
+  return all;
 }
 
 namespace {
@@ -235,7 +374,11 @@ void tls_identity_source::put(const std::string& host, tls_context_ref context) 
     default_host_ = name;
   if (name == default_host_)
     default_ = context;
-  contexts_[name] = std::move(context);
+  auto& there = contexts_[name];
+  if (there)
+    tags_.erase(tags_.find(tag_of(there.get()))); // one of them: others may have it, too
+  tags_.insert(tag_of(context.get()));
+  there = std::move(context);
 }
 
 base::result<void, std::vector<certificate_problem>>
@@ -255,6 +398,9 @@ tls_identity_source::load(const std::vector<files>& all, const tls_options& opti
   contexts_.swap(fresh); // the old one is freed behind the lock
   default_host_ = first;
   default_ = first.empty() ? nullptr : contexts_[first];
+  tags_.clear();
+  for (auto& [host, c] : contexts_)
+    tags_.insert(tag_of(c.get()));
   return {};
 }
 
@@ -267,6 +413,14 @@ void tls_identity_source::replace(const std::vector<std::pair<std::string, tls_c
   contexts_.swap(fresh); // the old one is freed behind the lock
   default_host_ = first;
   default_ = first.empty() ? nullptr : contexts_[first];
+  tags_.clear();
+  for (auto& [host, c] : contexts_)
+    tags_.insert(tag_of(c.get()));
+}
+
+bool tls_identity_source::is_in_force(std::uint64_t tag) const {
+  std::shared_lock guard{mutex_};
+  return tags_.contains(tag);
 }
 
 bool tls_identity_source::is_empty() const {

@@ -1,47 +1,65 @@
 // Accounts as rows: created if absent, changed whole, removed with everything that is theirs.
 #include "server/accounts.hpp"
 #include "actors/entity.hpp"
+#include "base/log.hpp"
 #include "storage/tables.hpp"
+#include "xmpp/sasl/anonymous.hpp"
 #include "xmpp/sasl/scram_keys.hpp"
 
 namespace server {
 
-using base::crypto::hash;
 using modules::account_errc;
-using xmpp::sasl::credentials_errc;
 namespace tables = storage::tables;
 
 namespace {
-std::string fresh_salt(base::random& r) {
-  std::string salt(xmpp::sasl::salt_size, '\0');
-  r.fill({reinterpret_cast<std::uint8_t*>(salt.data()), salt.size()});
-  return salt;
-}
 account_errc error_of(storage::errc e) {
   return e == storage::errc::overloaded ? account_errc::overloaded : account_errc::unavailable;
 }
+
+/// Whoever waits is told, also when the entity ends by an exception.
+class removal {
+public:
+  explicit removal(modules::on_account then) : then_(std::move(then)) {}
+  removal(const removal&) = delete;
+  removal& operator=(const removal&) = delete;
+  ~removal() { answer(base::fail(account_errc::unavailable)); }
+  void answer(base::result<void, account_errc> r) {
+    if (auto then = std::exchange(then_, nullptr))
+      then(std::move(r));
+  }
+
+private:
+  modules::on_account then_;
+};
 } // namespace
 
-stored_accounts::stored_accounts(storage::store& store, actors::pool& hashing, actors::node& node, base::random& random,
-                                 std::string host, std::string fake_secret, std::uint32_t iterations)
-  : store_(store), hashing_(hashing), node_(node), random_(random), host_(std::move(host)),
-    fake_secret_(std::move(fake_secret)), iterations_(iterations) {}
+void stored_accounts::change(account_settings s) {
+  std::lock_guard guard{changing_};
+  if (!all_settings_.empty() && *all_settings_.back() == s)
+    return;
+  all_settings_.push_back(std::make_unique<const account_settings>(std::move(s)));
+  settings_.store(all_settings_.back().get(), std::memory_order_release);
+}
 
 void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then) {
   auto job = [this, bare, password = std::move(password), is_new, then]() mutable {
     tables::account a;
-    auto sha1 = xmpp::sasl::make_scram_keys(hash::sha1, password, fresh_salt(random_), iterations_);
-    auto sha256 = xmpp::sasl::make_scram_keys(hash::sha256, password, fresh_salt(random_), iterations_);
+    for (auto h : settings().hashes) {
+      auto keys = xmpp::sasl::make_scram_keys(h, password, random_bytes(xmpp::sasl::salt_size), settings().iterations);
+      if (!keys) {
+        base::crypto::wipe(password);
+        return then(base::fail(account_errc::bad_password));
+      }
+      a.keys(h) = std::move(*keys);
+    }
     base::crypto::wipe(password);
-    if (!sha1 || !sha256)
-      return then(base::fail(account_errc::bad_password));
-    a.sha1 = std::move(*sha1);
-    a.sha256 = std::move(*sha256);
-    a.created_us = node_.clock().wall().time_since_epoch().count();
+    a.created_us = now_us();
     auto key = tables::account_key(*bare);
     auto commit = [this, bare, key, then](const tables::account& row, std::uint64_t expected, account_errc on_conflict) {
       storage::batch b;
       b.changes.emplace_back(storage::put{key, tables::encode(row)});
+      auto tokens = tables::tokens_of(*bare); // who knew the old password may have them
+      b.changes.emplace_back(storage::erase_range{std::move(tokens.from), std::move(tokens.until)});
       b.preconditions.push_back({key, expected});
       store_.submit(std::move(b), [this, bare, then, on_conflict](storage::outcome o) {
         if (o == storage::outcome::done) {
@@ -73,11 +91,22 @@ void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, boo
 void stored_accounts::create(const xmpp::jid_ref& bare, std::string password, modules::on_account then) {
   if (auto h = node_.find_host(host_); h && h->view.entities.contains(bare->local()))
     return then(base::fail(account_errc::exists)); // a service has this address
+  if (settings().has_strangers && bare->local().starts_with(xmpp::sasl::anonymous_prefix))
+    return then(base::fail(account_errc::not_allowed));
   write(bare, std::move(password), true, std::move(then));
 }
 
 void stored_accounts::set_password(const xmpp::jid_ref& bare, std::string password, modules::on_account then) {
   write(bare, std::move(password), false, std::move(then));
+}
+
+/// `f(entity&)` of the account, where it lives, in order with its stanzas.
+template <class F>
+void stored_accounts::tell_entity(const xmpp::jid_ref& bare, F f) {
+  node_.homes()[node_.reactor_of(*bare)]->post_from_anywhere([bare, f = std::move(f)](actors::home& h) mutable {
+    auto& address = h.around().registry().charge_always(bare, h.index(), actors::home::control_cost);
+    h.post_to_entity(address, std::move(f));
+  });
 }
 
 void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then) {
@@ -86,19 +115,11 @@ void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then
       return then(base::fail(error_of(rows.error())));
     if (rows->empty())
       return then(base::fail(account_errc::not_found));
-    storage::batch b;
-    b.changes = tables::erase_account(*bare);
-    if (auto h = node_.find_host(host_)) {
-      modules::account_removed ev{*bare, b};
-      (void)h->view.removed.run(ev);
-    }
-    store_.submit(std::move(b), [this, bare, then](storage::outcome o) {
-      if (o != storage::outcome::done)
-        return then(base::fail(account_errc::unavailable));
-      then({}); // the answer first: its own stream is among those that end
-      at_entity(bare, [](actors::entity& e) {
-        e.end_sessions(xmpp::stream_errc::not_authorized, "the account has been removed");
-        e.start_again();
+    tell_entity(bare, [bare, told = std::make_shared<removal>(then)](actors::entity& e) {
+      e.remove([told, bare](base::result<void, storage::errc> r) {
+        if (r)
+          base::log::info("account.removed", "an account and all its rows are gone", {{"jid", bare->bare()}});
+        told->answer(r ? base::result<void, account_errc>{} : base::fail(error_of(r.error())));
       });
     });
   });
@@ -125,59 +146,6 @@ void stored_accounts::exists(const xmpp::jid_ref& bare, std::function<void(base:
     if (!rows)
       return then(base::fail(error_of(rows.error())));
     then(!rows->empty());
-  });
-}
-
-void stored_accounts::find(const std::string& local, std::function<void(base::result<storage::tables::account, credentials_errc>)> then) {
-  auto bare = xmpp::make_jid(local, host_);
-  if (!bare || local.empty())
-    return then(base::fail(credentials_errc::no_such_user));
-  store_.scan(storage::only(tables::account_key(**bare)), storage::order::forward, 1, [then](auto rows) {
-    if (!rows)
-      return then(base::fail(credentials_errc::unavailable));
-    if (rows->empty())
-      return then(base::fail(credentials_errc::no_such_user));
-    auto a = tables::decode_account(rows->front());
-    if (!a)
-      return then(base::fail(credentials_errc::unavailable));
-    if (a->is_disabled)
-      return then(base::fail(credentials_errc::disabled));
-    then(std::move(*a));
-  });
-}
-
-void stored_accounts::find_keys(std::string local, hash h, std::function<void(xmpp::sasl::keys_answer)> then) {
-  find(local, [h, then](base::result<tables::account, credentials_errc> a) {
-    if (!a)
-      return then(base::fail(a.error()));
-    auto& keys = h == hash::sha1 ? a->sha1 : a->sha256;
-    if (!keys)
-      return then(base::fail(credentials_errc::no_such_user));
-    then(std::move(*keys));
-  });
-}
-
-void stored_accounts::check_password(std::string local, std::string password,
-                                     std::function<void(xmpp::sasl::password_answer)> then) {
-  find(local, [this, local, password = std::move(password), then](base::result<tables::account, credentials_errc> a) mutable {
-    if (!a && a.error() == credentials_errc::unavailable)
-      return then(base::fail(credentials_errc::unavailable));
-    auto h = a && !a->sha256 && a->sha1 ? hash::sha1 : hash::sha256; // accounts of other servers may have but these
-    auto keys = a && (a->sha256 || a->sha1) ? std::optional{h == hash::sha1 ? *a->sha1 : *a->sha256} : std::nullopt;
-    auto why = a ? credentials_errc::no_such_user : a.error();
-    auto job = [this, local, password = std::move(password), h, keys, why, then]() mutable {
-      // a name without an account costs the same
-      auto used = keys ? *keys : xmpp::sasl::fake_keys(h, fake_secret_, local, iterations_);
-      bool good = xmpp::sasl::matches(h, used, password);
-      base::crypto::wipe(password);
-      if (!keys)
-        return then(base::fail(why));
-      if (!good)
-        return then(base::fail(credentials_errc::wrong_password));
-      then({});
-    };
-    if (!hashing_.run(std::move(job)))
-      then(base::fail(credentials_errc::unavailable));
   });
 }
 

@@ -1,7 +1,9 @@
 // Starts the host's modules, and puts what they registered beside its settings.
 #include "server/host_builder.hpp"
 #include "modules/all.hpp"
+#include "server/login_settings.hpp"
 #include "server/settings_view.hpp"
+#include <algorithm>
 
 namespace server {
 
@@ -14,15 +16,6 @@ struct built_host {
   modules::services services;
   actors::host host;
 };
-
-xmpp::sasl::mechanism_kind mechanism_of(const std::string& name) {
-  using enum xmpp::sasl::mechanism_kind;
-  if (name == "SCRAM-SHA-256-PLUS") return scram_sha256_plus;
-  if (name == "SCRAM-SHA-1-PLUS") return scram_sha1_plus;
-  if (name == "SCRAM-SHA-256") return scram_sha256;
-  if (name == "SCRAM-SHA-1") return scram_sha1;
-  return plain;
-}
 
 void start_modules(built_host& b) {
   static const module_settings none;
@@ -39,7 +32,7 @@ void start_modules(built_host& b) {
 }
 } // namespace
 
-actors::host_ref build_host(const host_config& h, std::uint32_t iterations, bool has_tls, host_base& base, actors::node& node) {
+actors::host_ref build_host(const host_config& h, const config& c, bool has_tls, host_base& base, actors::node& node) {
   std::shared_ptr<built_host> b{new built_host{h, modules::all(), {}, {*base.accounts, node.clock(), node.random(), base.stanza_id_key}, {}}};
   auto& host = b->host;
   host.view.domain = xmpp::parse_jid(h.domain).value(); // checked when it was read
@@ -50,20 +43,27 @@ actors::host_ref build_host(const host_config& h, std::uint32_t iterations, bool
   host.on_conflict = h.on_conflict;
   host.max_sessions = h.max_sessions;
   host.max_roster = h.max_roster;
+  host.management = h.management;
+  host.has_client_state = h.has_client_state;
+  host.account_rates = h.account_rates;
+  host.keepalive = h.keepalive;
   start_modules(*b);
   auto& s = host.stream;
   s.domain = h.domain;
   s.has_tls = has_tls;
-  s.require_tls = h.require_tls;
-  s.plain_without_tls = h.plain_without_tls;
-  s.mechanisms.clear();
-  for (auto& name : h.mechanisms)
-    s.mechanisms.push_back(mechanism_of(name));
+  set_login(s, h);
+  s.compression = h.has_compression;
+  s.max_bytes_before_login = static_cast<std::uint32_t>(c.node.before_login.max_size);
+  s.max_bytes = static_cast<std::uint32_t>(c.node.after_login.max_size);
   s.fake_secret = base.fake_secret;
-  s.fake_iterations = iterations;
-  s.max_login_attempts = h.max_login_attempts;
+  s.fake_iterations = c.iterations;
   s.features_before_login = host.view.login_features;
   s.features_after_login = host.view.stream_features;
+  if (h.has_client_state)
+    s.features_after_login += "<csi xmlns='urn:xmpp:csi:0'/>";
+  s.stream_management = h.management.is_on;
+  s.client_state = h.has_client_state;
+  s.carbons = std::ranges::find(host.view.host_features, "urn:xmpp:carbons:2") != host.view.host_features.end();
   for (auto& [ns, handler] : host.view.stranger_iqs)
     s.namespaces_before_login.push_back(ns);
   return {b, &b->host};

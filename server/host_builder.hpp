@@ -12,11 +12,12 @@ struct host_base {
   storage::store* store = nullptr;
   std::unique_ptr<stored_accounts> accounts;
   std::string fake_secret;     // of the challenges for unknown users
+  std::string token_secret;    // what tokens are worked out with
   base::siphash_key stanza_id_key;
 };
 
 /// With modules of its own, so that hosts may have different settings. What it refers to lives as long as
-/// the result: modules, their settings and services. `base` and `node` outlive it.
-[[nodiscard]] actors::host_ref build_host(const host_config& h, std::uint32_t iterations, bool has_tls, host_base& base, actors::node& node);
+/// the result: modules, their settings and services. `h`: one of those of `c`. `base` and `node` outlive it.
+[[nodiscard]] actors::host_ref build_host(const host_config& h, const config& c, bool has_tls, host_base& base, actors::node& node);
 
 } // namespace server

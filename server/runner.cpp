@@ -1,22 +1,20 @@
 // The one place that names every concrete type.
 #include "server/runner.hpp"
-#include "actors/client.hpp"
-#include "actors/connection.hpp"
 #include "actors/pool.hpp"
 #include "actors/reactor.hpp"
 #include "actors/session.hpp"
 #include "actors/stream.hpp"
 #include "actors/entity.hpp"
-#include "net/listener.hpp"
 #include "server/certificates.hpp"
+#include "server/doors.hpp"
 #include "server/host_builder.hpp"
+#include "server/login_settings.hpp"
 #include "storage/memory/engine.hpp"
 #include "storage/rocksdb/engine.hpp"
 #include "storage/tables.hpp"
 #include <algorithm>
 #include <future>
 #include <sys/resource.h>
-#include <unistd.h>
 
 namespace server {
 
@@ -50,12 +48,12 @@ struct runner::parts {
   std::vector<std::pair<std::chrono::steady_clock::time_point, actors::host_ref>> retired;
   std::unique_ptr<storage::store> embedded; // RocksDB, one for all hosts of this node
   std::vector<std::unique_ptr<actors::reactor>> reactors;
-  std::vector<std::unique_ptr<net::listener>> listeners;
-  std::map<std::string, std::uint16_t> ports;
-  std::atomic<std::size_t> next_reactor{0};
-  base::metrics::counter* refused = &base::metrics::make_counter("covey_connections_refused_total", "Connections closed because their address had too many that did not log in.");
+  std::unique_ptr<doors> entrances;
 
-  explicit parts(const config& c) : node(c.node, clock, random) {}
+  explicit parts(const config& c) : node(c.node, clock, random) {
+    if (c.tls.tickets > 0)
+      node.certificates().use_tickets(random, c.ticket_rotation);
+  }
 };
 
 runner::runner(config c) : config_(std::make_shared<const config>(std::move(c))), parts_(std::make_unique<parts>(*config_)) {}
@@ -83,8 +81,7 @@ storage::store* runner::store_of(std::string_view domain) {
 }
 
 std::uint16_t runner::port_of(const std::string& what) const {
-  auto i = parts_->ports.find(what);
-  return i == parts_->ports.end() ? 0 : i->second;
+  return parts_->entrances ? parts_->entrances->port_of(what) : 0;
 }
 
 storage::store* runner::embedded_store() {
@@ -105,7 +102,8 @@ base::result<void, std::string> runner::start() {
   p.node.set_hosts(made->hosts);
   for (auto& r : p.reactors)
     r->start();
-  if (auto ok = listen(); !ok)
+  p.entrances = std::make_unique<doors>(config_, p.node, p.reactors);
+  if (auto ok = p.entrances->open(); !ok)
     return ok;
   is_ready_ = true;
   return {};
@@ -114,24 +112,24 @@ base::result<void, std::string> runner::start() {
 base::result<runner::generation, std::string> runner::build(const config& c) {
   generation g;
   for (auto& h : c.hosts) {
-    auto base = base_of(h);
+    auto base = base_of(h, c.iterations);
     if (!base)
       return base::fail(base.error());
     bool has_tls = !h.certificate.empty();
     if (has_tls) {
-      auto context = net::make_server_context(h.certificate, h.key);
+      auto context = net::make_server_context(h.certificate, h.key, c.tls_of(h));
       if (!context)
         return base::fail(context.error().file + ": " + context.error().text);
       g.certificates.emplace_back(h.domain, *context);
       if (auto name = ascii_name(h.domain); name != h.domain) // clients name a host as DNS has it
         g.certificates.emplace_back(name, *context);
     }
-    g.hosts.push_back(build_host(h, c.iterations, has_tls, **base, parts_->node));
+    g.hosts.push_back(build_host(h, c, has_tls, **base, parts_->node));
   }
   return g;
 }
 
-base::result<host_base*, std::string> runner::base_of(const host_config& h) {
+base::result<host_base*, std::string> runner::base_of(const host_config& h, std::uint32_t iterations) {
   auto& p = *parts_;
   {
     std::shared_lock guard{p.hosts_mutex};
@@ -144,7 +142,8 @@ base::result<host_base*, std::string> runner::base_of(const host_config& h) {
     fresh.store = fresh.own_store.get();
   } else {
     if (!p.embedded) {
-      auto engine = storage::open_rocksdb({settings()->data_folder + "/store"});
+      auto now = settings();
+      auto engine = storage::open_rocksdb({now->data_folder + "/store", now->write_buffer, now->block_cache});
       if (!engine)
         return base::fail(engine.error());
       if (auto ok = storage::tables::check_schema(**engine); !ok)
@@ -159,12 +158,13 @@ base::result<host_base*, std::string> runner::base_of(const host_config& h) {
     p.random.fill({reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()});
     return storage::tables::secret(fresh.store->blocking(), name, bytes);
   };
-  auto fake = secret("fake-salt", 32), ids = secret("stanza-id", 16);
-  if (!fake || !ids)
+  auto fake = secret("fake-salt", 32), ids = secret("stanza-id", 16), tokens = secret("tokens", 32);
+  if (!fake || !ids || !tokens)
     return base::fail(std::string{"the secrets of the database cannot be read or written"});
   fresh.fake_secret = *fake;
+  fresh.token_secret = *tokens;
   fresh.stanza_id_key = {base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
-  fresh.accounts = std::make_unique<stored_accounts>(*fresh.store, *p.hashing, p.node, p.random, h.domain, *fake, settings()->iterations);
+  fresh.accounts = std::make_unique<stored_accounts>(*fresh.store, *p.hashing, p.node, p.random, account_settings_of(h, iterations, *fake, *tokens));
   std::lock_guard guard{p.hosts_mutex};
   return &p.hosts.emplace(h.domain, std::move(fresh)).first->second;
 }
@@ -189,8 +189,10 @@ base::result<void, std::string> runner::change(config next, const std::function<
   p.node.change(next.node);
   {
     std::shared_lock guard{p.hosts_mutex};
-    for (auto& [domain, base] : p.hosts)
-      base.accounts->set_iterations(next.iterations);
+    for (auto& h : next.hosts) {
+      auto& base = p.hosts.find(h.domain)->second;
+      base.accounts->change(account_settings_of(h, next.iterations, base.fake_secret, base.token_secret));
+    }
   }
   {
     std::lock_guard guard{config_mutex_};
@@ -211,6 +213,14 @@ void runner::keep_until_restart(config& next, const config& now) {
   next.c2s = now.c2s;
   next.c2s_direct = now.c2s_direct;
   next.http = now.http;
+  next.proxied = now.proxied;
+  next.shaped = now.shaped;
+  next.trusted_proxies = now.trusted_proxies;
+  next.proxies = now.proxies;
+  next.tls = now.tls;
+  next.ticket_rotation = now.ticket_rotation;
+  next.write_buffer = now.write_buffer;
+  next.block_cache = now.block_cache;
   for (auto& h : next.hosts)
     for (auto& old : now.hosts)
       if (old.domain == h.domain)
@@ -289,81 +299,23 @@ base::result<void, std::string> runner::erase_rows(const std::string& domain) {
   return {};
 }
 
-/// Called on the first reactor, which accepts for all.
-void runner::on_accepted(int fd, bool is_v6, bool is_direct) {
-  auto& p = *parts_;
-  auto key = net::peer_key(fd);
-  auto place = key ? p.node.strangers().enter(*key) : std::nullopt;
-  if (!place) { // too many strangers from there, or it is gone again
-    p.refused->add();
-    ::close(fd);
-    return;
-  }
-  auto& to = *p.reactors[p.next_reactor.fetch_add(1, std::memory_order_relaxed) % p.reactors.size()];
-  to.lights().post_from_anywhere([&to, fd, is_v6, is_direct, place = std::move(*place)](actors::home& h) mutable {
-    auto& c = h.make<actors::connection>(net::adopt(h.loop(), fd, is_v6), actors::entrance{is_direct}, std::move(place));
-    auto& s = h.make<actors::stream>(c);
-    s.set_client(actors::spawn_client(to, s.id()));
-    s.start();
-    c.start(s);
-  });
-}
-
-base::result<void, std::string> runner::listen() {
-  auto& p = *parts_;
-  auto& loop = p.reactors.front()->loop();
-  std::string failed;
-  // listeners belong to their loop's thread
-  std::mutex mutex;
-  std::condition_variable done;
-  bool is_done = false;
-  loop.post([&] {
-    auto open = [&](const std::vector<listen_at>& all, const char* what, bool is_direct) {
-      for (auto& at : all) {
-        auto l = net::listener::open(loop, at.address, at.port, [this, is_direct](int fd, bool is_v6) { on_accepted(fd, is_v6, is_direct); });
-        if (!l) {
-          failed += (failed.empty() ? "" : "\n") + std::string{what} + ": " + l.error().address + " port " + std::to_string(l.error().port) + ": " + l.error().text;
-          continue;
-        }
-        p.ports.emplace(what, (*l)->port());
-        p.listeners.push_back(std::move(*l));
-      }
-    };
-    open(config_->c2s, "c2s", false);
-    if (!p.node.certificates().is_empty())
-      open(config_->c2s_direct, "c2s_direct", true);
-    std::lock_guard guard{mutex};
-    is_done = true;
-    done.notify_one();
-  });
-  std::unique_lock guard{mutex};
-  done.wait(guard, [&] { return is_done; });
-  if (!failed.empty())
-    return base::fail(failed);
-  return {};
-}
-
 void runner::stop() {
   if (!parts_)
     return;
   auto& p = *parts_;
   is_ready_ = false;
   p.node.drain();
-  if (!p.listeners.empty()) {
-    std::mutex mutex;
-    std::condition_variable done;
-    bool is_done = false;
-    p.reactors.front()->loop().post([&] {
-      p.listeners.clear();
-      std::lock_guard guard{mutex};
-      is_done = true;
-      done.notify_one();
-    });
-    std::unique_lock guard{mutex};
-    done.wait(guard, [&] { return is_done; });
-  }
-  for (auto& r : p.reactors)
+  if (p.entrances)
+    p.entrances->close();
+  for (auto& r : p.reactors) {
     r->end_all(); // every client closes its stream; it is gone when its connection is
+    r->lights().post_from_anywhere([](actors::home& h) { // and those that wait for their client end now
+      h.table().for_each([&](actors::light& l) {
+        if (auto* s = dynamic_cast<actors::session*>(&l); s && s->is_bound() && s->is_detached())
+          h.post<actors::session>(h.index(), s->id(), [](actors::session& gone) { gone.close(xmpp::stream_errc::system_shutdown, {}); });
+      });
+    });
+  }
   auto until = std::chrono::steady_clock::now() + p.node.settings().drain_timeout;
   auto count = [&] {
     return p.node.registry().session_count();
@@ -418,8 +370,11 @@ bool runner::kick(std::string_view full_jid, const std::string& text) {
     if (!(*full)->is_bare() && !(*row.full == **full))
       continue;
     found = true;
-    parts_->node.homes()[row.where.reactor]->post_from_anywhere<actors::session>(
-        row.where.ref, [text](actors::session& s) { s.close(xmpp::stream_errc::policy_violation, text); });
+    parts_->node.homes()[row.where.reactor]->post_from_anywhere<actors::session>(row.where.ref, [text, jid = row.full](actors::session& s) {
+      base::log::info("session.kicked", "an administrator ended a session",
+                      {{"stream", std::to_string(s.log_id())}, {"jid", jid->full()}, {"cause", text}});
+      s.close(xmpp::stream_errc::policy_violation, text);
+    });
   }
   return found;
 }

@@ -60,7 +60,7 @@ private:
     std::vector<std::pair<std::string, net::tls_context_ref>> certificates; // by name
   };
   base::result<generation, std::string> build(const config& c);
-  base::result<host_base*, std::string> base_of(const host_config& h);
+  base::result<host_base*, std::string> base_of(const host_config& h, std::uint32_t iterations);
   static void keep_until_restart(config& next, const config& now);
   /// Ends what has the settings of before and can go: idle entities, and sessions and streams of hosts that
   /// are not served any more. Returns how many entities and sessions of the host `counted` it met.
@@ -69,8 +69,6 @@ private:
   void wait_for_end(const std::string& domain);
   template <class Sum, class F>
   Sum ask_reactors(F f);
-  base::result<void, std::string> listen();
-  void on_accepted(int fd, bool is_v6, bool is_direct);
 
   struct parts;
   mutable std::mutex config_mutex_;

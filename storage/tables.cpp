@@ -40,6 +40,8 @@ std::string encode(const account& a) {
     put_keys(*m.mutable_sha1(), *a.sha1);
   if (a.sha256)
     put_keys(*m.mutable_sha256(), *a.sha256);
+  if (a.sha512)
+    put_keys(*m.mutable_sha512(), *a.sha512);
   m.set_created_us(a.created_us);
   m.set_disabled(a.is_disabled);
   return m.SerializeAsString();
@@ -54,6 +56,8 @@ base::result<account, errc> decode_account(const row& r) {
     a.sha1 = get_keys(m->sha1());
   if (m->has_sha256())
     a.sha256 = get_keys(m->sha256());
+  if (m->has_sha512())
+    a.sha512 = get_keys(m->sha512());
   a.created_us = m->created_us();
   a.is_disabled = m->disabled();
   return a;
@@ -129,6 +133,14 @@ std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id) {
 }
 key_range offline_of(const xmpp::jid& bare) { return of(offline, bare).range(); }
 
+key_range offline_ids_of(const xmpp::jid& bare) { return of(offline_ids, bare).range(); }
+
+std::uint64_t entry_of(const row& r) {
+  key_reader k{offline, r.key};
+  (void)k.text();
+  (void)k.text();
+  return k.number().value_or(0);
+}
 base::u128 stanza_id_of(const row& r) {
   key_reader k{offline, r.key};
   (void)k.text();
@@ -152,11 +164,52 @@ base::result<offline_message, errc> decode_offline(const row& r) {
   return offline_message{m->stanza(), m->stored_us(), m->expires_us()};
 }
 
+std::string tokens_key(const xmpp::jid& bare, std::string_view client) { return of(tokens, bare).text(client).take(); }
+key_range tokens_of(const xmpp::jid& bare) { return of(tokens, bare).range(); }
+
+namespace {
+void put_token(pb::client_tokens::token& to, const client_tokens::token& t) {
+  to.set_seed(t.seed);
+  to.set_mechanism(std::string{xmpp::sasl::name_of(t.mechanism)});
+  to.set_issued_us(t.issued_us);
+  to.set_expires_us(t.expires_us);
+  to.set_count(t.count);
+}
+/// Nothing: of a mechanism that this version does not know, so nobody can use it.
+std::optional<client_tokens::token> get_token(const pb::client_tokens::token& t) {
+  auto kind = xmpp::sasl::parse_mechanism(t.mechanism());
+  if (!kind)
+    return std::nullopt;
+  return client_tokens::token{t.seed(), *kind, t.issued_us(), t.expires_us(), t.count()};
+}
+} // namespace
+
+std::string encode(const client_tokens& t) {
+  pb::client_tokens m;
+  if (t.fresh)
+    put_token(*m.mutable_fresh(), *t.fresh);
+  if (t.current)
+    put_token(*m.mutable_current(), *t.current);
+  return m.SerializeAsString();
+}
+
+base::result<client_tokens, errc> decode_tokens(const row& r) {
+  auto m = parse<pb::client_tokens>(r);
+  if (!m)
+    return base::fail(m.error());
+  client_tokens t;
+  if (m->has_fresh())
+    t.fresh = get_token(m->fresh());
+  if (m->has_current())
+    t.current = get_token(m->current());
+  return t;
+}
+
 std::vector<change> erase_account(const xmpp::jid& bare) {
   std::vector<change> all;
   all.emplace_back(erase{account_key(bare)});
   all.emplace_back(erase{head_key(bare)});
-  for (auto* t : {&rosters, &offline, &offline_ids}) {
+  for (auto* t : {&rosters, &offline, &offline_ids, &tokens}) {
     auto r = of(*t, bare).range();
     all.emplace_back(erase_range{std::move(r.from), std::move(r.until)});
   }

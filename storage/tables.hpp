@@ -14,7 +14,12 @@ inline constexpr column account_key[]{{"host", text}, {"account", text}};
 inline constexpr column account_value[]{
     {"sha1.salt", bytes}, {"sha1.iterations", u32}, {"sha1.stored_key", bytes}, {"sha1.server_key", bytes},
     {"sha256.salt", bytes}, {"sha256.iterations", u32}, {"sha256.stored_key", bytes}, {"sha256.server_key", bytes},
-    {"created_us", time_us}, {"disabled", boolean}};
+    {"created_us", time_us}, {"disabled", boolean},
+    {"sha512.salt", bytes}, {"sha512.iterations", u32}, {"sha512.stored_key", bytes}, {"sha512.server_key", bytes}};
+inline constexpr column tokens_key[]{{"host", text}, {"account", text}, {"client", text}};
+inline constexpr column tokens_value[]{
+    {"fresh.seed", bytes}, {"fresh.mechanism", text}, {"fresh.issued_us", time_us}, {"fresh.expires_us", time_us}, {"fresh.count", u32},
+    {"current.seed", bytes}, {"current.mechanism", text}, {"current.issued_us", time_us}, {"current.expires_us", time_us}, {"current.count", u32}};
 inline constexpr column head_value[]{{"roster_version", u64}};
 inline constexpr column roster_key[]{{"host", text}, {"account", text}, {"contact", text}};
 inline constexpr column roster_value[]{{"name", text}, {"groups", text_list}, {"state", u32}, {"listed", boolean}, {"request", bytes}};
@@ -34,13 +39,17 @@ inline constexpr table rosters{"rosters", '\x12', 1, "roster_item", detail::rost
 inline constexpr table offline{"offline", '\x13', 1, "offline_message", detail::offline_key, detail::offline_value};
 /// Second key of offline by stanza-id: inserted if absent, so that nothing is kept twice.
 inline constexpr table offline_ids{"offline_ids", '\x14', 1, "", detail::offline_id_key, {}};
-inline constexpr const table* all[]{&schema, &secrets, &accounts, &heads, &rosters, &offline, &offline_ids};
+inline constexpr table tokens{"tokens", '\x15', 1, "client_tokens", detail::tokens_key, detail::tokens_value};
+inline constexpr const table* all[]{&schema, &secrets, &accounts, &heads, &rosters, &offline, &offline_ids, &tokens};
 
 // --- accounts
 struct account {
-  std::optional<xmpp::sasl::scram_keys> sha1, sha256;
+  std::optional<xmpp::sasl::scram_keys> sha1, sha256, sha512;
   std::int64_t created_us = 0;
-  bool is_disabled = false;
+  bool is_disabled = false; // whoever sets it erases the account's tokens in the same batch: a login by token reads them alone
+  [[nodiscard]] std::optional<xmpp::sasl::scram_keys>& keys(base::crypto::hash h) {
+    return h == base::crypto::hash::sha1 ? sha1 : h == base::crypto::hash::sha256 ? sha256 : sha512;
+  }
 };
 [[nodiscard]] std::string account_key(const xmpp::jid& bare);
 [[nodiscard]] std::string encode(const account& a);
@@ -74,10 +83,28 @@ struct offline_message {
 [[nodiscard]] std::string offline_key(const xmpp::jid& bare, std::uint64_t entry, base::u128 stanza_id);
 [[nodiscard]] std::string offline_id_key(const xmpp::jid& bare, base::u128 stanza_id);
 [[nodiscard]] key_range offline_of(const xmpp::jid& bare);
+/// The second keys: one row for each message, without a value.
+[[nodiscard]] key_range offline_ids_of(const xmpp::jid& bare);
+[[nodiscard]] std::uint64_t entry_of(const row& offline_row);
 /// Zero: the key is corrupt.
 [[nodiscard]] base::u128 stanza_id_of(const row& offline_row);
 [[nodiscard]] std::string encode(const offline_message& m);
 [[nodiscard]] base::result<offline_message, errc> decode_offline(const row& r);
+
+// --- tokens of the clients of an account
+struct client_tokens {
+  struct token {
+    std::string seed;
+    xmpp::sasl::mechanism_kind mechanism{};
+    std::int64_t issued_us = 0, expires_us = 0;
+    std::uint32_t count = 0;
+  };
+  std::optional<token> fresh, current;
+};
+[[nodiscard]] std::string tokens_key(const xmpp::jid& bare, std::string_view client);
+[[nodiscard]] key_range tokens_of(const xmpp::jid& bare);
+[[nodiscard]] std::string encode(const client_tokens& t);
+[[nodiscard]] base::result<client_tokens, errc> decode_tokens(const row& r);
 
 /// Every row of the account: what its removal erases.
 [[nodiscard]] std::vector<change> erase_account(const xmpp::jid& bare);

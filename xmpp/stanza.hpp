@@ -69,11 +69,33 @@ private:
   char bytes_[1];
 };
 
+/// One message that several sessions of an account have been given.
+struct delivery_share : base::counted<delivery_share> {
+  std::atomic<std::uint32_t> holders{0};
+  std::atomic<bool> is_settled{false}; // one of them has acknowledged it
+};
+
 /// One stanza on its way to one receiver. `to` replaces the start tag's (broadcasts); mostly null.
 struct delivery {
   stanza_ref what;
   jid_ref to = {};
-  bool is_copy = false; // another session of the account has it too: not routed again when lost
+  base::ref<delivery_share> shared = {}; // null: this receiver alone has it
+  bool is_copy = false;    // of what another session was sent (XEP-0280): when it is lost, nothing is
+  bool is_managed = false; // its session keeps it until its client's ack (XEP-0198)
+  bool is_stored = false;  // a row keeps it until it is acknowledged
+  bool is_again = false;   // routed again: its receiver may have it
+
+  /// The receiver has it.
+  void settle() const {
+    if (shared)
+      shared->is_settled.store(true, std::memory_order_relaxed);
+  }
+  /// The receiver will never have it; once. True: nobody else has it either, so that it must be routed again.
+  [[nodiscard]] bool lose() const {
+    if (is_copy)
+      return false;
+    return !shared || (shared->holders.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared->is_settled.load(std::memory_order_relaxed));
+  }
 };
 
 /// At least as many bytes as render() writes.

@@ -14,6 +14,7 @@ struct session_view {
   xmpp::jid_ref full;
   std::int8_t priority = 0;
   bool is_available = false;
+  bool wants_copies = false;    // of what the others are sent and send (XEP-0280)
   bool is_interested = false;   // asked for the roster: gets roster pushes (RFC 6121 section 2.2)
   xmpp::stanza_ref presence;    // the last one it broadcast
 };
@@ -32,6 +33,8 @@ public:
   /// Never null. `share` hands a new one to every session, those that come later too.
   [[nodiscard]] virtual const snapshot_ref& snapshot() const = 0;
   virtual void share(snapshot_ref fresh, effects& out) = 0;
+  /// Whether this session gets copies; the snapshot follows.
+  virtual void want_copies(std::uint64_t session, bool wants, effects& out) = 0;
   /// Messages to this session wait (IQs and presence do not) until released; RFC 6121 section 8.
   virtual void hold_messages(std::uint64_t session) = 0;
   virtual void release_messages(std::uint64_t session, effects& out) = 0;

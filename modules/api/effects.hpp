@@ -43,6 +43,7 @@ struct accept { std::uint64_t session; xmpp::jid_ref full; }; // it is bound, un
 struct refuse { std::uint64_t session; xmpp::stanza_error why; };
 struct end_session { std::uint64_t session; xmpp::stream_errc why; std::string text; };
 struct publish { std::uint64_t session; std::int8_t priority; bool is_available; };
+struct unspooled { std::uint64_t session; base::u128 stanza_id; };
 struct share { std::uint64_t session; snapshot_ref what; }; // accounts only
 } // namespace effect
 
@@ -50,7 +51,7 @@ class effects {
 public:
   using item = std::variant<effect::route, effect::deliver, effect::load, effect::commit,
                             effect::set_timer, effect::broadcast, effect::complete, effect::accept,
-                            effect::refuse, effect::end_session, effect::publish, effect::share>;
+                            effect::refuse, effect::end_session, effect::publish, effect::share, effect::unspooled>;
 
   /// To one of this account's own sessions. `then` learns whether it has it (empty: nobody asks).
   void deliver(std::uint64_t session, xmpp::delivery what, on_outcome then = {}) {
@@ -89,6 +90,8 @@ public:
   }
   /// To one session of this account: what it needs where its client's stanzas enter (account_view::share).
   void share(std::uint64_t session, snapshot_ref what) { list_.emplace_back(effect::share{session, std::move(what)}); }
+  /// What a session asked to have stored is not; it may ask again.
+  void unspooled(std::uint64_t session, base::u128 stanza_id) { list_.emplace_back(effect::unspooled{session, stanza_id}); }
   void complete(const xmpp::completion_id& id, outcome how) {
     if (id)
       list_.emplace_back(effect::complete{id, how});

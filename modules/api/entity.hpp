@@ -2,7 +2,7 @@
 // it events and carries its effects out, a simulator does the same.
 #pragma once
 #include "cluster/registry.hpp"
-#include "modules/api/effects.hpp"
+#include "modules/api/account.hpp"
 
 namespace modules {
 
@@ -13,6 +13,8 @@ struct attach_request {
   cluster::place where;
   std::uint64_t clock = 0;
   base::ref<cluster::session_limit> limit;
+  bool wants_copies = false; // asked for carbons together with its resource (XEP-0386)
+  std::shared_ptr<const session_view> before = {}; // it was here already, until the machine crashed
 };
 
 namespace event {
@@ -22,12 +24,21 @@ struct stanza { xmpp::delivery what; };
 struct outbound { std::uint64_t session; xmpp::delivery what; };
 struct attach { attach_request who; };
 struct detach { std::uint64_t session; };
+/// What one of the account's sessions sends to others, shown after it entered: only where the snapshot asks for it.
+struct sent { std::uint64_t session; xmpp::stanza_ref what; };
+/// Messages that a session's client has not acknowledged for a while; the session keeps trying.
+struct spool { std::uint64_t session; std::vector<xmpp::delivery> what; };
+/// The client has acknowledged these after all.
+struct settled { std::uint64_t session; std::vector<base::u128> stanza_ids; };
 struct timer { std::uint32_t id; };
+/// The account goes, with all its rows. `then` once, when they are gone or could not be erased (then nothing has
+/// changed but what its contacts were told; asked again it goes on). Accounts only.
+struct remove { std::function<void(base::result<void, storage::errc>)> then; };
 /// A session had no room for this (base::room); it is the account's again.
 struct no_room { std::uint64_t session; xmpp::delivery what; base::room room; };
 } // namespace event
 using entity_event = std::variant<event::stanza, event::outbound, event::attach, event::detach, event::timer,
-                                  event::no_room>;
+                                  event::remove, event::no_room, event::sent, event::spool, event::settled>;
 
 class entity_machine {
 public:
@@ -35,6 +46,12 @@ public:
   virtual void step(entity_event& ev, base::time_point now, effects& out) = 0;
   /// Nothing to keep: no session, no work under way. The shell ends it after a while.
   [[nodiscard]] virtual bool is_idle() const = 0;
+  /// It is about to be dropped, after a crash: what it still holds for others. Must not throw.
+  virtual std::vector<xmpp::delivery> take_held() { return {}; }
+  /// The same for what is known of a session.
+  [[nodiscard]] virtual std::shared_ptr<const session_view> recall(std::uint64_t) const { return nullptr; }
+  /// Idle, and not even worth the wait: nothing is behind this address.
+  [[nodiscard]] virtual bool is_void() const { return false; }
 };
 
 } // namespace modules

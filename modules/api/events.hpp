@@ -35,6 +35,39 @@ struct message_undelivered {
   effects& out;
 };
 
+/// At the account: a session's client has not acknowledged this message for a while (XEP-0198). Whoever keeps it until
+/// message_settled says `taken` and ends its completion. Filter.
+struct message_unacknowledged {
+  std::uint64_t session;
+  const xmpp::delivery& what;
+  account_view& account;
+  effects& out;
+};
+
+/// At the account: these were acknowledged after all. Observe.
+struct message_settled {
+  std::uint64_t session;
+  std::span<const base::u128> stanza_ids;
+  account_view& account;
+  effects& out;
+};
+
+/// At the recipient's account: a message goes to these of its sessions. `what.shared` may be shared by copies. Observe.
+struct message_delivered {
+  const xmpp::delivery& what;
+  std::span<const std::uint64_t> receivers;
+  account_view& account;
+  effects& out;
+};
+
+/// At the sender's account: one of its sessions has sent this message; only while the snapshot asks for it. Observe.
+struct message_sent {
+  std::uint64_t session;
+  const xmpp::stanza_ref& what;
+  account_view& account;
+  effects& out;
+};
+
 /// At the account: a session's first available presence with priority 0 or more. Observe.
 struct session_ready {
   std::uint64_t session;

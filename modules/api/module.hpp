@@ -30,6 +30,10 @@ struct host_view {
   hook<stanza_sent> sent;
   hook<stanza_received> received;
   hook<message_undelivered> undelivered;
+  hook<message_unacknowledged> unacknowledged;
+  hook<message_settled> settled;
+  hook<message_delivered> delivered;
+  hook<message_sent> shown;
   hook<session_ready> ready;
   hook<session_ended> ended;
   hook<account_removed> removed;
@@ -92,6 +96,10 @@ private:
     else if constexpr (std::is_same_v<Event, stanza_sent>) return host_.sent;
     else if constexpr (std::is_same_v<Event, stanza_received>) return host_.received;
     else if constexpr (std::is_same_v<Event, message_undelivered>) return host_.undelivered;
+    else if constexpr (std::is_same_v<Event, message_unacknowledged>) return host_.unacknowledged;
+    else if constexpr (std::is_same_v<Event, message_settled>) return host_.settled;
+    else if constexpr (std::is_same_v<Event, message_delivered>) return host_.delivered;
+    else if constexpr (std::is_same_v<Event, message_sent>) return host_.shown;
     else if constexpr (std::is_same_v<Event, session_ready>) return host_.ready;
     else if constexpr (std::is_same_v<Event, session_ended>) return host_.ended;
     else return host_.removed;
@@ -111,6 +119,9 @@ struct setting_key {
   std::string doc;           // one line
   std::int64_t least = 0, most = INT64_MAX; // numbers, durations (ms), sizes (bytes)
   std::vector<std::string> allowed = {};    // texts: only these; empty: any
+  /// Lists: whether an entry may stand there; what may, for people ("networks like …"); one that does. Null: any.
+  bool (*accepts)(const std::string&) = nullptr;
+  std::string shape = {}, example = {};
 };
 
 class module {

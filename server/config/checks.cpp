@@ -84,6 +84,14 @@ std::string why_no_log(const std::string& file, const std::string& data_folder) 
 }
 
 void check_certificates(const host_config& h, value_table& values, std::vector<problem>& problems) {
+  if (!h.client_ca.empty())
+    if (auto ok = net::check_authorities(h.client_ca); !ok) {
+      auto p = values.place_of("tls.client_ca", h.domain);
+      p.found = ok.error().file + ": " + ok.error().text;
+      p.allowed = "certificates of authorities in PEM form";
+      p.remedy = values.line_for("tls.client_ca", h.domain, "\"/etc/covey/clients.pem\"");
+      problems.push_back(std::move(p));
+    }
   if (h.certificate.empty() || h.key.empty())
     return;
   auto ok = net::check_certificate(h.certificate, h.key, ascii_name(h.domain));

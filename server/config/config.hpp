@@ -3,6 +3,9 @@
 #include "actors/host.hpp"
 #include "actors/node.hpp"
 #include "base/log.hpp"
+#include "net/endpoint.hpp"
+#include "net/proxy_reader.hpp"
+#include "net/tls_identity.hpp"
 #include <map>
 #include <string>
 #include <vector>
@@ -27,16 +30,25 @@ struct host_config {
   std::string domain;                // prepared
   std::string file = {};             // its own, where it was added at run time
   std::string certificate, key;      // files; empty: the local certificate authority's
+  std::string client_ca;             // file; empty: EXTERNAL is not to be had
   std::string engine = "rocksdb";    // or "memory"
   std::vector<std::string> admins;   // bare JIDs
   std::map<std::string, bool> modules_on;
   std::map<std::string, module_settings> modules;
-  std::vector<std::string> mechanisms;
+  std::vector<std::string> mechanisms, upgrade;
+  bool has_tokens = true;
+  base::duration token_lifetime = std::chrono::days{21}, token_rotation = std::chrono::days{1};
+  std::uint32_t clients_with_tokens = 10;
   bool plain_without_tls = false, require_tls = true;
   actors::conflict_policy on_conflict = actors::conflict_policy::replace;
-  /// On one stream. Clients that do not know our channel bindings need up to five to get to PLAIN.
-  std::uint8_t max_login_attempts = 6;
+  /// On one stream. Clients that do not know our channel bindings need up to seven to get to PLAIN.
+  std::uint8_t max_login_attempts = 8;
   std::uint32_t max_sessions = 20, max_roster = 2'000;
+  actors::management_settings management;
+  bool has_client_state = true;
+  bool has_compression = false;
+  net::rates account_rates;
+  actors::keepalive keepalive;
 };
 
 struct config {
@@ -48,9 +60,22 @@ struct config {
   std::vector<listen_at> c2s{{"0.0.0.0", 5222}, {"::", 5222}};
   std::vector<listen_at> c2s_direct{{"0.0.0.0", 5223}, {"::", 5223}};
   std::vector<listen_at> http{{"127.0.0.1", 5280}};
+  std::vector<listen_at> proxied, shaped; // of c2s and c2s_direct
+  std::vector<net::network> trusted_proxies;
+  net::proxy_limits proxies;
+  net::tls_options tls{.tickets = 1};
+  std::chrono::milliseconds ticket_rotation = std::chrono::hours{12};
   std::uint32_t iterations = 10'000; // of SCRAM keys
+  std::size_t write_buffer = 4u << 20, block_cache = 8u << 20; // of the embedded store
   actors::node_settings node;
   std::vector<host_config> hosts;
+
+  /// What this host's certificate is served with.
+  [[nodiscard]] net::tls_options tls_of(const host_config& h) const {
+    auto all = tls;
+    all.client_ca = h.client_ca;
+    return all;
+  }
 };
 
 } // namespace server

@@ -31,6 +31,15 @@ public:
     c.c2s = addresses("listen.c2s");
     c.c2s_direct = addresses("listen.c2s_direct");
     c.http = addresses("listen.http");
+    c.proxied = listeners("listen.proxy_protocol");
+    c.shaped = listeners("listen.shaped");
+    c.trusted_proxies = networks("listen.trusted_proxies");
+    if (!c.proxied.empty() && c.trusted_proxies.empty() && !is_in_question("listen.trusted_proxies"))
+      say("listen.proxy_protocol", "", "listen.trusted_proxies beside it", "listen.trusted_proxies = " + example_of(*values_.find("listen.trusted_proxies")), "listen.proxy_protocol alone");
+    c.proxies.time = ms("listen.proxy_timeout");
+    c.ticket_rotation = ms("tls.ticket_rotation");
+    c.tls.tickets = c.ticket_rotation.count() > 0 ? 1 : 0;
+    c.tls.ticket_life = std::chrono::duration_cast<std::chrono::seconds>(c.ticket_rotation);
     c.iterations = u32("sasl.iterations");
     auto& n = c.node;
     n.logins.failures = u32("sasl.failures");
@@ -38,6 +47,12 @@ public:
     n.login_timeout = ms("limits.login_timeout");
     n.strangers.per_address = u32("limits.strangers_per_address");
     n.strangers.total = u32("limits.strangers");
+    c.proxies.connections = n.strangers.total;
+    n.clients_per_address = u32("limits.clients_per_address");
+    n.listener_rates = rates("limits.rate.listener");
+    n.address_rates = rates("limits.rate.address");
+    n.inflate_ratio = u32("compression.ratio");
+    n.compressed = u32("compression.streams");
     n.drain_timeout = ms("drain_timeout");
     n.before_login.max_size = u32("limits.stanza_before_login");
     n.after_login.max_size = u32("limits.stanza");
@@ -47,6 +62,12 @@ public:
     n.session_limits.hard_messages = n.session_limits.messages * 4;
     n.session_limits.hard_bytes = n.session_limits.bytes * 4;
     n.max_directed_presence = u32("limits.directed_presence");
+    n.spool_after = ms("delivery.spool_after");
+    out_.config.write_buffer = static_cast<std::size_t>(values_.get("storage.write_buffer").v.number);
+    out_.config.block_cache = static_cast<std::size_t>(values_.get("storage.cache").v.number);
+    n.ack_timeout = ms("management.ack_timeout");
+    n.idle_entities = u32("limits.idle_entities");
+    n.storage_timeout = ms("storage.timeout");
     if (n.max_output < n.after_login.max_size)
       complain("limits.output", "", "at least limits.stanza (" + size_text(n.after_login.max_size) + ')', in_quotes(size_text(4LL * n.after_login.max_size)));
     out_.effective = values_.effective();
@@ -80,7 +101,16 @@ private:
   const std::string& text(const char* k, const std::string& h = {}) { return values_.get(k, h).v.text; }
   bool flag(const std::string& k, const std::string& h) { return values_.get(k, h).v.number != 0; }
   std::uint32_t u32(const char* k, const std::string& h = {}) { return static_cast<std::uint32_t>(values_.get(k, h).v.number); }
-  std::chrono::milliseconds ms(const char* k) { return std::chrono::milliseconds{values_.get(k).v.number}; }
+  std::chrono::milliseconds ms(const char* k, const std::string& h = {}) { return std::chrono::milliseconds{values_.get(k, h).v.number}; }
+  std::chrono::seconds seconds(const char* k, const std::string& h) { return std::chrono::ceil<std::chrono::seconds>(ms(k, h)); }
+
+  net::rates rates(const std::string& of, const std::string& h = {}) {
+    auto rate = [&](const char* what) {
+      auto k = of + '.' + what;
+      return base::rate{u32(k.c_str(), h), u32((k + "_burst").c_str(), h)};
+    };
+    return {rate("bytes"), rate("stanzas")};
+  }
 
   /// `instead`: the value to write, as it is written in a file.
   void complain(const std::string& key, const std::string& h, std::string allowed, const std::string& instead, std::string found = {}, std::string meant = {}) {
@@ -157,6 +187,40 @@ private:
     return all;
   }
 
+  /// Some of those that clients connect to, as they are written there.
+  std::vector<listen_at> listeners(const std::string& name) {
+    std::vector<std::string> there;
+    for (auto* k : {"listen.c2s", "listen.c2s_direct"})
+      for (auto& entry : values_.get(k).v.list)
+        there.push_back(entry);
+    std::vector<listen_at> all;
+    for (auto& entry : values_.get(name).v.list) {
+      if (std::find(there.begin(), there.end(), entry) == there.end()) {
+        auto meant = nearest(entry, there);
+        complain(name, "", "addresses that listen.c2s or listen.c2s_direct have", list_with(name, "", entry, meant.value_or(there.empty() ? "" : there.front())),
+                 in_quotes(entry), meant.value_or(""));
+        continue;
+      }
+      auto colon = entry.rfind(':');
+      auto address = entry.substr(0, colon);
+      if (address.starts_with('['))
+        address = address.substr(1, address.size() - 2);
+      all.push_back({address, base::to_number<std::uint16_t>(entry.substr(colon + 1)).value_or(0)}); // what listen.c2s is refused for is said there
+    }
+    return all;
+  }
+
+  std::vector<net::network> networks(const std::string& name) {
+    std::vector<net::network> all;
+    for (auto& entry : values_.get(name).v.list) {
+      if (auto n = net::parse_network(entry))
+        all.push_back(*n);
+      else
+        complain(name, "", R"(networks or addresses: "10.0.0.0/8", "2001:db8::1")", list_with(name, "", entry, is_address(entry.substr(0, entry.find('/'))) ? entry.substr(0, entry.find('/')) : "127.0.0.1"), in_quotes(entry));
+    }
+    return all;
+  }
+
   /// What can be kept of "localhost:5222", "0.0.0.0" or "[::]:0".
   std::string nearest_address(const std::string& entry, const std::string& name) const {
     constexpr std::string_view any = "0.0.0.0";
@@ -228,6 +292,7 @@ private:
       auto* there = h.certificate.empty() ? "tls.key" : "tls.certificate";
       say(there, d, "both tls.certificate and tls.key, or neither", std::string{missing} + " = " + example_of(*values_.find(missing)), std::string{there} + " alone");
     }
+    h.client_ca = text("tls.client_ca", d);
     h.engine = text("storage.engine", d);
     h.require_tls = flag("tls.require", d);
     h.plain_without_tls = flag("sasl.plain_without_tls", d);
@@ -236,18 +301,38 @@ private:
     h.mechanisms = values_.get("sasl.mechanisms", d).v.list;
     if (h.mechanisms.empty())
       complain("sasl.mechanisms", d, "at least one mechanism", R"(["SCRAM-SHA-256"])");
+    h.upgrade = values_.get("sasl.upgrade", d).v.list;
+    h.has_tokens = flag("sasl.fast.on", d);
+    h.token_lifetime = ms("sasl.fast.lifetime", d);
+    h.token_rotation = ms("sasl.fast.rotate", d);
+    h.clients_with_tokens = u32("sasl.fast.clients", d);
+    if (h.token_rotation >= h.token_lifetime && !is_in_question("sasl.fast.rotate") && !is_in_question("sasl.fast.lifetime"))
+      complain("sasl.fast.rotate", d, "less than sasl.fast.lifetime", in_quotes(duration_text(std::max<std::int64_t>(1'000, values_.get("sasl.fast.lifetime", d).v.number / 20))));
     auto conflict = text("resource_conflict", d);
     h.on_conflict = conflict == "refuse" ? actors::conflict_policy::refuse : conflict == "rename" ? actors::conflict_policy::rename
                                                                                                   : actors::conflict_policy::replace;
     h.max_login_attempts = static_cast<std::uint8_t>(u32("sasl.attempts_per_stream", d));
     h.max_sessions = u32("limits.sessions_per_account", d);
     h.max_roster = u32("limits.roster", d);
+    h.management = {flag("management.on", d), seconds("management.window", d), seconds("management.longest_window", d)};
+    h.has_client_state = flag("client_state.on", d);
+    h.has_compression = flag("compression.on", d);
+    h.account_rates = rates("limits.rate.account", d);
+    auto by = text("keepalive.by", d);
+    using enum actors::keepalive::means;
+    h.keepalive.by = by == "none" ? none : by == "whitespace" ? whitespace : by == "ping" ? ping : tcp;
+    h.keepalive.interval = seconds("keepalive.interval", d);
+    h.keepalive.timeout = seconds("keepalive.timeout", d);
     admins(h);
     for (auto& m : modules_) {
       std::string name{m->name()}, prefix = "modules." + name + '.';
       h.modules_on[name] = flag(prefix + "on", d);
       for (auto& k : m->keys()) {
         auto& v = values_.get(prefix + k.name, d).v;
+        if (k.accepts)
+          for (auto& entry : v.list)
+            if (!k.accepts(entry))
+              complain(prefix + k.name, d, k.shape, list_with(prefix + k.name, d, entry, k.example), in_quotes(entry));
         h.modules[name][k.name] = {v.number, v.number != 0, v.text, v.list};
       }
     }

@@ -2,6 +2,7 @@
 #include "server/doctor/parts.hpp"
 #include "base/random.hpp"
 #include "server/host_builder.hpp"
+#include "server/login_settings.hpp"
 #include "storage/memory/engine.hpp"
 #include <algorithm>
 #include <set>
@@ -42,7 +43,7 @@ void find_namespaces(const std::string& xml, std::set<std::string>& into) {
   }
 }
 
-std::set<std::string> features_of(const host_config& h, std::uint32_t iterations) {
+std::set<std::string> features_of(const host_config& h, const config& c) {
   base::system_clock clock;
   base::secure_random random;
   actors::node node{{}, clock, random};
@@ -50,8 +51,8 @@ std::set<std::string> features_of(const host_config& h, std::uint32_t iterations
   host_base base;
   base.own_store = std::make_unique<storage::inline_store>(std::make_unique<storage::memory_engine>());
   base.store = base.own_store.get();
-  base.accounts = std::make_unique<stored_accounts>(*base.store, nothing_to_do, node, random, h.domain, std::string{}, iterations);
-  auto host = build_host(h, iterations, true, base, node);
+  base.accounts = std::make_unique<stored_accounts>(*base.store, nothing_to_do, node, random, account_settings_of(h, c.iterations, {}, {}));
+  auto host = build_host(h, c, true, base, node);
   std::set<std::string> all{host->view.host_features.begin(), host->view.host_features.end()};
   all.insert(host->view.account_features.begin(), host->view.account_features.end());
   for (auto* table : {&host->view.host_iqs, &host->view.account_iqs})
@@ -59,6 +60,8 @@ std::set<std::string> features_of(const host_config& h, std::uint32_t iterations
       all.insert(key.first);
   find_namespaces(host->stream.features_before_login, all);
   find_namespaces(host->stream.features_after_login, all);
+  for (auto* of_the_core : {&sasl2, &bind2, &downgrade}) // wherever there is TLS
+    all.insert(of_the_core->ns);
   if (host->stream.stream_management)
     all.insert(management.ns);
   return all;
@@ -76,13 +79,13 @@ std::string missing_of(const client& c, const std::set<std::string>& there) {
 void check_clients(const config& c, findings& out) {
   std::set<std::set<std::string>> seen;
   for (auto& h : c.hosts) {
-    auto there = features_of(h, c.iterations);
+    auto there = features_of(h, c);
     if (!seen.insert(there).second)
       continue; // as an earlier host
     host_config all_on = h;
     for (auto& [name, is_on] : all_on.modules_on)
       is_on = true;
-    auto possible = features_of(all_on, c.iterations);
+    auto possible = features_of(all_on, c);
     for (auto& k : known) {
       auto missing = missing_of(k, there);
       if (missing.empty())

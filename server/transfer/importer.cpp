@@ -4,13 +4,13 @@
 #include "server/runner.hpp"
 #include "server/transfer/sections.hpp"
 #include "server/transfer/transfer.hpp"
+#include "xmpp/sasl/anonymous.hpp"
 #include "xmpp/sasl/scram_keys.hpp"
 #include <condition_variable>
 
 namespace server::transfer {
 
 namespace tables = storage::tables;
-using base::crypto::hash;
 using storage::outcome;
 
 namespace {
@@ -86,6 +86,9 @@ struct importer::impl final : reader::target {
     auto jid = xmpp::make_jid(name, host);
     if (!jid || (*jid)->is_domain())
       return complain(line, '"' + name + "\" is no name of an account");
+    auto* accounts = server.accounts_of(host);
+    if (accounts && accounts->settings().has_strangers && (*jid)->local().starts_with(xmpp::sasl::anonymous_prefix))
+      return complain(line, '"' + name + "\" is a name that ANONYMOUS gives to strangers");
     user = incoming{};
     user->jid = *jid;
     auto now = server.settings();
@@ -187,23 +190,27 @@ struct importer::impl final : reader::target {
     return false;
   }
 
+  static bool has_keys(const tables::account& a) { return a.sha1 || a.sha256 || a.sha512; }
+
+  void make_keys(tables::account& a, const account_settings& s) {
+    for (auto h : s.hashes) {
+      std::string salt(xmpp::sasl::salt_size, '\0');
+      random.fill({reinterpret_cast<std::uint8_t*>(salt.data()), salt.size()});
+      auto keys = xmpp::sasl::make_scram_keys(h, password, salt, s.iterations);
+      if (!keys)
+        return complain(user_line, std::string{user->jid->full()} + ": a password that cannot be used; set another one with covey user password");
+      a.keys(h) = std::move(*keys);
+    }
+  }
+
   void write_account() {
     auto& store = *server.store_of(host);
     auto& a = user->account;
-    auto keys = [&](hash h) {
-      std::string salt(xmpp::sasl::salt_size, '\0');
-      random.fill({reinterpret_cast<std::uint8_t*>(salt.data()), salt.size()});
-      return xmpp::sasl::make_scram_keys(h, password, salt, server.settings()->iterations);
-    };
-    if (!password.empty() && !a.sha1 && !a.sha256) {
-      auto sha1 = keys(hash::sha1), sha256 = keys(hash::sha256);
-      if (!sha1 || !sha256)
-        complain(user_line, std::string{user->jid->full()} + ": a password that cannot be used; set another one with covey user password");
-      else {
-        a.sha1 = std::move(*sha1);
-        a.sha256 = std::move(*sha256);
-      }
-    }
+    auto* accounts = server.accounts_of(host);
+    if (!accounts) // the host was removed meanwhile
+      return complain(user_line, host + " is not served any more");
+    if (!password.empty() && !has_keys(a))
+      make_keys(a, accounts->settings());
     a.created_us = base::system_clock{}.wall().time_since_epoch().count();
     storage::batch b;
     auto key = tables::account_key(*user->jid);
@@ -215,9 +222,9 @@ struct importer::impl final : reader::target {
       fatal = mistake{user_line, "the storage failed at " + std::string{user->jid->full()}};
     bool is_new = g.done() == 1;
     (is_new ? summary.users : summary.existed) += fatal ? 0 : 1;
-    summary.without_password += is_new && !a.sha1 && !a.sha256;
-    summary.only_sha1 += is_new && a.sha1 && !a.sha256;
-    if (auto* accounts = server.accounts_of(host); accounts && (is_new || has_new_rows))
+    summary.without_password += is_new && !has_keys(a);
+    summary.only_sha1 += is_new && a.sha1 && !a.sha256 && !a.sha512;
+    if (is_new || has_new_rows)
       accounts->has_changed(user->jid);
   }
 };

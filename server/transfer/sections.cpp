@@ -30,13 +30,16 @@ written for_each_row(storage::engine& e, storage::key_range range, F f) {
   }
 }
 
-// --- SCRAM credentials (section 4.3)
+// --- SCRAM credentials (section 4.3). Tokens of clients (XEP-0484) stay here: they are good at this server alone.
+
+constexpr hash hashes[]{hash::sha1, hash::sha256, hash::sha512};
 
 taken read_scram(incoming& to, const xmpp::element& child, std::string_view) {
   auto mechanism = child.attr_or("mechanism", {});
-  auto h = mechanism == "SCRAM-SHA-1" ? hash::sha1 : hash::sha256;
-  if (h == hash::sha256 && mechanism != "SCRAM-SHA-256")
+  auto known = std::find_if(std::begin(hashes), std::end(hashes), [&](auto x) { return mechanism == xmpp::sasl::scram_name(x); });
+  if (known == std::end(hashes))
     return base::fail("credentials of a mechanism that this version does not know: " + std::string{mechanism});
+  auto h = *known;
   auto text = [&](const char* name) { return child.child(name, scram_ns).text(); };
   auto bytes = [&](const char* name) { return base::from_base64(text(name)).value_or(std::string{}); };
   auto rounds = base::to_number<std::uint32_t>(text("iter-count"));
@@ -44,17 +47,18 @@ taken read_scram(incoming& to, const xmpp::element& child, std::string_view) {
   constexpr std::uint32_t most_rounds = 10'000'000;
   if (keys.salt.empty() || keys.iterations == 0 || keys.iterations > most_rounds || keys.stored_key.size() != base::crypto::size_of(h) || keys.server_key.size() != base::crypto::size_of(h))
     return base::fail("credentials of " + std::string{mechanism} + " with a bad salt, count or key");
-  (h == hash::sha1 ? to.account.sha1 : to.account.sha256) = std::move(keys);
+  to.account.keys(h) = std::move(keys);
   return {};
 }
 
 written write_scram(const outgoing& of, std::string& out) {
   xmpp::writer w;
-  for (auto& [mechanism, keys] : {std::pair{"SCRAM-SHA-1", &of.account.sha1}, {"SCRAM-SHA-256", &of.account.sha256}}) {
-    if (!*keys)
+  auto account = of.account;
+  for (auto h : hashes) {
+    if (!account.keys(h))
       continue;
-    auto& k = **keys;
-    w.open("scram-credentials", scram_ns).attr("mechanism", mechanism).leaf("iter-count", std::to_string(k.iterations)).leaf("salt", base::to_base64(k.salt))
+    auto& k = *account.keys(h);
+    w.open("scram-credentials", scram_ns).attr("mechanism", xmpp::sasl::scram_name(h)).leaf("iter-count", std::to_string(k.iterations)).leaf("salt", base::to_base64(k.salt))
         .leaf("server-key", base::to_base64(k.server_key)).leaf("stored-key", base::to_base64(k.stored_key)).close();
   }
   out += w.take();

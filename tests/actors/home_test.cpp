@@ -157,3 +157,37 @@ TEST_CASE("two homes on two threads: order per pair, and completions, across") {
     REQUIRE(from.completed[k] == k);
   }
 }
+
+TEST_CASE("congestion: a reactor that floods another one stops reading until that has caught up") {
+  base::manual_clock clock;
+  base::seeded_random random{1};
+  node around{{}, clock, random};
+  net::loop a_loop{net::loop::time::manual}, b_loop{net::loop::time::manual};
+  home a{around, 0, a_loop}, b{around, 1, b_loop};
+  a_loop.at_end_of_turn([&] { return a.end_of_turn(); });
+  b_loop.at_end_of_turn([&] { return b.end_of_turn(); });
+  auto& from = a.make<probe>();
+  auto& to = b.make<probe>();
+  static int resumed = 0;
+  resumed = 0;
+  for (std::size_t n = 0; n < home::items_per_turn * 2 + 5; ++n)
+    a.pass_or_return<&probe::take>(1, to.id(), stanza(std::to_string(n)));
+  CHECK_FALSE(a.is_congested()); // nothing has been handed over yet
+  a_loop.step();
+  CHECK(a.is_congested());
+  CHECK_FALSE(b.is_congested());
+  a.when_clear(from.id(), [](light&) { ++resumed; });
+  b_loop.step();
+  a_loop.step(10);
+  CHECK(a.is_congested()); // b has handled one turn's share
+  CHECK(resumed == 0);
+  b_loop.step(10);
+  CHECK(to.got.size() == home::items_per_turn * 2 + 5);
+  a_loop.step(10); // b's mark wakes it
+  CHECK_FALSE(a.is_congested());
+  CHECK(resumed == 1);
+  for (std::size_t n = 0; n < 100; ++n) // a little is no flood
+    a.pass_or_return<&probe::take>(1, to.id(), stanza(std::to_string(n)));
+  a_loop.step(10);
+  CHECK_FALSE(a.is_congested());
+}

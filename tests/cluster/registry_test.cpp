@@ -85,3 +85,32 @@ TEST_CASE("absent names: remembered for a while, bounded") {
   for (int n = 0; n < 100'000; ++n)
     names.insert(*j("n" + std::to_string(n) + "@b"), now); // a flood of names ends in forgetting
 }
+
+TEST_CASE("registry: rows without a session are bounded, for each reactor") {
+  registry r{limits, 2};
+  auto one = r.charge_or_create(j("a1@b"), 0, 1), two = r.charge_or_create(j("a2@b"), 0, 1);
+  REQUIRE(one.at);
+  REQUIRE(two.at);
+  auto refused = r.charge_or_create(j("a3@b"), 0, 1);
+  CHECK(refused.at == nullptr);
+  CHECK(refused.room == base::room::full);
+  CHECK(r.charge_or_create(j("a1@b"), 0, 1).at == one.at); // what is there can be found
+  one.at->limit.release(1);
+  CHECK(r.charge_or_create(j("a4@b"), 1, 1).at != nullptr); // another reactor
+  auto& own = r.charge_always(j("a5@b"), 0, 1); // a login gets through
+  CHECK(r.idle_count(0) == 3);
+  r.publish(own, {j("a5@b/x"), {0, 0, 7}, 1, 1, 0, false});
+  r.publish(own, {j("a5@b/y"), {0, 0, 8}, 2, 2, 0, false});
+  CHECK(r.idle_count(0) == 2); // a session is no idle row
+  r.withdraw(own, 1);
+  r.withdraw(own, 1);
+  CHECK(r.idle_count(0) == 2);
+  r.withdraw(own, 2);
+  CHECK(r.idle_count(0) == 3);
+  for (auto* a : {&own, one.at, two.at})
+    a->limit.release(1);
+  CHECK(r.remove_if_idle(own));
+  CHECK(r.remove_if_idle(*one.at));
+  CHECK(r.idle_count(0) == 1);
+  CHECK(r.charge_or_create(j("a3@b"), 0, 1).at != nullptr);
+}

@@ -30,13 +30,14 @@ def free_ports(count):
 
 
 class Server:
-    """One node. `extra`: TOML lines; top-level ones first."""
+    """One node. `extra`: TOML lines; top-level ones first. `inside`: lines of the tables listen and tls; {port} and {direct} are ports."""
 
-    def __init__(self, extra="", tables="", reactors=1, folder=None):
+    def __init__(self, extra="", tables="", reactors=1, folder=None, inside=None):
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="covey-test-"))
         self.owns_folder = folder is None
         self.port, self.direct, self.http = free_ports(3)
         self.config = self.folder / "covey.toml"
+        inside = {table: lines.format(port=self.port, direct=self.direct, folder=self.folder) for table, lines in (inside or {}).items()}
         self.config.write_text(f"""domain = "localhost"
 data = "{self.folder}/data"
 run = "{self.folder}/run"
@@ -47,8 +48,10 @@ admins = ["admin@localhost"]
 c2s = ["127.0.0.1:{self.port}"]
 c2s_direct = ["127.0.0.1:{self.direct}"]
 http = ["127.0.0.1:{self.http}"]
+{inside.get("listen", "")}
 [tls]
 require = false
+{inside.get("tls", "")}
 [sasl]
 plain_without_tls = true
 iterations = 4096
@@ -204,11 +207,11 @@ def trusting():
 
 class Case(unittest.TestCase):
     """One server for all tests of a class."""
-    extra, tables, reactors, names = "", "", 1, ("alice", "bob", "carol", "admin")
+    extra, tables, reactors, names, inside = "", "", 1, ("alice", "bob", "carol", "admin"), None
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(cls.extra, cls.tables, cls.reactors)
+        cls.server = Server(cls.extra, cls.tables, cls.reactors, inside=cls.inside)
         try:
             cls.server.start()
             cls.server.add(*cls.names)

@@ -56,7 +56,7 @@ class OpenSsl:
 
 def scram(raw, mechanism, name="alice", secret=password, flag="n", binding=b"", tamper=lambda final: final):
     """Runs the exchange of RFC 5802 as a client; the server's last answer. AssertionError: the server did not prove itself."""
-    algorithm = "sha256" if "256" in mechanism else "sha1"
+    algorithm = "sha" + re.search(r"SHA-(\d+)", mechanism)[1]
     gs2 = f"{flag},,"
     nonce = base64.b64encode(os.urandom(18)).decode()
     bare = f"n={name},r={nonce}"
@@ -66,7 +66,7 @@ def scram(raw, mechanism, name="alice", secret=password, flag="n", binding=b"", 
     if "</failure>" in answer:
         return answer
     challenge = base64.b64decode(re.search(r"<challenge[^>]*>([^<]*)<", answer)[1]).decode()
-    theirs, salt, rounds = re.fullmatch(r"r=([^,]*),s=([^,]*),i=(\d+)", challenge).groups()
+    theirs, salt, rounds = re.fullmatch(r"r=([^,]*),s=([^,]*),i=(\d+),h=[^,]+", challenge).groups()
     assert theirs.startswith(nonce) and len(theirs) > len(nonce)
     bound = base64.b64encode(gs2.encode() + binding).decode()
     without_proof = f"c={bound},r={theirs}"
@@ -97,7 +97,7 @@ class Mechanisms(harness.Case):
         return raw, raw.header()
 
     def test_scram_without_binding(self):
-        for mechanism in ("SCRAM-SHA-1", "SCRAM-SHA-256"):
+        for mechanism in ("SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"):
             for is_direct in (False, True):
                 raw = self.raw(direct=is_direct)
                 raw.header()
@@ -106,14 +106,14 @@ class Mechanisms(harness.Case):
                 self.assertIn("<jid>alice@localhost/x</jid>", raw.bind("x"))
 
     def test_scram_bound_to_the_certificate(self):
-        for mechanism in ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"):
+        for mechanism in ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512-PLUS"):
             raw, features, end_point = self.tls()
             self.assertIn(f">{mechanism}<", features)
             self.assertIn("tls-server-end-point", features)
             self.assertIn("<success", scram(raw, mechanism, flag="p=tls-server-end-point", binding=end_point))
 
     def test_scram_bound_to_the_connection(self):
-        for mechanism in ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"):
+        for mechanism in ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512-PLUS"):
             raw, features = self.openssl()
             self.assertIn("tls-exporter", features)
             self.assertIn("<success", scram(raw, mechanism, flag="p=tls-exporter", binding=raw.exporter))
@@ -142,7 +142,7 @@ class Mechanisms(harness.Case):
         self.assertIn("<success", raw.plain("alice"))
 
     def test_wrong_password_and_unknown_user_look_alike(self):
-        for mechanism in ("SCRAM-SHA-1", "SCRAM-SHA-256"):
+        for mechanism in ("SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"):
             wrong = [scram(self.tls()[0], mechanism, name, "wrong") for name in ("alice", "nobody")]
             self.assertEqual(wrong[0], wrong[1])
             self.assertIn("<not-authorized/>", wrong[0])

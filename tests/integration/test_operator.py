@@ -96,14 +96,82 @@ class Reload(Own):
 
     def test_what_needs_a_restart_waits_for_it(self):
         server = self.serve()
-        self.rewrite(server, "reactors = 1", "reactors = 2")
-        for _ in range(2):  # it is still told of
+        self.rewrite(server, "reactors = 1", 'reactors = 2\nstorage.cache = "16 MB"')
+        self.rewrite(server, "[listen]", f'[listen]\nshaped = ["127.0.0.1:{server.port}"]\ntrusted_proxies = ["127.0.0.1"]')
+        self.rewrite(server, "[tls]", '[tls]\nticket_rotation = "0s"')
+        keys = {"reactors", "storage.cache", "listen.shaped", "listen.trusted_proxies", "tls.ticket_rotation"}
+        for _ in range(2):  # they are still told of
             code, done = self.json(server, "reload")
-            self.assertEqual((code, [(c["key"], c["live"]) for c in done["changed"]]), (0, [("reactors", False)]))
-        self.assertIn("need_restart=reactors", server.log.read_text())
+            self.assertEqual((code, {(c["key"], c["live"]) for c in done["changed"]}), (0, {(k, False) for k in keys}))
+        self.assertRegex(server.log.read_text(), 'need_restart="?reactors ')
+        context = harness.trusting()
+        first = self.raw(server, direct=True, context=context)
+        first.header()
+        self.assertTrue(first.socket.session.has_ticket)  # as before
         server.stop()
         server.start()
         self.assertEqual(self.json(server, "config", "diff")[1]["changed"], [])
+
+    def test_logins_and_streams_follow_and_a_lost_session_comes_back(self):
+        server = self.serve()
+        server.add("alice")
+
+        def seen():
+            raw = self.raw(server, direct=True)
+            before = raw.header()
+            raw.plain("alice")
+            return raw, before, raw.header()
+        raw, before, after = seen()
+        for text in ("urn:xmpp:fast:0", ">SCRAM-SHA-512<", "urn:xmpp:carbons:2"):
+            self.assertIn(text, before)
+        self.assertNotIn("ANONYMOUS", before)
+        for text in ("urn:xmpp:sm:3", "urn:xmpp:csi:0", "<max-bytes>262144<"):
+            self.assertIn(text, after)
+        self.assertNotIn("<compression", after)
+        raw.bind("kept")
+        raw.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+        previd = re.search(r" id='([^']*)'", raw.read_until("/>"))[1]
+        raw.socket.close()
+        self.rewrite(server, "reactors = 1", 'reactors = 1\ncompression.on = true\nclient_state.on = false\nmodules.carbons.on = false\nlimits.stanza = "20 kB"')
+        self.rewrite(server, "iterations = 4096", 'iterations = 4096\nfast.on = false\nmechanisms = ["SCRAM-SHA-256", "PLAIN", "ANONYMOUS"]')
+        code, done = self.json(server, "reload")
+        self.assertEqual((code, {c["live"] for c in done["changed"]}), (0, {True}))
+        raw, before, after = seen()
+        for text in ("urn:xmpp:fast:0", ">SCRAM-SHA-512<", "urn:xmpp:carbons:2"):
+            self.assertNotIn(text, before)
+        self.assertIn("ANONYMOUS", before)
+        self.assertNotIn("urn:xmpp:csi:0", after)
+        for text in ("<compression", "<max-bytes>20480<"):
+            self.assertIn(text, after)
+        raw.send(f"<resume xmlns='urn:xmpp:sm:3' previd='{previd}' h='0'/>")
+        self.assertIn("<resumed ", raw.read_until("/>"))
+        raw.ping()
+        self.assertNotEqual(server.cli("user", "add", "anonymous-x@localhost", "--password-stdin", text=password + "\n").returncode, 0)
+        self.rewrite(server, "compression.on = true", "compression.on = true\nmanagement.on = false")
+        self.assertEqual(server.cli("reload").returncode, 0)
+        self.assertNotIn("urn:xmpp:sm:3", seen()[2])
+        raw.ping()
+
+    def test_limits_of_addresses_follow(self):
+        server = self.serve()
+        server.add("alice")
+        first = self.raw(server).login("alice", "first")
+        self.rewrite(server, "reactors = 1", 'reactors = 1\nlimits.clients_per_address = 1\nlimits.rate.address.stanzas = 100\nlimits.rate.address.stanzas_burst = 5')
+        self.assertEqual({c["live"] for c in self.json(server, "reload")[1]["changed"]}, {True})
+        second = self.raw(server).login("alice", "second")  # who was there before is not counted
+        third = self.raw(server)
+        third.header()
+        third.plain("alice")
+        self.assertIn("<policy-violation", third.read_to_end())
+        for _ in range(20):
+            second.send("<message to='localhost'/>")
+        second.ping()
+        first.ping()
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{server.http}/metrics", timeout=10).read().decode()
+        self.assertGreater(float(re.search(r"^covey_reads_delayed_total (\S+)$", metrics, re.M)[1]), 0)
+        self.rewrite(server, "limits.clients_per_address = 1", "limits.clients_per_address = 0")
+        self.assertEqual(server.cli("reload").returncode, 0)
+        self.raw(server).login("alice", "fourth")
 
     def test_a_log_file_is_opened_again(self):
         server = self.serve()
@@ -376,7 +444,7 @@ class Transfer(Own):
         pie = "{urn:xmpp:pie:0}"
         users = {u.get("name"): u for u in tree.getroot().find(f"{pie}host[@jid='localhost']")}
         self.assertEqual(sorted(users), ["alice", "bob", "carol"])
-        self.assertEqual(len(users["alice"].findall("{urn:xmpp:pie:0#scram}scram-credentials")), 2)
+        self.assertEqual(len(users["alice"].findall("{urn:xmpp:pie:0#scram}scram-credentials")), 3)
         self.assertEqual(users["carol"].find("{jabber:client}presence").get("type"), "subscribe")
         self.assertEqual([d.get("from") for d in users["carol"].iter("{urn:xmpp:delay}delay")], ["localhost"] * 3)
         self.assertNotIn(password, file.read_text())
@@ -502,8 +570,8 @@ class Watching(Own):
         wait_for(lambda: sum(line["code"] == "stream.ended" and "jid" in line for line in self.lines(server)) == 2)
         lines = self.lines(server)
         of_alice = [line for line in lines if line.get("stream") == number]
-        self.assertEqual([line["code"] for line in of_alice], ["auth.failed", "auth.ok", "session.bound", "stream.ended"])
-        self.assertEqual((of_alice[2]["jid"], of_alice[3]["jid"], of_alice[3]["cause"]), ("alice@localhost/phone", "alice@localhost/phone", "policy-violation"))
+        self.assertEqual([line["code"] for line in of_alice], ["auth.failed", "auth.ok", "session.bound", "session.kicked", "stream.closed", "stream.ended"])
+        self.assertEqual((of_alice[2]["jid"], of_alice[-1]["jid"], of_alice[-1]["cause"]), ("alice@localhost/phone", "alice@localhost/phone", "policy-violation"))
         others = {line["stream"] for line in lines if line.get("jid", "").startswith("bob")}
         self.assertEqual(len(others), 1)
         self.assertNotIn(number, others)

@@ -523,6 +523,28 @@ TEST_CASE("a socket may go while its handshake waits, even in the turn in which 
   }
 }
 
+TEST_CASE("a peer that takes nothing for too long is timed out by the kernel; who is only silent is asked") {
+  server s{mode::plain, [](connection& c) {
+             c.socket().watch_peer(100s, 1s);
+             c.send(std::string(20'000'000, 'x'));
+           }};
+  plain_client c{s.port};
+  c.send("go");
+  auto f = s.wait_for(0, has_ended);
+  CHECK((*f.end == error::timed_out || *f.end == error::eof)); // the kernel says why once; a write may have asked first
+}
+
+TEST_CASE("the address that a proxy named is the peer's") {
+  server s{mode::plain, [](connection& c) {
+             c.socket().set_peer(*net::parse_address("2001:db8::7", 7));
+             c.send(c.socket().peer() + ' ' + c.socket().peer_address());
+             c.finish();
+           }};
+  plain_client c{s.port};
+  c.send("x");
+  CHECK(c.read(100) == "[2001:db8::7]:7 2001:db8::/64");
+}
+
 TEST_CASE("abort sends a reset, close a FIN") {
   for (bool is_abort : {true, false}) {
     server s{mode::plain, [&](connection& c) { is_abort ? c.socket().abort() : c.socket().close(); }};

@@ -177,7 +177,7 @@ TEST_CASE("without descriptors connections wait, and are accepted when there are
 }
 
 TEST_CASE("places per address before login") {
-  net::address_counter counter{{.per_address = 2, .total = 4}};
+  net::address_counter counter{{.per_address = 2, .total = 4}}, other{{.per_address = 1, .total = 10}}; // they outlive their places
   auto key = [](std::uint64_t bits, bool is_v6 = false) { return net::address_key{bits, is_v6}; };
   auto a = counter.enter(key(1)), b = counter.enter(key(1));
   CHECK(a);
@@ -203,6 +203,15 @@ TEST_CASE("places per address before login") {
   CHECK(counter.enter(key(3)));
   *b = std::move(*d); // gives up what it had
   CHECK(counter.total() == 2);
+  CHECK(b->move_to(other)); // of address 1
+  CHECK(counter.total() == 1);
+  CHECK(other.total() == 1);
+  auto f = counter.enter(key(1));
+  CHECK_FALSE(f->move_to(other)); // no room there: counted nowhere
+  CHECK(counter.total() == 1);
+  net::address_counter::place nobody;
+  CHECK(nobody.move_to(other));
+  CHECK(other.total() == 1);
 }
 
 TEST_CASE("places are counted from several threads") {
@@ -230,11 +239,11 @@ TEST_CASE("places are counted from several threads") {
 
 TEST_CASE("the key of a peer: an IPv4 address, or the /64 of an IPv6 one") {
   running_loop on;
-  std::vector<std::optional<net::address_key>> keys;
+  std::vector<std::optional<net::endpoint>> peers;
   std::mutex mutex;
   auto note = [&](int fd, bool) {
     std::lock_guard guard{mutex};
-    keys.push_back(net::peer_key(fd));
+    peers.push_back(net::peer_of(fd));
     ::close(fd);
   };
   auto v4 = open_on(on, "127.0.0.1", 0, note), v6 = open_on(on, "::1", 0, note);
@@ -248,14 +257,14 @@ TEST_CASE("the key of a peer: an IPv4 address, or the /64 of an IPv6 one") {
   }
   CHECK(becomes_true([&] {
     std::lock_guard guard{mutex};
-    return keys.size() == (v6 ? 3u : 2u);
+    return peers.size() == (v6 ? 3u : 2u);
   }));
   std::lock_guard guard{mutex};
-  CHECK(keys[0] == net::address_key{htonl(INADDR_LOOPBACK), false});
-  CHECK(keys[1] == keys[0]);
+  CHECK(net::key_of(*peers[0]) == net::address_key{htonl(INADDR_LOOPBACK), false});
+  CHECK(net::key_of(*peers[1]) == net::key_of(*peers[0]));
   if (v6)
-    CHECK(keys[2] == net::address_key{0, true});
-  CHECK_FALSE(net::peer_key(-1));
+    CHECK(net::key_of(*peers[2]) == net::address_key{0, true});
+  CHECK_FALSE(net::peer_of(-1));
   close_on(on, *v4);
   if (v6)
     close_on(on, *v6);

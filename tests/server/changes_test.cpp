@@ -2,6 +2,7 @@
 #include "server/config/compare.hpp"
 #include "tests/server/folder.hpp"
 #include <doctest/doctest.h>
+#include <set>
 
 using namespace server;
 using server_tests::folder;
@@ -108,4 +109,14 @@ TEST_CASE("a diff says what changed, from what to what, and whether a reload is 
   CHECK(found["host.\"a.org\".admins"].is_live);
   CHECK(found["host.\"b.org\""].is_live);
   CHECK(found["host.\"b.org\".limits.roster"].after == "");
+}
+
+TEST_CASE("what is taken at the start alone waits for a restart, all else is live") {
+  std::set<std::string> waiting;
+  for (auto& k : all_keys(modules::all()))
+    if (!is_live(k))
+      waiting.insert(k.name);
+  CHECK(waiting == std::set<std::string>{"data", "run", "reactors", "storage.engine", "storage.write_buffer", "storage.cache", "listen.c2s", "listen.c2s_direct",
+                                         "listen.http", "listen.proxy_protocol", "listen.trusted_proxies", "listen.proxy_timeout", "listen.shaped",
+                                         "tls.ticket_rotation"});
 }

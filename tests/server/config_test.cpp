@@ -66,7 +66,7 @@ TEST_CASE("one line is a complete configuration") {
   CHECK(l.config.hosts[0].domain == "example.org");
   CHECK(l.config.hosts[0].require_tls);
   CHECK_FALSE(l.config.hosts[0].plain_without_tls);
-  CHECK(l.config.hosts[0].mechanisms.front() == "SCRAM-SHA-256-PLUS");
+  CHECK(l.config.hosts[0].mechanisms.front() == "EXTERNAL");
   CHECK(l.config.c2s.front().port == 5222);
   CHECK(l.config.http.front().address == "127.0.0.1");
   CHECK(l.config.node.login_timeout == std::chrono::seconds{30});
@@ -107,6 +107,47 @@ modules.offline.quota = 7
   CHECK(origin_of(l, "limits.stanza") == "environment");
   CHECK(value_of(l, "limits.stanza") == "\"512 kB\"");
   CHECK(value_of(l, "host.\"b.example\".limits.roster") == "20");
+}
+
+TEST_CASE("listeners behind proxies, rates and silence") {
+  folder f;
+  auto l = load(f, R"(domain = "a.org"
+domains = ["b.org"]
+[listen]
+c2s = ["0.0.0.0:7000", "[::1]:7000"]
+c2s_direct = ["127.0.0.1:7001"]
+proxy_protocol = ["[::1]:7000", "127.0.0.1:7001"]
+shaped = ["0.0.0.0:7000"]
+trusted_proxies = ["10.0.0.0/8", "::1"]
+[limits.rate]
+listener = { bytes = "1 kB", stanzas = 5, stanzas_burst = 9 }
+account.stanzas = 10
+[keepalive]
+by = "ping"
+interval = "1500ms"
+[host."b.org"]
+keepalive.by = "none"
+limits.rate.account.stanzas = 0
+tls.ticket_rotation = "1h"
+)");
+  CHECK(l.problems.size() == 1); // the key of the node under a host
+  auto& c = l.config;
+  REQUIRE(c.proxied.size() == 2);
+  CHECK(c.proxied[0].address == "::1");
+  CHECK(c.proxied[1].port == 7'001);
+  REQUIRE(c.shaped.size() == 1);
+  CHECK(c.shaped[0].address == "0.0.0.0");
+  CHECK(c.trusted_proxies.size() == 2);
+  CHECK(c.node.listener_rates.bytes.per_second == 1'024);
+  CHECK(c.node.listener_rates.bytes.burst == 256 * 1'024);
+  CHECK(c.node.listener_rates.stanzas.burst == 9);
+  CHECK_FALSE(c.node.address_rates);
+  CHECK(c.hosts.at(0).account_rates.stanzas.per_second == 10);
+  CHECK_FALSE(c.hosts.at(1).account_rates);
+  CHECK(c.hosts[0].keepalive.by == actors::keepalive::means::ping);
+  CHECK(c.hosts[0].keepalive.interval == std::chrono::seconds{2}); // up to whole seconds
+  CHECK(c.hosts[1].keepalive.by == actors::keepalive::means::none);
+  CHECK(c.tls.tickets == 1);
 }
 
 TEST_CASE("durations and sizes") {
@@ -157,6 +198,7 @@ const mistake mistakes[] = {
     {"not one of the words", "domain = \"a.org\"\nlog.level = \"wrning\"\n", 2, "log.level", "wrning", "log.level = \"warning\""},
     {"not one of the words in a list", "domain = \"a.org\"\nsasl.mechanisms = [\"PLAIN\", \"SCRAM-SHA256\"]\n", 2, "sasl.mechanisms", "SCRAM-SHA256", "[\"PLAIN\", \"SCRAM-SHA-256\"]"},
     {"empty list of mechanisms", "domain = \"a.org\"\nsasl.mechanisms = []\n", 2, "sasl.mechanisms", "[]", "sasl.mechanisms = ["},
+    {"tokens that are rotated after their end", "domain = \"a.org\"\nsasl.fast.lifetime = \"1h\"\nsasl.fast.rotate = \"2h\"\n", 3, "sasl.fast.rotate", "2h", "\"3m\""},
     {"syntax: text without quotes", "domain = example.org\n", 1, "domain", "example.org", "domain = \"example.org\""},
     {"syntax: text without its end", "domain = \"a.org\nlimits.roster = 5\n", 1, "domain", "\"a.org", "domain = \"a.org\""},
     {"syntax: duration without quotes", "domain = \"a.org\"\nlimits.login_timeout = 45s\n", 2, "limits.login_timeout", "45s", "limits.login_timeout = \"45s\""},
@@ -212,11 +254,17 @@ const mistake mistakes[] = {
     {"port missing", "domain = \"a.org\"\nlisten.http = [\"127.0.0.1\"]\n", 2, "listen.http", "127.0.0.1", "[\"127.0.0.1:5280\"]"},
     {"address that is a name", "domain = \"a.org\"\nlisten.c2s = [\"localhost:5222\"]\n", 2, "listen.c2s", "localhost", "[\"127.0.0.1:5222\"]"},
     {"address without brackets", "domain = \"a.org\"\nlisten.c2s = [\":::5222\"]\n", 2, "listen.c2s", ":::5222", "listen.c2s = ["},
+    {"proxies in front of no listener", "domain = \"a.org\"\nlisten.trusted_proxies = [\"10.0.0.0/8\"]\nlisten.c2s = [\"127.0.0.1:7000\"]\nlisten.proxy_protocol = [\"127.0.0.1:7001\"]\n", 4, "listen.proxy_protocol", "127.0.0.1:7001", "listen.proxy_protocol = [\"127.0.0.1:7000\"]"},
+    {"rates of no listener", "domain = \"a.org\"\nlisten.c2s = [\"127.0.0.1:7000\"]\nlisten.shaped = [\"everything\"]\n", 3, "listen.shaped", "everything", "listen.shaped = [\"127.0.0.1:7000\"]"},
+    {"a proxy that is no network", "domain = \"a.org\"\nlisten.trusted_proxies = [\"::1\", \"10.0.0.1/8\"]\n", 2, "listen.trusted_proxies", "10.0.0.1/8", "listen.trusted_proxies = [\"::1\", \"10.0.0.1\"]"},
+    {"listeners behind nobody", "domain = \"a.org\"\nlisten.c2s = [\"127.0.0.1:7000\"]\nlisten.proxy_protocol = [\"127.0.0.1:7000\"]\n", 3, "listen.proxy_protocol", "listen.proxy_protocol alone", "listen.trusted_proxies = ["},
     {"certificate without key", "domain = \"a.org\"\ntls.certificate = \"/x.pem\"\n", 2, "tls.certificate", "tls.certificate alone", "tls.key = "},
     {"key without certificate", "domain = \"a.org\"\ntls.key = \"/x.pem\"\n", 2, "tls.key", "tls.key alone", "tls.certificate = "},
     {"PLAIN without TLS where TLS is required", "domain = \"a.org\"\nsasl.plain_without_tls = true\n", 2, "sasl.plain_without_tls", "true", "sasl.plain_without_tls = false"},
     {"run folder too long for a socket", "domain = \"a.org\"\nrun = \"/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\n", 2, "run", "/aaaa", "run = \"/run/covey\""},
     {"data folder empty", "domain = \"a.org\"\ndata = \"\"\n", 2, "data", "\"\"", "data = \"/var/lib/covey\""},
+    {"network with bits behind its prefix", "domain = \"a.org\"\nmodules.register.allow_from = [\"192.0.2.0/24\", \"192.0.2.1/24\"]\n", 2, "modules.register.allow_from", "192.0.2.1/24", "modules.register.allow_from = [\"192.0.2.0/24\", \"127.0.0.0/8\"]"},
+    {"network that is a name", "domain = \"a.org\"\n[modules.register]\nallow_from = [\"localhost\"]\n", 3, "modules.register.allow_from", "localhost", "allow_from = [\"127.0.0.0/8\"]"},
     {"output smaller than a stanza", "domain = \"a.org\"\nlimits.stanza = \"2 MB\"\nlimits.output = \"1 MB\"\n", 3, "limits.output", "1 MB", "limits.output = \"8 MB\""},
 };
 } // namespace

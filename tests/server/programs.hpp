@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <pty.h>
 #include <set>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <thread>
@@ -28,6 +29,7 @@ using variables = std::map<std::string, std::string>;
 struct outcome {
   int code = -1; // exit status; 128 + signal
   std::string out, err;
+  std::chrono::microseconds cpu{0}; // user and system
 };
 
 namespace detail {
@@ -55,10 +57,11 @@ inline std::vector<std::string> environment_with(const variables& more) {
 inline int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
 
 /// -1: it did not end in time, and was killed.
-inline int wait_for(pid_t pid, std::chrono::seconds limit) {
+inline int wait_for(pid_t pid, std::chrono::seconds limit, std::chrono::microseconds* cpu = nullptr) {
   auto until = std::chrono::steady_clock::now() + limit;
   int status = 0;
-  while (waitpid(pid, &status, WNOHANG) == 0) {
+  rusage used{};
+  while (wait4(pid, &status, WNOHANG, &used) == 0) {
     if (std::chrono::steady_clock::now() > until) {
       kill(pid, SIGKILL);
       waitpid(pid, &status, 0);
@@ -66,6 +69,9 @@ inline int wait_for(pid_t pid, std::chrono::seconds limit) {
     }
     std::this_thread::sleep_for(std::chrono::milliseconds{2});
   }
+  auto microseconds = [](const timeval& t) { return std::chrono::seconds{t.tv_sec} + std::chrono::microseconds{t.tv_usec}; };
+  if (cpu)
+    *cpu = microseconds(used.ru_utime) + microseconds(used.ru_stime);
   return code_of(status);
 }
 /// Reads both until they end or 30 s have passed.
@@ -114,7 +120,7 @@ inline outcome run(const words& command, const std::string& input = {}, const va
   close(in[1]);
   outcome o;
   detail::drain(out[0], o.out, err[0], o.err);
-  o.code = detail::wait_for(pid, std::chrono::seconds{30});
+  o.code = detail::wait_for(pid, std::chrono::seconds{30}, &o.cpu);
   return o;
 }
 

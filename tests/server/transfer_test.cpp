@@ -130,6 +130,7 @@ TEST_CASE("sections: an account goes out and comes back as it was") {
   tables::account account;
   account.sha1 = xmpp::sasl::scram_keys{"salt 1", 4'096, std::string(20, 's'), std::string(20, 'k')};
   account.sha256 = xmpp::sasl::scram_keys{"salt 2", 10'000, std::string(32, 's'), std::string(32, 'k')};
+  account.sha512 = xmpp::sasl::scram_keys{"salt 3", 10'000, std::string(64, 's'), std::string(64, 'k')};
   storage::batch b;
   auto contact = [&](const char* name, xmpp::im::subscription_state state, bool is_listed, std::string request) {
     tables::roster_row r;
@@ -172,6 +173,7 @@ TEST_CASE("sections: an account goes out and comes back as it was") {
   REQUIRE(r.end());
   CHECK(back.to.account.sha1 == account.sha1);
   CHECK(back.to.account.sha256 == account.sha256);
+  CHECK(back.to.account.sha512 == account.sha512);
   REQUIRE(back.to.roster.size() == 4);
   CHECK(back.to.roster.at("both@b.org").item.state == xmpp::im::subscription_state{.to = true, .from = true});
   CHECK(back.to.roster.at("both@b.org").item.name == "<both@b.org>");

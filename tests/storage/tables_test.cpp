@@ -188,12 +188,14 @@ TEST_CASE("keys: garbage is corrupt, and stays so") {
 TEST_CASE("accounts: keys in, keys out; a host's accounts in order") {
   tables::account a;
   a.sha1 = xmpp::sasl::scram_keys{"salt\0"s, 4096, "stored", "server"};
+  a.sha512 = xmpp::sasl::scram_keys{"other salt", 5000, "stored 512", "server 512"};
   a.created_us = 1'700'000'000'000'000;
   a.is_disabled = true;
   auto back = tables::decode_account(at(tables::account_key(*romeo()), tables::encode(a)));
   REQUIRE(back.has_value());
   CHECK(back->sha1 == a.sha1);
   CHECK_FALSE(back->sha256);
+  CHECK(back->keys(base::crypto::hash::sha512) == a.sha512);
   CHECK(back->created_us == a.created_us);
   CHECK(back->is_disabled);
 
@@ -206,6 +208,29 @@ TEST_CASE("accounts: keys in, keys out; a host's accounts in order") {
   for (auto& r : *rows)
     names += tables::local_of(r) + " ";
   CHECK(names == "adam bob zoe ");
+}
+
+TEST_CASE("tokens: two of each client, apart from other clients and accounts") {
+  using enum xmpp::sasl::mechanism_kind;
+  tables::client_tokens t;
+  t.current = tables::client_tokens::token{"seed\0"s, ht_sha256_exporter, 5, 6, 7};
+  auto key = tables::tokens_key(*romeo(), "a client");
+  auto back = tables::decode_tokens(at(key, tables::encode(t)));
+  REQUIRE(back.has_value());
+  CHECK_FALSE(back->fresh);
+  REQUIRE(back->current);
+  CHECK(back->current->seed == t.current->seed);
+  CHECK(back->current->mechanism == ht_sha256_exporter);
+  CHECK(back->current->issued_us == 5);
+  CHECK(back->current->expires_us == 6);
+  CHECK(back->current->count == 7);
+  auto range = tables::tokens_of(*romeo());
+  CHECK((range.from <= key && key < range.until));
+  CHECK(tables::tokens_key(*jid("romeo2@montague.example"), "a client") >= range.until);
+  CHECK(key != tables::tokens_key(*romeo(), "b client"));
+  covey::storage::client_tokens later; // of a mechanism that only a later version knows
+  later.mutable_fresh()->set_mechanism("HT-SHA-512-EXPR");
+  CHECK_FALSE(tables::decode_tokens(at(key, later.SerializeAsString()))->fresh);
 }
 
 TEST_CASE("rosters: items and requests") {
@@ -237,6 +262,7 @@ TEST_CASE("records: garbage and impossible values are corrupt, never an exceptio
       c = static_cast<char>(random());
     (void)tables::decode_account(at(key, garbage));
     (void)tables::decode_head(at(key, garbage));
+    (void)tables::decode_tokens(at(key, garbage));
     (void)tables::decode_offline(at(key, garbage));
     (void)tables::decode_roster(at(garbage, garbage));
     (void)tables::local_of(at("\x10" + garbage, ""));

@@ -6,7 +6,9 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 root = pathlib.Path(__file__).resolve().parents[2]
 names = sys.argv[1:]
@@ -15,6 +17,7 @@ fuzz_seconds = int(os.environ.get("COVEY_FUZZ_SECONDS", "300"))  # for all targe
 environment = dict(os.environ, CCACHE_SLOPPINESS="pch_defines,time_macros", ASAN_OPTIONS="detect_leaks=1",
                    UBSAN_OPTIONS="print_stacktrace=1", TSAN_OPTIONS=f"halt_on_error=0 exitcode=66 suppressions={root}/tests/support/tsan.supp")
 passed = failed = 0
+counting = threading.Lock()
 
 
 def wanted(name):
@@ -34,8 +37,9 @@ def run(name, command, limit=1800):
     good, bad = (int(counts[1]), int(counts[2])) if counts else (int(code == 0), int(code != 0))
     if code != 0 and bad == 0:
         bad = 1
-    passed += good
-    failed += bad
+    with counting:
+        passed += good
+        failed += bad
     print(f"{'ok  ' if code == 0 else 'FAIL'} {name}: {good} passed, {bad} failed, {time.monotonic() - began:.0f} s", flush=True)
     if code != 0:
         print(output[-8000:], flush=True)
@@ -61,7 +65,7 @@ def programs(folder, layers):
 
 if wanted("style"):
     run("style", ["/usr/bin/python3", "tests/support/style.py"])
-memory_checked = ["base", "xmpp", "net", "storage", "cluster", "modules", "actors"]  # test_server starts whole programs: plain only
+memory_checked = ["base", "xmpp", "net", "storage", "cluster", "modules", "actors", "config"]  # test_server starts whole programs: plain only
 if wanted("asan") and build("build-asan", [f"test_{layer}" for layer in memory_checked], "-DCOVEY_SANITIZE=asan", "-DCOVEY_BENCH=OFF"):
     for program in programs("build-asan", memory_checked):
         run("asan/" + program.name, [str(program)])
@@ -73,11 +77,15 @@ if wanted("tsan"):
                 run("tsan/" + program.name, [str(program)])
 if wanted("fuzz") and build("build-fuzz", [], "-DCOVEY_SANITIZE=fuzz", "-DCMAKE_CXX_COMPILER=clang++-14"):
     targets = sorted(p for p in (root / "build-fuzz/tests/fuzz").glob("fuzz_*") if p.is_file() and os.access(p, os.X_OK))
-    for target in targets:
+
+    def fuzz(target):
         corpus = root / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
         found = root / "build-fuzz" / (target.name + "-found")
         found.mkdir(exist_ok=True)
         run("fuzz/" + target.name, [str(target), f"-max_total_time={fuzz_seconds // len(targets)}", "-timeout=10", "-max_len=4096",
-                                    "-print_final_stats=0", str(found), str(corpus)], fuzz_seconds + 120)
+                                    "-print_final_stats=0", f"-artifact_prefix={found}-", str(found), str(corpus)], fuzz_seconds + 120)
+
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as workers:  # a core each
+        list(workers.map(fuzz, targets))
 print(f"{passed} passed, {failed} failed")
 sys.exit(1 if failed else 0)

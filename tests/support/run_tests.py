@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # Runs every test of a finished build: unit programs, then integration and torture scripts. Ends with
-# "N passed, N failed". --long: the counts that the long runs name. NAME...: only what contains it.
+# "N passed, N failed". --long: the counts that the long runs name, and half an hour of fuzzing for each target. NAME...:
+# only what contains it.
 import argparse
 import os
 import pathlib
@@ -53,6 +54,10 @@ for program in sorted((root / "build" / "tests").glob("test_*")):
 for folder in ("integration", "torture"):
     for script in sorted((root / "tests" / folder).glob("test_*.py")):
         run(f"{folder}/{script.stem}", ["/usr/bin/python3", str(script)], 7200 if options.long else 300)
+if options.long and wanted("fuzz"):
+    targets = len(list((root / "tests/fuzz").glob("*_fuzz.cpp")))
+    environment["COVEY_FUZZ_SECONDS"] = str(1_800 * targets)  # half an hour each
+    run("fuzz", ["/usr/bin/python3", str(root / "tests/support/run_checks.py"), "fuzz"], 1_800 * targets + 1_800)
 if passed + failed == 0:
     print("no test has this name")
     failed = 1

@@ -63,7 +63,10 @@ public:
   base::seeded_random random{7};
   negotiation rules;
   int lookups = 0;
+  bool has_memory = true; // for compression
   std::string last_sent; // not normalised
+  xmpp::sasl::scram_keys added;
+  std::string bound_to; // with the resource's own numbers
 
   std::string says(const std::string& xml) {
     xmpp::framer f;
@@ -110,6 +113,7 @@ private:
     s.default_domain = "default.example";
     s.tls = std::move(tls);
     s.random = &random;
+    s.prepare_compression = [this] { return has_memory; };
     return s;
   }
   std::string text(todo::send& s) {
@@ -117,12 +121,32 @@ private:
     return replaced(masked(s.xml), header_xml("example.org", {}, "N"), "[H]");
   }
   static std::string text(todo::start_tls&) { return "start_tls"; }
-  static std::string text(todo::find_keys& f) { return "find_keys " + f.local + (f.h == hash::sha1 ? " sha1" : " sha256"); }
+  static std::string text(todo::start_compression&) { return "start_compression"; }
+  static std::string text(todo::find_keys& f) { return "find_keys " + f.local + name(f.h); }
+  static std::string text(todo::find_account& f) { return "find_account " + f.local; }
+  std::string text(todo::add_keys& a) {
+    added = a.keys;
+    return "add_keys " + a.local + name(a.h) + " to version " + std::to_string(a.version);
+  }
+  static std::string text(todo::find_tokens& f) { return "find_tokens " + f.local + " of " + f.client; }
+  static std::string text(todo::change_tokens& c) {
+    auto& w = c.what;
+    return "change_tokens " + w.local + " of " + w.client + (w.used.empty() ? " version " + std::to_string(w.account_version) : " used " + w.used)
+           + (w.count ? " count " + std::to_string(*w.count) : "") + (w.invalidate ? " invalidate" : "")
+           + (w.issue ? " issue " + std::string{xmpp::sasl::name_of(*w.issue)} : "");
+  }
+  static std::string name(hash h) { return h == hash::sha1 ? " sha1" : h == hash::sha256 ? " sha256" : " sha512"; }
   static std::string text(todo::check_password& c) { return "check " + c.local + " " + c.password; }
   static std::string text(todo::restart_framer&) { return "restart"; }
-  static std::string text(todo::authenticated& a) { return "authenticated " + std::string{a.account->full()} + " " + std::string{a.mechanism}; }
+  static std::string text(todo::authenticated& a) { return "authenticated " + masked(std::string{a.account->full()}) + " " + std::string{a.mechanism}; }
   static std::string text(todo::login_failed& f) { return "login_failed " + f.local + ": " + std::string{f.cause}; }
-  static std::string text(todo::bind& b) { return "bind " + masked(std::string{b.wanted->full()}); }
+  std::string text(todo::bind& b) {
+    bound_to = b.wanted->full();
+    auto& x = b.extras;
+    return "bind " + masked(std::string{b.wanted->full()})
+           + (x.enable_management ? " managed" + std::string{x.enable_management->resume ? " resumable " : " "} + std::to_string(x.enable_management->max_s) : "")
+           + (x.carbons ? " carbons" : "") + (x.inactive ? " inactive" : "");
+  }
   static std::string text(todo::resume& r) { return "resume " + r.previd + " " + std::to_string(r.h) + " of " + std::string{r.account->full()}; }
   static std::string text(todo::request_before_login& r) { return "request " + r.ns + " " + std::string{r.what->id()}; }
   static std::string text(todo::stanza& s) { return "stanza " + std::string{s.what->bytes()}; }
@@ -140,11 +164,13 @@ inline std::string stream_error(std::string_view condition, std::string_view tex
 }
 
 inline const std::string tls_only = "[H]<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>";
-inline const std::string over_tls = "[H]<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
-                             "<mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism>"
-                             "<mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism></mechanisms>"
+inline const std::string mechanisms = "<mechanism>SCRAM-SHA-512-PLUS</mechanism><mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism>"
+                             "<mechanism>SCRAM-SHA-512</mechanism><mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism>";
+inline const std::string over_tls = "[H]<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + mechanisms + "</mechanisms>"
+                             "<authentication xmlns='urn:xmpp:sasl:2'>" + mechanisms + "<inline><bind xmlns='urn:xmpp:bind:0'><inline/></bind></inline></authentication>"
                              "<sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/>"
-                             "<channel-binding type='tls-server-end-point'/></sasl-channel-binding></stream:features>";
+                             "<channel-binding type='tls-server-end-point'/></sasl-channel-binding>"
+                             "<config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='N'/></stream:features>";
 inline const std::string bindable = "[H]<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>"
                              "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session></stream:features>";
 inline const std::string starttls = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";

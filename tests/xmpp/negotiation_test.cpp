@@ -127,6 +127,7 @@ TEST_CASE("negotiation: stream headers that are refused get a header first") {
     {with("'1.0'", "'1'"), "[H]" + stream_error("unsupported-version", "this server speaks XMPP 1.0")},
     {with("'1.0'", "'1.x'"), "[H]" + stream_error("unsupported-version", "this server speaks XMPP 1.0")},
     {with("'jabber:client'", "'jabber:server'"), "[H]" + stream_error("invalid-namespace", "clients speak jabber:client")},
+    {with(" to=", " from='alice@other.example' to="), own("example.org", "alice@other.example") + stream_error("invalid-from", "'from' is not of this host")},
     {with(" to=", " from='@' to="), "[H]" + stream_error("invalid-from", "'from' is not a JID")},
     {with("http://etherx.jabber.org/streams", "http://example.org/x"), own("default.example") + stream_error("invalid-namespace")},
     {"<?xml version='1.0' encoding='ISO-8859-1'?>" + header, own("default.example") + stream_error("unsupported-encoding")},
@@ -179,7 +180,7 @@ TEST_CASE("negotiation: where TLS is not required, SCRAM works without, PLAIN on
   dialogue d{h};
   CHECK(d.says(header)
         == "[H]<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
-           "<mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism></mechanisms></stream:features>");
+           "<mechanism>SCRAM-SHA-512</mechanism><mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism></mechanisms></stream:features>");
   CHECK(d.auth("PLAIN", std::string{"\0alice\0pw", 9}) == failure("encryption-required") + " | login_failed : PLAIN without TLS");
   CHECK(d.auth("SCRAM-SHA-1-PLUS", "p=tls-exporter,,n=alice,r=x")
         == failure("invalid-mechanism") + " | login_failed : a mechanism that is not on offer");
@@ -204,7 +205,8 @@ TEST_CASE("negotiation: TLS without binding data offers no -PLUS; a host offers 
   dialogue e{h, tls13};
   CHECK(e.says(header)
         == "[H]<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms>"
-           "<register xmlns='http://jabber.org/features/iq-register'/></stream:features>");
+           "<authentication xmlns='urn:xmpp:sasl:2'><mechanism>PLAIN</mechanism><inline><bind xmlns='urn:xmpp:bind:0'><inline/></bind></inline></authentication>"
+           "<register xmlns='http://jabber.org/features/iq-register'/><config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='N'/></stream:features>");
   CHECK(e.auth("SCRAM-SHA-1", "n,,n=alice,r=x") == failure("invalid-mechanism") + " | login_failed : a mechanism that is not on offer");
 }
 

@@ -27,10 +27,6 @@ mechanism_settings settings_with(std::string nonce, bool bound = true) {
   return s;
 }
 
-hash hash_of(mechanism_kind k) {
-  return k == mechanism_kind::scram_sha1 || k == mechanism_kind::scram_sha1_plus ? hash::sha1 : hash::sha256;
-}
-
 scram_keys keys_of(hash h, const std::string& password, const std::string& salt = "salt of example") {
   return *make_scram_keys(h, password, salt, 4'096);
 }
@@ -52,7 +48,7 @@ std::string final_of(hash h, const std::string& password, const std::string& gs2
   auto nonce = server_first.substr(2, server_first.find(',') - 2);
   auto salt_at = server_first.find(",s=") + 3, iterations_at = server_first.find(",i=");
   auto salt = *base::from_base64(server_first.substr(salt_at, iterations_at - salt_at));
-  auto salted = base::crypto::pbkdf2(h, password, salt, *base::to_number<std::uint32_t>(server_first.substr(iterations_at + 3)));
+  auto salted = base::crypto::pbkdf2(h, password, salt, *base::to_number<std::uint32_t>(server_first.substr(iterations_at + 3, server_first.find(",h=") - iterations_at - 3)));
   auto key = base::crypto::hmac(h, salted, "Client Key");
   auto without_proof = "c=" + base::to_base64(gs2 + binding) + ",r=" + nonce;
   auto sig = base::crypto::hmac(h, base::crypto::digest(h, key), first_bare + "," + server_first + "," + without_proof);
@@ -183,6 +179,29 @@ TEST_CASE("scram: libgsasl with its own JID as authorisation identity, and with 
       REQUIRE(failure_in(o));
       CHECK(failure_in(o)->why == sasl_errc::invalid_authzid);
     }
+  }
+}
+
+TEST_CASE("scram: SHA-512, and the hash of what was offered (XEP-0474)") {
+  // section 5.3's own example
+  CHECK(base::to_base64(base::crypto::digest(hash::sha1, downgrade_text({"SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"}, {"tls-server-end-point", "tls-exporter"})))
+        == "G6k/rBLDqgOhRRaCuuatSDFkJ08=");
+  CHECK(downgrade_text({"b", "a"}, {}) == "a\x1e" "b");
+  for (auto kind : {mechanism_kind::scram_sha512, mechanism_kind::scram_sha512_plus}) {
+    auto s = settings_with("sn");
+    s.offer = "SCRAM-SHA-512";
+    std::string gs2 = is_plus(kind) ? "p=tls-exporter,," : "n,,", bare = "n=alice,r=cn", bound = is_plus(kind) ? exporter : "";
+    auto keys = keys_of(hash::sha512, "pw");
+    auto m = make_mechanism(kind, s);
+    auto server_first = challenge_of(*m, gs2 + bare, keys);
+    CHECK(server_first.ends_with(",i=4096,h=" + base::to_base64(base::crypto::digest(hash::sha512, "SCRAM-SHA-512"))));
+    CHECK(std::holds_alternative<outcome::success>(m->step(final_of(hash::sha512, "pw", gs2, bound, bare, server_first))));
+
+    auto stripped = make_mechanism(kind, s); // somebody in between takes the attribute away: the proof is of other words
+    auto first = challenge_of(*stripped, gs2 + bare, keys);
+    auto o = stripped->step(final_of(hash::sha512, "pw", gs2, bound, bare, first.substr(0, first.find(",h="))));
+    REQUIRE(failure_in(o));
+    CHECK(failure_in(o)->why == sasl_errc::not_authorized);
   }
 }
 

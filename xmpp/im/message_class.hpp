@@ -26,20 +26,51 @@ enum class message_action : std::uint8_t {
 /// RFC 6121 sections 8.5.2.1.1, 8.5.2.2.1, 8.5.3.1, 8.5.3.2.1 and table 1. `type`: of a message.
 [[nodiscard]] message_action action_for(stanza_type type, target where);
 
-/// What about a message decides whether it is kept.
+/// What a message is, by its type and payload (docs/messages.md). The first that fits.
+enum class message_kind : std::uint8_t {
+  error,
+  event,        // a notification of PubSub (XEP-0060): a type=headline that only programs read
+  headline,
+  groupchat,
+  call,         // XEP-0353, whatever it says of the call
+  conversation, // a body, something encrypted, a correction or a retraction
+  reaction,     // XEP-0444
+  receipt,      // XEP-0184: received
+  marker,       // XEP-0333
+  chat_state,   // XEP-0085 and nothing else
+  other,        // a payload that this server does not know
+  empty,
+};
+inline constexpr std::size_t message_kinds = static_cast<std::size_t>(message_kind::empty) + 1;
+
+/// What becomes of each kind: one table for offline storage, carbons, client state, and what comes later.
+struct handling {
+  bool is_urgent;   // an inactive client hears of it at once (XEP-0352)
+  bool is_stored;   // kept while nobody is there (XEP-0160)
+  bool is_copied;   // to the other devices (XEP-0280)
+  bool is_archived; // XEP-0313
+  bool is_pushed;   // XEP-0357
+};
+[[nodiscard]] const handling& handling_of(message_kind k);
+
+/// What about a message decides what becomes of it.
 struct message_facts {
   stanza_type type = stanza_type::normal;
+  message_kind kind = message_kind::empty;
   bool has_body = false;
-  bool has_payload = false;       // a child other than chat states, hints, thread, ids and stamps
-  bool only_chat_state = false;   // XEP-0085 notification without anything else
   bool hint_store = false;        // XEP-0334: <store/>
   bool hint_no_store = false;     // <no-store/> or <no-permanent-store/>
+  bool hint_no_copy = false;      // <no-copy/>, or <private/> of XEP-0280
+  bool is_room_private = false;   // XEP-0045 section 7.5: from or to an occupant
+  bool is_carbon = false;         // <sent/> or <received/> of XEP-0280
 };
-/// Reads the payload (RapidXML); only for messages that nobody took.
+/// Reads the payload (RapidXML); not for each message of an active client.
 [[nodiscard]] message_facts facts_of(const stanza& message);
 /// XEP-0160 section 3, with the hints of XEP-0334 before it.
 [[nodiscard]] bool keepable(const message_facts& f);
+/// XEP-0280 section 6.1, with the hints.
+[[nodiscard]] bool copyable(const message_facts& f);
 /// Must its sender learn that nobody will read it? Not for typing notifications and the like.
-[[nodiscard]] inline bool worth_an_error(const message_facts& f) { return f.has_body || f.has_payload; }
+[[nodiscard]] bool worth_an_error(const message_facts& f);
 
 } // namespace xmpp::im

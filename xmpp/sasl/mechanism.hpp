@@ -3,25 +3,10 @@
 #include "xmpp/errors.hpp"
 #include "xmpp/sasl/credentials.hpp"
 #include <memory>
-#include <optional>
-#include <string>
 #include <variant>
 #include <vector>
 
 namespace xmpp::sasl {
-
-/// Strongest first, as they are offered.
-enum class mechanism_kind : std::uint8_t {
-  scram_sha256_plus, scram_sha1_plus, scram_sha256, scram_sha1, plain,
-};
-inline constexpr mechanism_kind all_mechanisms[] = {
-    mechanism_kind::scram_sha256_plus, mechanism_kind::scram_sha1_plus, mechanism_kind::scram_sha256,
-    mechanism_kind::scram_sha1, mechanism_kind::plain};
-[[nodiscard]] std::string_view name_of(mechanism_kind k); // "SCRAM-SHA-256-PLUS"
-[[nodiscard]] std::optional<mechanism_kind> parse_mechanism(std::string_view name);
-[[nodiscard]] constexpr bool is_plus(mechanism_kind k) {
-  return k == mechanism_kind::scram_sha256_plus || k == mechanism_kind::scram_sha1_plus;
-}
 
 /// Channel-binding data of the TLS connection (RFC 9266, RFC 5929 section 4). Empty: not to be had.
 struct channel_bindings {
@@ -35,21 +20,33 @@ struct mechanism_settings {
   std::string host;            // prepared domain
   channel_bindings bindings;
   bool offered_plus = false;   // a -PLUS mechanism was among those offered on this stream
+  std::string offer;           // SCRAM: what XEP-0474 hashes (downgrade_text); empty: no such attribute
   std::string server_nonce;    // printable, without a comma, at least 18 characters of randomness
   std::string fake_secret;     // for fake_keys
   std::uint32_t fake_iterations = 10'000;
+  std::vector<std::string> certified; // EXTERNAL: addresses in the client's certificate
+  std::string client;          // HT-*: the id of the user agent
+  std::optional<std::uint32_t> count; // HT-*: XEP-0484 section 4.4
+  std::string fresh_name;      // ANONYMOUS: a local part that nobody has
 };
 
 namespace outcome {
 struct challenge { std::string data; };
 struct need_keys { std::string local; base::crypto::hash h; };  // answer by on_keys()
-struct need_password_check { std::string local, password; };    // answer by on_password()
-struct success { jid_ref account; std::optional<std::string> data; };
+struct need_password_check { std::string local, password; };    // answer by on_account()
+struct need_account { std::string local; };                     // answer by on_account()
+struct need_tokens { std::string local, client; };              // answer by on_tokens()
+struct success {
+  jid_ref account;
+  std::optional<std::string> data;
+  account_facts facts = {};
+  std::optional<token> used = {}; // the token that let him in
+};
 /// `cause` and `local` are for the log (local: as far as it is known); the client hears `why` alone.
 struct failure { sasl_errc why; std::string_view cause; std::string local = {}; };
 } // namespace outcome
-using outcomes = std::variant<outcome::challenge, outcome::need_keys, outcome::need_password_check,
-                              outcome::success, outcome::failure>;
+using outcomes = std::variant<outcome::challenge, outcome::need_keys, outcome::need_password_check, outcome::need_account,
+                              outcome::need_tokens, outcome::success, outcome::failure>;
 
 /// One attempt. After success or failure it is over. Messages are bytes, already out of base64.
 class mechanism {
@@ -58,12 +55,17 @@ public:
   virtual outcomes step(std::string_view message) = 0;
   /// Only after need_keys.
   virtual outcomes on_keys(const keys_answer& answer);
-  /// Only after need_password_check.
-  virtual outcomes on_password(const password_answer& answer);
+  /// Only after need_password_check or need_account.
+  virtual outcomes on_account(const account_answer& answer);
+  /// Only after need_tokens.
+  virtual outcomes on_tokens(const tokens_answer& answer);
 };
 
 /// How an answer of the credentials is put to the client: unknown, disabled and wrong are one.
 [[nodiscard]] outcome::failure refusal_of(credentials_errc e, std::string_view local);
+
+/// What XEP-0474 section 5.1 hashes: what was offered, sorted, between delimiters that XML cannot carry.
+[[nodiscard]] std::string downgrade_text(std::vector<std::string_view> mechanisms, std::vector<std::string_view> bindings);
 
 /// A message longer than this is malformed.
 inline constexpr std::size_t max_message = 4'096;

@@ -30,11 +30,11 @@ outcomes plain::step(std::string_view message) {
   return outcome::need_password_check{std::string{account_->local()}, std::string{password}};
 }
 
-outcomes plain::on_password(const password_answer& answer) {
+outcomes plain::on_account(const account_answer& answer) {
   if (!account_)
-    return mechanism::on_password(answer);
+    return mechanism::on_account(answer);
   if (answer)
-    return outcome::success{account_, std::nullopt};
+    return outcome::success{account_, std::nullopt, *answer};
   return refusal_of(answer.error(), account_->local());
 }
 

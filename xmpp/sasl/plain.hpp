@@ -9,7 +9,7 @@ class plain final : public mechanism {
 public:
   explicit plain(mechanism_settings s) : settings_(std::move(s)) {}
   outcomes step(std::string_view message) override;
-  outcomes on_password(const password_answer& answer) override;
+  outcomes on_account(const account_answer& answer) override;
 
 private:
   mechanism_settings settings_;

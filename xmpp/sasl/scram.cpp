@@ -165,6 +165,8 @@ outcomes scram::on_keys(const keys_answer& answer) {
     keys_ = *answer;
   }
   server_first_ = "r=" + nonce_ + ",s=" + base::to_base64(keys_.salt) + ",i=" + std::to_string(keys_.iterations);
+  if (!settings_.offer.empty()) // signed by the proof, so that nobody in between can change what was offered
+    server_first_ += ",h=" + base::to_base64(crypto::digest(hash_, settings_.offer));
   stage_ = stage::final;
   return outcome::challenge{server_first_};
 }
@@ -203,7 +205,7 @@ outcomes scram::on_final(std::string_view message) {
   if (!proven)
     return fail(sasl_errc::not_authorized, "wrong password");
   stage_ = stage::over;
-  return outcome::success{account_, "v=" + base::to_base64(crypto::hmac(hash_, keys_.server_key, signed_text))};
+  return outcome::success{account_, "v=" + base::to_base64(crypto::hmac(hash_, keys_.server_key, signed_text)), keys_.facts};
 }
 
 } // namespace xmpp::sasl

@@ -1,4 +1,5 @@
-// SCRAM (RFC 5802, RFC 7677), server side, with channel binding (RFC 9266, RFC 5929).
+// SCRAM (RFC 5802, RFC 7677), server side, with channel binding (RFC 9266, RFC 5929) and the hash of what was offered
+// (XEP-0474).
 #pragma once
 #include "xmpp/sasl/mechanism.hpp"
 
@@ -26,7 +27,7 @@ private:
   std::string name_;                 // as sent, for the log
   std::string binding_input_;        // what c= must decode to
   std::string nonce_, first_bare_, server_first_;
-  scram_keys keys_;
+  known_keys keys_;
   std::string_view refused_because_; // not empty: the keys are fake, and no proof will do
 };
 

@@ -63,9 +63,13 @@ base::result<scram_keys, saslprep_errc> make_scram_keys(base::crypto::hash h, st
     return base::fail(prepared.error());
   auto salted = base::crypto::pbkdf2(h, *prepared, salt, iterations);
   base::crypto::wipe(*prepared);
-  scram_keys keys{std::move(salt), iterations, digest(h, client_key(h, salted)), hmac(h, salted, "Server Key")};
+  auto keys = keys_of_salted(h, salted, std::move(salt), iterations);
   base::crypto::wipe(salted);
   return keys;
+}
+
+scram_keys keys_of_salted(base::crypto::hash h, std::string_view salted, std::string salt, std::uint32_t iterations) {
+  return {std::move(salt), iterations, digest(h, client_key(h, salted)), hmac(h, salted, "Server Key")};
 }
 
 bool matches(base::crypto::hash h, const scram_keys& keys, std::string_view password) {
@@ -83,7 +87,7 @@ scram_keys fake_keys(base::crypto::hash h, std::string_view secret, std::string_
                      std::uint32_t iterations) {
   auto part = [&](char which) {
     std::string input{which, static_cast<char>(h)};
-    return hmac(base::crypto::hash::sha256, secret, input.append(local));
+    return hmac(h == base::crypto::hash::sha512 ? h : base::crypto::hash::sha256, secret, input.append(local));
   };
   auto size = base::crypto::size_of(h);
   return {part('s').substr(0, salt_size), iterations, part('k').substr(0, size), part('v').substr(0, size)};

@@ -23,6 +23,9 @@ inline constexpr std::size_t salt_size = 16;
 /// Keys for a new password. Burns time: never on a reactor.
 [[nodiscard]] base::result<scram_keys, saslprep_errc> make_scram_keys(base::crypto::hash h, std::string_view password,
                                                                       std::string salt, std::uint32_t iterations);
+/// The keys of Hi(password), which a client has worked out itself (XEP-0480 section 3).
+[[nodiscard]] scram_keys keys_of_salted(base::crypto::hash h, std::string_view salted, std::string salt,
+                                        std::uint32_t iterations);
 /// Is `password` the one that `keys` were made of? In constant time but for its length. Burns time.
 [[nodiscard]] bool matches(base::crypto::hash h, const scram_keys& keys, std::string_view password);
 

@@ -1,0 +1,41 @@
+// What a session keeps while stream management is on. For the session's own files.
+#pragma once
+#include "actors/connection.hpp"
+#include "actors/entity.hpp"
+#include "actors/node.hpp"
+#include "actors/router.hpp"
+#include "actors/resumption.hpp"
+#include "actors/session.hpp"
+#include "actors/stream.hpp"
+
+namespace actors {
+
+struct session::managed {
+  xmpp::stream::management::unacknowledged queue;
+  base::duration window{};          // how long it waits without a stream; zero: it cannot be resumed
+  base::time_point asked{};         // when the last <r/> went out
+  base::time_point lost{};          // when the stream was
+  base::time_point mark_moved{};    // when the low-water mark last did, or began to be waited for
+  base::time_point resumes_until{}; // <resumed/> waits for the mark no longer
+  base::time_point due{};           // of the timer
+  net::timer timer;
+  bool is_asked = false; // an <r/> is unanswered
+  bool owes_ack = false; // an <r/> of the client was answered before all had ended
+};
+
+/// All that a session is, on its way to its next place (XEP-0198 section 5).
+struct session::value {
+  xmpp::jid_ref full, bare;
+  cluster::address* own = nullptr;
+  base::ref<cluster::session_limit> limit;
+  modules::snapshot_ref snapshot;
+  std::uint64_t session_id = 0;
+  base::wall_time since;
+  std::vector<xmpp::jid_ref> directed;
+  std::vector<open_stanza> open;
+  std::uint32_t base = 1, next = 1;
+  std::unique_ptr<managed> kept;
+  std::unique_ptr<xmpp::im::held_back> held;
+};
+
+} // namespace actors

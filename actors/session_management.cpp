@@ -1,0 +1,338 @@
+// XEP-0198 Stream Management 1.6.1 at a session: both counts, the unacknowledged queue, and completions, whose
+// low-water mark is what the client is told (docs/delivery.md). And XEP-0352, which comes right before the queue.
+#include "actors/session_managed.hpp"
+#include <algorithm>
+
+namespace actors {
+
+namespace management = xmpp::stream::management;
+using xmpp::stanza_errc;
+using xmpp::stanza_kind;
+
+namespace {
+constexpr auto ask_again = std::chrono::milliseconds{100};
+constexpr std::size_t ask_at_once = 256;               // that many unasked: now, not in 100 ms
+constexpr auto abandoned_after = std::chrono::seconds{15}; // longer than storing may take
+constexpr int most_tries = 3;
+constexpr std::uint32_t most_open = 4'096;             // then the client is not read
+} // namespace
+
+// --- what the client says
+
+void session::on_management(const xmpp::element& e) {
+  if (!stream_)
+    return;
+  auto& below = stream_->below();
+  if (e.name() == "r" && managed_) {
+    managed_->owes_ack = open_count() > 0;
+    return below.tell_handled(completed_mark());
+  }
+  if (e.name() == "a" && managed_)
+    return on_ack(e);
+  if (e.name() == "enable" && !managed_)
+    return below.send(enable(management::parse_enable(e)));
+  below.send(management::failed_xml(stanza_errc::unexpected_request));
+}
+
+std::string session::enable(const management::enable& wanted) {
+  managed_ = std::make_unique<managed>();
+  managed_->mark_moved = home_.now();
+  if (!wanted.resume || host_->management.window == std::chrono::seconds::zero())
+    return management::enabled_xml({}, 0);
+  auto window = host_->management.window;
+  if (wanted.max_s)
+    window = std::min(std::chrono::seconds{*wanted.max_s}, host_->management.longest_window);
+  managed_->window = window;
+  auto id = resumption_text(session_id_, home_.around().resumption_key());
+  return management::enabled_xml(id, static_cast<std::uint32_t>(window.count()));
+}
+
+void session::on_ack(const xmpp::element& e) {
+  auto h = management::parse_ack(e);
+  if (!h) {
+    stream_->below().send(management::failed_xml(stanza_errc::bad_request));
+    return;
+  }
+  if (!managed_->queue.covers(*h)) {
+    auto sent = managed_->queue.sent();
+    return stream_->close_with(management::handled_too_high_xml(*h, sent), xmpp::stream_errc::undefined_condition);
+  }
+  managed_->is_asked = false;
+  acknowledge(*h);
+  if (!managed_->queue.empty())
+    want_ack();
+}
+
+/// Ends the wait for what the client has. The queue covers `h`.
+void session::acknowledge(std::uint32_t h) {
+  std::vector<base::u128> stored;
+  std::uint32_t bytes = 0, messages = 0;
+  (void)managed_->queue.acknowledge(h, [&](management::unacknowledged::entry& e) {
+    auto& s = *e.what.what;
+    bytes += s.cost();
+    ++messages;
+    e.what.settle();
+    home_.complete(s.completion, modules::outcome::acknowledged);
+    if (e.is_spooled)
+      stored.push_back(s.stanza_id);
+    e.what = {};
+  });
+  if (messages)
+    limit_->used.release(bytes, messages);
+  if (!stored.empty())
+    home_.post_to_entity(home_.around().registry().charge_always(bare_, home_.index(), home::control_cost),
+                         [sid = session_id_, ids = std::move(stored)](entity& e) mutable { e.on_settled(sid, std::move(ids)); });
+}
+
+// --- what the client is sent
+
+void session::send_on(xmpp::delivery&& what) {
+  if (!managed_) {
+    if (stream_) [[likely]]
+      return stream_->send(std::move(what));
+    limit_->used.release(what.what->cost());
+    return route_again(home_, std::move(what));
+  }
+  what.is_managed = true;
+  managed_->queue.push(what, home_.now());
+  if (stream_ && stage_ == place_in_time::own)
+    stream_->send(std::move(what));
+  want_ack();
+}
+
+/// Asks at once when no <r/> is open and the last is over 100 ms old, else when that time has passed: an ack for each
+/// message of a fast stream costs more than the server's own work.
+void session::want_ack() {
+  auto& m = *managed_;
+  auto now = home_.now();
+  if (stream_ && stage_ == place_in_time::own && !m.is_asked && (now - m.asked >= ask_again || m.queue.size() >= ask_at_once)) {
+    m.is_asked = true;
+    m.asked = now;
+    stream_->below().ask_for_ack();
+  }
+  arm(now + ask_again);
+}
+
+/// The same stanza once more, because whoever held it may be gone.
+bool session::has(const xmpp::delivery& what) {
+  return managed_ && std::ranges::any_of(managed_->queue.entries(), [&](auto& e) {
+           return e.what.what == what.what || (what.what->stanza_id && e.what.what->stanza_id == what.what->stanza_id && e.what.is_copy == what.is_copy);
+         });
+}
+
+/// What nobody has acknowledged for a while is stored by the account, so that its sender need not wait.
+void session::spool(base::time_point now) {
+  std::vector<xmpp::delivery> late;
+  for (auto& e : managed_->queue.entries()) {
+    if (now - e.since < home_.around().settings().spool_after)
+      break;
+    auto& s = *e.what.what;
+    bool is_settled = e.what.shared && e.what.shared->is_settled.load(std::memory_order_relaxed);
+    if (e.is_spooled || e.what.is_copy || e.what.is_stored || is_settled || s.kind() != stanza_kind::message || !s.completion)
+      continue;
+    e.is_spooled = true;
+    late.push_back(e.what);
+  }
+  if (!late.empty())
+    home_.post_to_entity(home_.around().registry().charge_always(bare_, home_.index(), home::control_cost),
+                         [sid = session_id_, late = std::move(late)](entity& e) mutable { e.on_spool(sid, std::move(late)); });
+}
+
+void session::on_unspooled(base::u128 stanza_id) {
+  if (stage_ == place_in_time::moved)
+    return home_.post<session>(successor_.reactor, successor_.ref, [stanza_id](session& s) { s.on_unspooled(stanza_id); });
+  if (!managed_)
+    return;
+  for (auto& e : managed_->queue.entries())
+    if (e.is_spooled && e.what.what->stanza_id == stanza_id) {
+      e.is_spooled = false;
+      e.since = home_.now(); // once more in a while
+    }
+  arm(home_.now() + home_.around().settings().spool_after);
+}
+
+/// What ends with this session and must go elsewhere. What the account has stored stays its own.
+std::vector<xmpp::delivery> session::drop_unacknowledged() {
+  std::vector<xmpp::delivery> again;
+  auto drop = [&](xmpp::delivery&& d) {
+    limit_->used.release(d.what->cost());
+    d.is_managed = false;
+    again.push_back(std::move(d));
+  };
+  if (auto m = std::exchange(managed_, nullptr))
+    for (auto& e : m->queue.entries()) {
+      if (e.is_spooled)
+        limit_->used.release(e.what.what->cost());
+      else
+        drop(std::move(e.what));
+    }
+  if (auto h = std::exchange(held_, nullptr))
+    for (auto& d : h->take_all())
+      drop(std::move(d));
+  for (auto& d : std::exchange(early_, {}))
+    drop(std::move(d));
+  return again;
+}
+
+// --- completions
+
+/// IQs and presence are done when they are handed on; a message when somebody has it, a subscription when it is stored.
+void session::open_completion(const xmpp::stanza_ref& s) {
+  if (open_count() == open_.size()) {
+    std::vector<open_stanza> bigger(open_.empty() ? 16 : open_.size() * 2);
+    for (auto k = base_; k != next_; ++k)
+      bigger[k & (bigger.size() - 1)] = std::move(open_[k & (open_.size() - 1)]);
+    open_.swap(bigger);
+  }
+  auto number = next_++;
+  bool waits = s->kind() == stanza_kind::message || (s->kind() == stanza_kind::presence && xmpp::im::is_subscription(s->type()));
+  if (!waits)
+    return number == base_ ? move_mark() : void();
+  if (open_count() == 1)
+    managed_->mark_moved = home_.now();
+  s->completion = {id(), number, home_.index(), 0};
+  open_[number & (open_.size() - 1)] = {s, 0};
+  if (open_count() >= most_open && stream_ && !pauses_) {
+    pauses_ = true;
+    stream_->below().pause();
+  }
+}
+
+void session::on_completed(std::uint32_t number, modules::outcome how) {
+  if (stage_ == place_in_time::moved) {
+    home_.post<session>(successor_.reactor, successor_.ref, [number, how](session& s) { s.on_completed(number, how); });
+    auto& mine = open_[number & (open_.size() - 1)].what;
+    if (number - base_ < open_count() && mine) {
+      mine = nullptr;
+      move_mark();
+    }
+    if (open_count() == 0)
+      home_.end(*this);
+    return;
+  }
+  if (!managed_ || number - base_ >= open_count())
+    return; // ended before
+  auto& kept = open_[number & (open_.size() - 1)];
+  if (!kept.what)
+    return;
+  if (how == modules::outcome::abandoned && !is_ended_ && ++kept.tries <= most_tries)
+    return route(home_, {kept.what, {}, {}, false, false, false, true}); // whoever held it is gone: once more
+  kept.what = nullptr;
+  if (number == base_)
+    move_mark();
+}
+
+void session::move_mark() {
+  while (base_ != next_ && !open_[base_ & (open_.size() - 1)].what)
+    ++base_;
+  if (!managed_)
+    return;
+  auto& m = *managed_;
+  m.mark_moved = home_.now();
+  if (stage_ == place_in_time::silent) {
+    if (open_count() == 0)
+      resume_now();
+    return;
+  }
+  if (!stream_)
+    return;
+  if (m.owes_ack) { // unasked: the answer to the last <r/> did not cover everything
+    m.owes_ack = open_count() > 0;
+    stream_->below().tell_handled(completed_mark());
+  }
+  if (pauses_ && open_count() < most_open / 2) {
+    pauses_ = false;
+    stream_->below().resume();
+  }
+}
+
+/// An entity that crashed, or a queue that was dropped, cannot say so: after a while the stanza is sent again. Its
+/// receivers know it by its identity.
+void session::route_oldest_again() {
+  managed_->mark_moved = home_.now();
+  auto& oldest = open_[base_ & (open_.size() - 1)];
+  if (oldest.tries >= most_tries) {
+    auto what = oldest.what;
+    return bounce(home_, *what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"});
+  }
+  on_completed(base_, modules::outcome::abandoned);
+}
+
+// --- time
+
+void session::arm(base::time_point due) {
+  auto& m = *managed_;
+  if (m.timer.is_armed() && m.due <= due)
+    return;
+  m.due = due;
+  home_.loop().arm(m.timer, due - home_.now(), [this] { home_.guard(id(), [this] { on_time(); }); });
+}
+
+void session::on_time() {
+  if (!managed_ || is_ended_)
+    return;
+  auto& m = *managed_;
+  auto& limits = home_.around().settings();
+  auto now = home_.now();
+  if (stage_ == place_in_time::silent && now >= m.resumes_until)
+    return resume_now();
+  if (!stream_ && stage_ == place_in_time::own && now - m.lost >= m.window) {
+    base::log::info("session.expired", "a session was not resumed in time", {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}});
+    return end();
+  }
+  if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout) {
+    base::log::info("session.silent", "the client did not acknowledge in time; its connection counts as lost",
+                    {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"peer", stream_->below().socket().peer()}});
+    return stream_->below().abort(); // comes back as on_stream_lost()
+  }
+  spool(now);
+  if (open_count() > 0 && now - m.mark_moved >= abandoned_after)
+    route_oldest_again();
+  if (!m.queue.empty())
+    want_ack();
+  if (managed_)
+    arm_next();
+}
+
+void session::arm_next() {
+  auto& m = *managed_;
+  auto& limits = home_.around().settings();
+  auto now = home_.now();
+  auto due = base::time_point::max();
+  if (stage_ == place_in_time::silent)
+    due = std::min(due, m.resumes_until);
+  else if (!stream_)
+    due = std::min(due, m.lost + m.window);
+  if (stream_ && m.is_asked)
+    due = std::min(due, m.asked + limits.ack_timeout);
+  for (auto& e : m.queue.entries())
+    if (!e.is_spooled && e.what.what->completion && e.what.what->kind() == stanza_kind::message && !e.what.is_copy && !e.what.is_stored) {
+      due = std::min(due, std::max(e.since + limits.spool_after, now + std::chrono::milliseconds{10}));
+      break;
+    }
+  if (open_count() > 0)
+    due = std::min(due, m.mark_moved + abandoned_after);
+  if (due != base::time_point::max())
+    arm(std::max(due, now + std::chrono::milliseconds{10}));
+}
+
+// --- client state (XEP-0352)
+
+/// A client that is away counts as inactive, too: what supersedes itself is not kept twice for it.
+void session::set_inactive(bool is) {
+  is_inactive_ = is;
+  if (is && !held_)
+    held_ = std::make_unique<xmpp::im::held_back>();
+  else if (!is && stream_)
+    release_held();
+  if (!is && held_ && held_->empty() && stream_)
+    held_ = nullptr;
+}
+
+void session::release_held() {
+  if (held_)
+    for (auto& d : held_->take_all())
+      send_on(std::move(d));
+}
+
+} // namespace actors

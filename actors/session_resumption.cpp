@@ -1,0 +1,147 @@
+// XEP-0198 section 5: a session outlives its stream, and goes on at another one, on this reactor or another. The new
+// session actor starts on the new connection's reactor, takes the whole state of the old one, and gets the stragglers
+// in order; the old one ends without presence, once what it sent has ended.
+#include "actors/session_managed.hpp"
+
+namespace actors {
+
+session::session(home& h, host_ref host, stream& below)
+  : home_(h), host_(std::move(host)), stream_(&below), log_id_(below.log_id()), stage_(place_in_time::taking_over) {}
+
+/// Without a stream, waiting for one.
+void session::detach() {
+  stream_ = nullptr;
+  pauses_ = false;
+  auto& m = *managed_;
+  m.is_asked = false;
+  m.lost = home_.now();
+  if (stage_ == place_in_time::silent) // the second stream went before it was told
+    stage_ = place_in_time::own;
+  if (!held_)
+    held_ = std::make_unique<xmpp::im::held_back>();
+  base::log::info("session.detached", "the connection was lost; the session can be resumed",
+                  {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"seconds", std::to_string(std::chrono::duration_cast<std::chrono::seconds>(m.window).count())}});
+  m.timer.cancel();
+  arm_next();
+}
+
+// --- the new one
+
+void session::take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account) {
+  for (auto& row : home_.around().registry().sessions_of(*account)) // another account's is not found
+    if (row.id == earlier) {
+      cluster::place me{0, home_.index(), id()};
+      home_.post(row.where.reactor, [there = row.where, h, me](home& at) {
+        auto* s = at.find<session>(there.ref);
+        if (!s || !s->hand_over(me, h))
+          at.post<session>(me.reactor, me.ref, [](session& fresh) { fresh.on_take_over_refused(); });
+      });
+      return;
+    }
+  home_.post<session>(home_.index(), id(), [](session& s) { s.on_take_over_refused(); }); // not inside the stream's own call
+}
+
+void session::on_take_over_refused() {
+  is_ended_ = true;
+  if (auto* below = std::exchange(stream_, nullptr))
+    below->on_resume_refused();
+  for (auto& d : std::exchange(early_, {})) // the account had sent here already
+    route_again(home_, std::move(d));
+  home_.end(*this);
+}
+
+void session::adopt(value& from, std::uint32_t h) {
+  full_ = from.full;
+  bare_ = from.bare;
+  own_ = from.own;
+  limit_ = std::move(from.limit);
+  snapshot_ = std::move(from.snapshot);
+  session_id_ = from.session_id;
+  since_ = from.since;
+  directed_ = std::move(from.directed);
+  open_ = std::move(from.open);
+  base_ = from.base;
+  next_ = from.next;
+  managed_ = std::move(from.kept);
+  held_ = std::move(from.held);
+  stage_ = place_in_time::silent;
+  acknowledge(h);
+  for (auto& d : std::exchange(early_, {}))
+    on_deliver(std::move(d));
+  if (!stream_) // lost again meanwhile
+    return detach();
+  managed_->resumes_until = home_.now() + home_.around().settings().storage_timeout;
+  if (open_count() == 0)
+    return resume_now();
+  arm_next(); // what was taken from the old stream ends first: then its count is exact
+}
+
+void session::resume_now() {
+  stage_ = place_in_time::own;
+  auto& m = *managed_;
+  m.is_asked = m.owes_ack = false;
+  m.lost = {};
+  stream_->on_resumed(full_, completed_mark(), limit_);
+  if (!stream_)
+    return;
+  for (auto& e : m.queue.entries())
+    stream_->send(xmpp::delivery{e.what});
+  set_inactive(false); // XEP-0352 section 5.1
+  m.asked = {};
+  if (!m.queue.empty())
+    want_ack();
+  arm_next();
+}
+
+// --- the old one
+
+bool session::hand_over(cluster::place to, std::uint32_t h) {
+  if (is_ended_ || !is_bound() || stage_ != place_in_time::own)
+    return false;
+  if (!managed_ || managed_->window == base::duration::zero() || !managed_->queue.covers(h))
+    return false;
+  stage_ = place_in_time::moving;
+  successor_ = to;
+  managed_->timer.cancel();
+  resumed_at_ = h;
+  if (auto* below = std::exchange(stream_, nullptr)) {
+    below->let_go();
+    below->close(xmpp::stream_errc::conflict, "the session goes on at another connection");
+  }
+  cluster::place me{0, home_.index(), id()};
+  home_.post_to_entity(home_.around().registry().charge_always(bare_, home_.index(), home::control_cost),
+                       [sid = session_id_, me, to](entity& e) { e.on_moved(sid, me, to); });
+  return true;
+}
+
+/// The account sends to the new place from now on, and everything that it sent here before has come.
+void session::on_moved(bool is_attached) {
+  if (stage_ != place_in_time::moving)
+    return;
+  if (!is_attached || is_ended_) { // it ended meanwhile
+    home_.post<session>(successor_.reactor, successor_.ref, [](session& s) { s.on_take_over_refused(); });
+    stage_ = place_in_time::own;
+    return end();
+  }
+  auto all = std::make_unique<value>();
+  all->full = full_;
+  all->bare = bare_;
+  all->own = std::exchange(own_, nullptr);
+  all->limit = limit_;
+  all->snapshot = snapshot_;
+  all->session_id = session_id_;
+  all->since = since_;
+  all->directed = std::move(directed_);
+  all->open = open_; // those that are open end here first, and are passed on
+  all->base = base_;
+  all->next = next_;
+  all->kept = std::move(managed_);
+  all->held = std::move(held_);
+  home_.post<session>(successor_.reactor, successor_.ref, [all = std::move(all), h = resumed_at_](session& s) { s.adopt(*all, h); });
+  stage_ = place_in_time::moved;
+  is_ended_ = true;
+  if (open_count() == 0)
+    home_.end(*this);
+}
+
+} // namespace actors

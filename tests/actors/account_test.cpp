@@ -1,0 +1,245 @@
+// What an account does with what comes for it and from its sessions: RFC 6121 sections 4 and 8 as tables.
+#include "tests/actors/account_fixture.hpp"
+
+using namespace actors;
+using namespace actors::testing;
+
+namespace {
+constexpr xmpp::im::subscription_state both{true, true, false, false, false}, to{true, false, false, false, false},
+    from{false, true, false, false, false};
+
+std::string presence(int priority) { return "<presence><priority>" + std::to_string(priority) + "</priority></presence>"; }
+/// "12": which sessions got something with this word, in order of the sessions; "-": somebody else did.
+std::string who_got(const account_fixture::lines& all, std::string_view word) {
+  std::string out;
+  for (auto& line : all)
+    if (line.find(word) != line.npos)
+      out += line[0];
+  std::sort(out.begin(), out.end());
+  return out;
+}
+} // namespace
+
+TEST_CASE("account: where a message goes (RFC 6121 section 8.5, table 1)") {
+  struct row {
+    const char* type;
+    const char* to;
+    const char* nobody;   // no session at all
+    const char* ready;    // 1 and 2 with priority 0 or more, 3 negative, 4 without presence
+    const char* unready;  // 3 and 4 only
+  };
+  // "-": an error came back; "": nothing at all
+  for (auto& r : {row{"normal", "a@b", "-", "12", "-"}, {"chat", "a@b", "-", "12", "-"}, {"groupchat", "a@b", "-", "-", "-"},
+                  {"headline", "a@b", "", "12", ""}, {"error", "a@b", "", "", ""},
+                  {"chat", "a@b/r1", "-", "1", "-"}, {"chat", "a@b/r3", "-", "3", "3"}, {"chat", "a@b/r4", "-", "4", "4"},
+                  {"headline", "a@b/r4", "", "4", "4"}, {"error", "a@b/r4", "", "4", "4"}, {"groupchat", "a@b/r3", "-", "3", "3"},
+                  {"normal", "a@b/none", "-", "-", "-"}, {"chat", "a@b/none", "-", "12", "-"}, {"groupchat", "a@b/none", "-", "-", "-"},
+                  {"headline", "a@b/none", "", "", ""}, {"error", "a@b/none", "", "", ""}}) {
+    auto text = std::string{"<message type='"} + r.type + "' id='here'><body>x</body></message>";
+    CAPTURE(text);
+    CAPTURE(r.to);
+    account_fixture f;
+    CHECK(who_got(f.receive(text, "c@d/e", r.to), "id='here'") == r.nobody);
+    f.attach(3, "r3");
+    f.attach(4, "r4");
+    f.say(3, presence(-1));
+    CHECK(who_got(f.receive(text, "c@d/e", r.to), "id='here'") == r.unready);
+    f.attach(1, "r1");
+    f.attach(2, "r2");
+    f.say(1, presence(0));
+    f.say(2, presence(5));
+    CHECK(who_got(f.receive(text, "c@d/e", r.to), "id='here'") == r.ready);
+  }
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: IQs go to the named resource, or are answered in the account's name") {
+  attach(1, "r1");
+  CHECK(who_got(receive("<iq type='get' id='q'><q xmlns='u'/></iq>", "c@d/e", "a@b/r1"), "id='q'") == "1");
+  CHECK(has(receive("<iq type='get' id='q'><q xmlns='u'/></iq>", "c@d/e", "a@b/none"), "-> ", "<service-unavailable "));
+  CHECK(has(receive("<iq type='get' id='q'><q xmlns='u'/></iq>", "c@d/e"), "-> ", "<service-unavailable "));
+  CHECK(receive("<iq type='result' id='q'/>", "c@d/e").empty());
+  CHECK(receive("<iq type='result' id='q'/>", "c@d/e", "a@b/none").empty()); // never an error about an answer
+  CHECK(who_got(receive("<iq type='result' id='q'/>", "c@d/e", "a@b/r1"), "id='q'") == "1");
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: names that do not exist are asked for once; presence to them is ignored") {
+  storage::batch b;
+  b.changes.emplace_back(storage::erase{storage::tables::account_key(*bare)});
+  REQUIRE(engine.commit({&b, 1}).front() == storage::outcome::done);
+  CHECK_FALSE(machine().is_void());
+  CHECK(has(receive("<message id='m'><body>x</body></message>", "c@d/e"), "<service-unavailable "));
+  CHECK(machine().is_void()); // not worth keeping
+  CHECK(receive("<presence type='subscribe'/>", "c@d").empty());
+  engine.set_available(false); // remembered
+  CHECK(has(receive("<message id='m'><body>x</body></message>", "c@d/e"), "<service-unavailable "));
+  engine.set_available(true);
+  write_account();
+  around.absent().erase(*bare); // it has been created
+  CHECK(has(receive("<iq type='get' id='q'><q xmlns='u'/></iq>", "c@d/e", "a@b"), "<service-unavailable "));
+  CHECK_FALSE(machine().is_void());
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: while the storage is away nobody is told that there is no such account") {
+  engine.set_available(false);
+  CHECK(has(receive("<message id='m'><body>x</body></message>", "c@d/e"), "<resource-constraint ", "type='wait'"));
+  engine.set_available(true);
+  CHECK(has(receive("<message id='m'><body>x</body></message>", "c@d/e"), "<service-unavailable ")); // exists, keeps nothing
+  CHECK_FALSE(machine().is_void());
+}
+
+TEST_CASE_FIXTURE(account_fixture, "presence: initial presence is told to subscribers, asked of contacts, shared between resources") {
+  write_contact("to@d", to);
+  write_contact("from@d", from);
+  write_contact("both@d", both);
+  attach(1, "r1");
+  auto first = say(1, "<presence><status>one</status></presence>");
+  CHECK(count(first, "-> ", "<status>one</status>") == 2);
+  for (auto who : {"from@d", "both@d"})
+    CHECK(has(first, "-> ", "to='" + std::string{who} + "'", "from='a@b/r1'", "<status>one</status>"));
+  for (auto who : {"to@d", "both@d"})
+    CHECK(has(first, "-> ", "type='probe'", "to='" + std::string{who} + "'", "from='a@b/r1'"));
+  CHECK(count(first, "type='probe'") == 2);
+  attach(2, "r2");
+  auto second = say(2, "<presence><status>two</status></presence>");
+  CHECK(who_got(second, "<status>two</status>") == "--12");
+  CHECK(who_got(second, "<status>one</status>") == "2");
+  auto update = say(1, "<presence><status>changed</status></presence>");
+  CHECK(who_got(update, "<status>changed</status>") == "--12");
+  CHECK(count(update, "type='probe'") == 0); // once
+  auto bye = say(1, "<presence type='unavailable'><status>bye</status></presence>");
+  CHECK(who_got(bye, "<status>bye</status>") == "--12");
+  auto gone = detach(2);
+  CHECK(count(gone, "-> ", "type='unavailable'", "from='a@b/r2'") == 2);
+  CHECK(detach(2).empty()); // once
+}
+
+TEST_CASE_FIXTURE(account_fixture, "presence: a probe is answered to those who may see it, and only to those (section 4.3.2)") {
+  write_contact("from@d", from);
+  write_contact("to@d", to);
+  attach(1, "r1");
+  say(1, "<presence><status>here</status></presence>");
+  CHECK(has(receive("<presence type='probe'/>", "from@d"), "-> ", "to='from@d'", "<status>here</status>"));
+  CHECK(has(receive("<presence type='probe'/>", "a@b/r9"), "-> ", "to='a@b/r9'", "<status>here</status>")); // its own
+  for (auto who : {"to@d", "stranger@d"}) {
+    auto got = receive("<presence type='probe'/>", who);
+    CHECK(has(got, "-> ", "type='unsubscribed'", "to='" + std::string{who} + "'"));
+    CHECK_FALSE(has(got, "here"));
+  }
+  say(1, "<presence type='unavailable'/>");
+  CHECK(receive("<presence type='probe'/>", "from@d").empty());
+}
+
+TEST_CASE_FIXTURE(account_fixture, "presence: what contacts say goes to all available resources, directed presence to one") {
+  attach(1, "r1");
+  attach(2, "r2");
+  attach(3, "r3");
+  say(1, presence(0));
+  say(2, presence(-1));
+  CHECK(who_got(receive("<presence><status>x</status></presence>", "c@d/e"), "<status>x</status>") == "12");
+  CHECK(who_got(receive("<presence><status>x</status></presence>", "c@d/e", "a@b/r3"), "<status>x</status>") == "3");
+  CHECK(receive("<presence><status>x</status></presence>", "c@d/e", "a@b/none").empty());
+  CHECK(receive("<presence type='error'><status>x</status></presence>", "c@d/e").empty());
+}
+
+TEST_CASE_FIXTURE(account_fixture, "subscriptions: a request waits for its answer, and the answer tells everybody") {
+  attach(1, "r1");
+  say(1, "<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>");
+  CHECK(receive("<presence type='subscribe'><status>please</status></presence>", "c@d").size() == 0); // not available: kept
+  auto came = say(1, "<presence/>");
+  CHECK(has(came, "1: ", "type='subscribe'", "please", "from='c@d'"));
+  auto yes = say(1, "<presence type='subscribed'/>", "c@d", "a@b");
+  CHECK(has(yes, "1: ", "jid='c@d'", "subscription='from'"));
+  CHECK(has(yes, "-> ", "type='subscribed'", "to='c@d'"));
+  CHECK(has(yes, "-> ", "<presence", "to='c@d'", "from='a@b/r1'"));
+  CHECK(row_of("c@d") == " [] from");
+  auto back = receive("<presence type='unsubscribe'/>", "c@d");
+  CHECK(has(back, "1: ", "subscription='none'"));
+  CHECK(has(back, "-> ", "type='unavailable'", "to='c@d'"));
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: after a crash the rows are what counts") {
+  write_contact("from@d", from, "Name");
+  attach(1, "r1");
+  say(1, "<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='new@d'/></query></iq>");
+  start_again();
+  attach(1, "r1");
+  auto got = say(1, "<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>");
+  CHECK(has(got, "name='Name'", "new@d"));
+  CHECK(has(say(1, "<iq type='set' id='t'><query xmlns='jabber:iq:roster'><item jid='new@d' name='N'/></query></iq>"), "id='t'", "type='result'"));
+  CHECK(has(say(1, "<presence/>"), "-> ", "to='from@d'"));
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: resources in conflict, by each policy (RFC 6120 section 7.7.2.2)") {
+  attach(1, "r");
+  auto replaced = attach(2, "r");
+  CHECK(replaced == lines{"end 1 conflict", "accept 2 a@b/r"});
+  at->on_conflict = conflict_policy::refuse;
+  CHECK(attach(3, "r") == lines{"refuse 3 conflict"});
+  at->on_conflict = conflict_policy::rename;
+  auto renamed = attach(4, "r");
+  REQUIRE(renamed.size() == 1);
+  CHECK(renamed[0].starts_with("accept 4 a@b/r-"));
+  at->max_sessions = 2;
+  CHECK(attach(5, "other") == lines{"refuse 5 resource-constraint"});
+}
+
+// --- removal
+
+TEST_CASE_FIXTURE(account_fixture, "removal: contacts are told as if every subscription had been cancelled, then the rows go") {
+  for (auto& [who, state] : {std::pair{"to@d", to}, {"from@d", from}, {"both@d", both},
+                             {"asked@d", xmpp::im::subscription_state{false, false, true, false, false}},
+                             {"asks@d", xmpp::im::subscription_state{false, false, false, true, false}}})
+    write_contact(who, state);
+  attach(1, "r1");
+  say(1, "<presence/>");
+  std::optional<base::result<void, storage::errc>> told;
+  auto got = step(modules::event::remove{[&](auto r) { told = r; }});
+  REQUIRE(told.has_value());
+  CHECK(told->has_value());
+  auto sent = [&](const char* type) {
+    std::string all;
+    for (auto who : {"to@d", "from@d", "both@d", "asked@d", "asks@d"})
+      if (has(got, "-> ", std::string{"type='"} + type + "'", "to='" + std::string{who} + "'"))
+        all += std::string{who} + ' ';
+    return all;
+  };
+  CHECK(sent("unsubscribe") == "to@d both@d asked@d ");
+  CHECK(sent("unsubscribed") == "from@d both@d asks@d ");
+  CHECK(sent("unavailable") == "from@d both@d ");
+  CHECK(engine.rows() == 0);
+  CHECK_FALSE(machine().is_void()); // a session is still leaving
+  // what comes meanwhile finds no account, and leaves no row
+  CHECK(has(receive("<message id='m'><body>x</body></message>", "c@d/e"), "<service-unavailable "));
+  CHECK(receive("<presence type='subscribe'/>", "c@d").empty());
+  CHECK(has(say(1, "<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='n@d'/></query></iq>"), "<not-authorized "));
+  CHECK(has(receive("<iq type='result' id='answer'/>", "b", "a@b/r1"), "1: ", "id='answer'"));
+  CHECK(attach(2, "r2") == lines{"refuse 2 resource-constraint"});
+  CHECK(engine.rows() == 0);
+  detach(1);
+  CHECK(machine().is_void());
+}
+
+TEST_CASE_FIXTURE(account_fixture, "removal: what waits in line behind it is refused; a failure leaves the account") {
+  write_contact("both@d", both, "Name");
+  std::optional<base::result<void, storage::errc>> told;
+  auto remove = [&] {
+    told.reset();
+    return step(modules::event::remove{[&](auto r) { told = r; }});
+  };
+  engine.set_available(false);
+  CHECK(remove().empty());
+  CHECK(told->error() == storage::errc::unavailable);
+  engine.set_available(true);
+  engine.fail_next(1, storage::outcome::unavailable);
+  remove();
+  CHECK(told->error() == storage::errc::unavailable);
+  CHECK(row_of("both@d") == "Name [] both");
+  engine.fail_next(2, storage::outcome::conflict); // somebody else wrote: again
+  is_prompt = false;
+  remove();
+  receive("<presence type='subscribe'/>", "late@d");
+  auto got = run_storage();
+  CHECK(told->has_value());
+  CHECK(has(got, "-> ", "type='unsubscribed'", "to='both@d'"));
+  CHECK(engine.rows() == 0);
+}

@@ -1,0 +1,235 @@
+// A whole node in the test's process: reactors with their light actors, the modules, a memory store, clients on loopback
+// sockets. Whoever names an existing account is let in. So what runs in parallel is seen by a sanitizer.
+#pragma once
+#include "actors/client.hpp"
+#include "actors/connection.hpp"
+#include "actors/entity.hpp"
+#include "actors/node.hpp"
+#include "actors/reactor.hpp"
+#include "actors/stream.hpp"
+#include "base/log.hpp"
+#include "modules/all.hpp"
+#include "storage/memory/engine.hpp"
+#include "storage/tables.hpp"
+#include <arpa/inet.h>
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <mutex>
+#include <thread>
+#include <unistd.h>
+
+namespace actors::testing {
+
+struct any_password final : xmpp::sasl::credentials {
+  void find_keys(std::string, base::crypto::hash, std::function<void(xmpp::sasl::keys_answer)> then) override {
+    then(base::fail(xmpp::sasl::credentials_errc::no_such_user));
+  }
+  void check_password(std::string, std::string, std::function<void(xmpp::sasl::account_answer)> then) override { then(xmpp::sasl::account_facts{}); }
+  void find_account(std::string, std::function<void(xmpp::sasl::account_answer)> then) override { then(xmpp::sasl::account_facts{}); }
+  void add_keys(std::string, std::uint64_t, base::crypto::hash, xmpp::sasl::scram_keys, std::function<void(xmpp::sasl::account_answer)> then) override {
+    then(base::fail(xmpp::sasl::credentials_errc::unavailable));
+  }
+  void find_tokens(std::string, std::string, std::function<void(xmpp::sasl::tokens_answer)> then) override { then(xmpp::sasl::client_tokens{}); }
+  void change_tokens(xmpp::sasl::token_change, std::function<void(xmpp::sasl::token_change_answer)> then) override {
+    then(base::fail(xmpp::sasl::credentials_errc::unavailable));
+  }
+  [[nodiscard]] bool offers_scram() const override { return false; }
+};
+
+struct no_accounts final : modules::accounts {
+  void create(const xmpp::jid_ref&, std::string, modules::on_account then) override { refuse(then); }
+  void set_password(const xmpp::jid_ref&, std::string, modules::on_account then) override { refuse(then); }
+  void remove(const xmpp::jid_ref&, modules::on_account then) override { refuse(then); }
+  void exists(const xmpp::jid_ref&, std::function<void(base::result<bool, modules::account_errc>)> then) override { then(true); }
+  static void refuse(const modules::on_account& then) { then(base::fail(modules::account_errc::not_allowed)); }
+};
+
+struct plain_settings final : modules::settings {
+  std::int64_t number(std::string_view) const override { return 1'000; }
+  bool flag(std::string_view) const override { return false; }
+  std::string text(std::string_view) const override { return {}; }
+  std::vector<std::string> list(std::string_view) const override { return {}; }
+};
+
+/// A client by hand: blocking, with a time-out; of one thread.
+class small_client {
+public:
+  explicit small_client(int fd) : fd_(fd) {
+    timeval limit{20, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  }
+  small_client(const small_client&) = delete;
+  small_client& operator=(const small_client&) = delete;
+  ~small_client() { ::close(fd_); }
+
+  bool send(std::string_view text) {
+    while (!text.empty()) {
+      auto n = ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL);
+      if (n <= 0)
+        return false;
+      text.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return true;
+  }
+  /// Everything up to and with `word`; without it, if the peer closed or fell silent before.
+  std::string read_until(std::string_view word) {
+    for (;;) {
+      if (auto at = buffer_.find(word); at != buffer_.npos) {
+        auto got = buffer_.substr(0, at + word.size());
+        buffer_.erase(0, got.size());
+        return got;
+      }
+      char more[16'384];
+      auto n = ::recv(fd_, more, sizeof more, 0);
+      if (n <= 0)
+        return std::exchange(buffer_, {});
+      buffer_.append(more, static_cast<std::size_t>(n));
+    }
+  }
+  bool sees(std::string_view word) { return read_until(word).ends_with(word); }
+  bool login(const std::string& name, const std::string& resource) {
+    auto plain = std::string{"\0", 1} + name + std::string{"\0x", 2};
+    auto header = "<stream:stream to='b' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+    return send(header) && sees("</stream:features>")
+           && send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + base::to_base64(plain) + "</auth>")
+           && sees("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>") && send(header) && sees("</stream:features>")
+           && send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + resource + "</resource></bind></iq>")
+           && sees("</iq>");
+  }
+  bool ping() {
+    auto id = "p" + std::to_string(++pings_);
+    return send("<iq type='get' id='" + id + "' to='b'><ping xmlns='urn:xmpp:ping'/></iq>") && sees("id='" + id + "' type='result'/>");
+  }
+  void shut() { ::shutdown(fd_, SHUT_RDWR); }
+
+private:
+  int fd_;
+  std::string buffer_;
+  int pings_ = 0;
+};
+
+class small_node {
+public:
+  /// `extend`: machines and handlers of the test's own, before the host is frozen.
+  explicit small_node(std::size_t reactors = 2, const node_settings& settings = quick(), const std::function<void(modules::host_view&)>& extend = {})
+    : around(settings, clock_, random_) {
+    for (std::size_t n = 0; n < reactors; ++n)
+      reactors_.push_back(std::make_unique<reactor>(system_, around, static_cast<std::uint16_t>(n)));
+    auto h = std::make_shared<host>();
+    h->view.domain = *xmpp::parse_jid("b");
+    h->store = &store;
+    h->credentials = &credentials_;
+    for (auto& m : modules_) {
+      modules::registrar reg{h->view, std::string{m->name()}, settings_, services_};
+      m->start(reg);
+    }
+    if (extend)
+      extend(h->view);
+    h->stream.domain = "b";
+    h->stream.has_tls = h->stream.require_tls = false;
+    h->stream.plain_without_tls = true;
+    h->stream.mechanisms = {xmpp::sasl::mechanism_kind::plain};
+    around.put_host(std::move(h));
+    for (auto& r : reactors_)
+      r->start();
+    listener_ = ::socket(AF_INET, SOCK_STREAM, 0);
+    at_.sin_family = AF_INET;
+    at_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at_;
+    REQUIRE(::bind(listener_, reinterpret_cast<sockaddr*>(&at_), size) == 0);
+    REQUIRE(::listen(listener_, 512) == 0);
+    REQUIRE(::getsockname(listener_, reinterpret_cast<sockaddr*>(&at_), &size) == 0);
+  }
+  ~small_node() {
+    stop();
+    ::close(listener_);
+    base::log::flush();
+  }
+
+  void add_account(const std::string& name) {
+    storage::batch b;
+    b.changes.emplace_back(storage::put{storage::tables::account_key(**xmpp::parse_jid(name + "@b")),
+                                        storage::tables::encode(storage::tables::account{})});
+    REQUIRE(store.blocking().commit({&b, 1}).front() == storage::outcome::done);
+  }
+  /// A connection that reactor number `to` has. Any thread.
+  std::unique_ptr<small_client> connect(std::size_t to) {
+    std::lock_guard guard{accepting_}; // so that what is accepted is what has been connected
+    int mine = ::socket(AF_INET, SOCK_STREAM, 0);
+    if (::connect(mine, reinterpret_cast<const sockaddr*>(&at_), sizeof at_) != 0)
+      throw std::runtime_error{"no connection"};
+    int theirs = ::accept(listener_, nullptr, nullptr);
+    auto& r = *reactors_[to % reactors_.size()];
+    r.lights().post_from_anywhere([&r, theirs](home& h) {
+      auto& c = h.make<connection>(net::adopt(h.loop(), theirs, false), entrance{false, false, false}, net::address_counter::place{});
+      auto& s = h.make<stream>(c);
+      s.set_client(spawn_client(r, s.id()));
+      s.start();
+      c.start(s);
+    });
+    return std::make_unique<small_client>(mine);
+  }
+  /// `f(entity&)` of this address, on its reactor. Any thread.
+  template <class F>
+  void with_entity(const std::string& address, F f) {
+    auto bare = *xmpp::parse_jid(address);
+    around.homes()[around.reactor_of(*bare)]->post_from_anywhere([bare, f](home& h) mutable {
+      auto& where = h.around().registry().charge_always(bare, h.index(), home::control_cost);
+      h.post_to_entity(where, std::move(f));
+    });
+  }
+  template <class Condition>
+  static bool wait_until(Condition is_so) {
+    for (int n = 0; n < 4'000 && !is_so(); ++n)
+      std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    return is_so();
+  }
+  void stop() {
+    if (reactors_.empty())
+      return;
+    around.drain();
+    for (auto& r : reactors_)
+      r->end_all();
+    CHECK(wait_until([&] { return around.registry().session_count() == 0 && around.registry().is_quiet() && around.operations.load() == 0; }));
+    for (auto& r : reactors_)
+      r->end_all(caf::exit_reason::kill);
+    system_.await_all_actors_done();
+    for (auto& r : reactors_)
+      r->stop();
+    reactors_.clear();
+  }
+
+  static node_settings quick() {
+    node_settings s;
+    s.entity_idle = std::chrono::milliseconds{1}; // entities come and go all the time
+    return s;
+  }
+
+private:
+  struct caf_config : caf::actor_system_config {
+    caf_config() { set("scheduler.max-threads", std::size_t{1}); }
+  };
+  base::system_clock clock_;
+  base::secure_random random_;
+  caf_config config_;
+  caf::actor_system system_{config_};
+  any_password credentials_;
+  no_accounts people_;
+  plain_settings settings_;
+  modules::services services_{people_, clock_, random_, {1, 2}};
+  std::vector<std::unique_ptr<modules::module>> modules_ = modules::all();
+  int listener_ = -1;
+  sockaddr_in at_{};
+  std::mutex accepting_;
+
+public:
+  node around;
+  storage::threaded_store store{std::make_unique<storage::memory_engine>()};
+
+private:
+  std::vector<std::unique_ptr<reactor>> reactors_;
+};
+
+} // namespace actors::testing
