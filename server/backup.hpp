@@ -1,10 +1,8 @@
-// Everything that must outlive the machine, as one archive (docs/operation.md): while the server runs, of
-// one moment; and back, while it does not.
+// Everything that must outlive the machine, as one archive of one moment while the server runs (docs/operation.md).
 #pragma once
 #include "base/result.hpp"
 #include <cstdint>
 #include <fstream>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,16 +40,7 @@ private:
 /// Copies of databases that a killed server left in its data folder.
 void remove_old_copies(const std::string& data_folder);
 
-enum class restore_errc { failed, in_use, not_empty };
-struct restore_problem { restore_errc what; std::string text; };
-struct restored {
-  std::string replaced; // the folder that holds what was there before; empty: nothing was
-};
-/// Unpacks beside, checks all of it, then puts it in place. `replaces`: what is there is moved aside. Blocks.
-/// `on_progress`: bytes read, of so many. The server must not run: `in_use` where its database is open.
-[[nodiscard]] base::result<restored, restore_problem> restore(const std::string& archive, const std::string& data_folder, bool replaces,
-                                                              const std::function<void(std::uint64_t, std::uint64_t)>& on_progress);
-/// A restore began there and did not end: the folder is no good until one does.
-[[nodiscard]] bool is_half_restored(const std::string& data_folder);
+/// Opens it, verifying each checksum. Errors: a text for the operator.
+[[nodiscard]] base::result<void, std::string> check_database(const std::string& folder);
 
 } // namespace server

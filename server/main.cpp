@@ -5,6 +5,7 @@
 #include "server/config/load.hpp"
 #include "server/health.hpp"
 #include "server/renewal.hpp"
+#include "server/restore.hpp"
 #include "server/runner.hpp"
 #include "server/service_manager.hpp"
 #include "server/watch.hpp"
@@ -25,7 +26,9 @@ int usage(int code) {
                "usage: coveyd [--config FILE]\n\n"
                "Runs the XMPP server in the foreground until SIGTERM or `covey stop`. SIGHUP: reads the\n"
                "configuration and certificates again.\n"
-               "FILE: default COVEY_CONFIG, or /etc/covey/covey.toml.\n"
+               "FILE: default COVEY_CONFIG, or /etc/covey/covey.toml.\n\n"
+               "       coveyd --check-database FOLDER\n\n"
+               "Verifies every checksum of a database that nobody has open; what is wrong goes to standard output.\n\n"
                "Exit status: 0 ended as asked, 1 could not start, 2 usage, 78 mistakes in the configuration.\n");
   return code;
 }
@@ -66,6 +69,12 @@ int main(int argc, char** argv) {
       return usage(0);
     if (std::strcmp(argv[i], "--version") == 0)
       return std::puts("coveyd " COVEY_VERSION), 0;
+    if (std::strcmp(argv[i], "--check-database") == 0 && argc == 3 && i + 1 < argc) {
+      auto ok = server::check_database(argv[i + 1]);
+      if (!ok)
+        std::puts(ok.error().c_str());
+      return ok ? 0 : 1;
+    }
     if (std::strcmp(argv[i], "--config") == 0 && i + 1 < argc)
       file = argv[++i];
     else

@@ -1,5 +1,6 @@
 // The archive's form; what is restored and what is refused.
 #include "server/backup.hpp"
+#include "server/restore.hpp"
 #include "server/tar.hpp"
 #include "tests/server/programs.hpp"
 #include <doctest/doctest.h>
@@ -41,7 +42,7 @@ TEST_CASE("restore: nothing but a whole backup is put in place") {
     return tar::header({name, text.size()}) + text + std::string(tar::padding(text.size()), '\0');
   };
   auto attempt = [&](const std::string& bytes, bool replaces = false) {
-    return server::restore(f.write("x.tar", bytes), f.at("data"), replaces, [](auto, auto) {});
+    return server::restore(f.write("x.tar", bytes), f.at("data"), replaces, [](auto, auto) {}, server::check_database);
   };
   auto good = member("hosts/b.org.toml", "limits.roster = 5\n") + list("18 hosts/b.org.toml\n");
   struct row { const char* name; std::string bytes; };
@@ -49,6 +50,7 @@ TEST_CASE("restore: nothing but a whole backup is put in place") {
                   row{"a file less", list("18 hosts/b.org.toml\n")}, row{"a file more", member("hosts/b.org.toml", "x") + list("")},
                   row{"cut", good.substr(0, good.size() - 1'500)}, row{"a way out", member("hosts/../../x", "x") + list("1 hosts/../../x\n")},
                   row{"a way out", member("../x", "x") + list("1 ../x\n")}, row{"absolute", member("/tmp/x", "x") + list("1 /tmp/x\n")},
+                  row{"no database", member("store/LOG", "x") + list("1 store/LOG\n")},
                   row{"a broken database", member("store/CURRENT", "MANIFEST-000001\n") + list("16 store/CURRENT\n")}}) {
     CAPTURE(r.name);
     auto done = attempt(r.bytes);
@@ -65,5 +67,5 @@ TEST_CASE("restore: nothing but a whole backup is put in place") {
   auto replaced = attempt(good, true);
   REQUIRE(replaced);
   CHECK(folder::read(replaced->replaced + "/hosts/b.org.toml") == "limits.roster = 5\n");
-  CHECK_FALSE(server::restore(f.at("missing"), f.at("data"), true, [](auto, auto) {}));
+  CHECK_FALSE(server::restore(f.at("missing"), f.at("data"), true, [](auto, auto) {}, server::check_database));
 }
