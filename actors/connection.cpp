@@ -34,7 +34,7 @@ connection::~connection() {
 void connection::start(stream& above) {
   stream_ = &above;
   stream_id_ = above.id();
-  if (how_.is_shaped || home_.around().rates().all()) [[unlikely]]
+  if (how_.is_shaped || home_.around().settings().address_rates) [[unlikely]]
     shape();
   if (how_.is_direct_tls)
     socket_.start_tls(home_.around().certificates(), [this, &h = home_, me = id()](const net::error_code& ec) {
@@ -224,7 +224,7 @@ void connection::on_handshake(const net::error_code& ec) {
   if (is_closed_)
     return;
   if (ec) {
-    base::log::info("tls.failed", "a TLS handshake failed", {{"peer", socket_.peer()}, {"cause", ec.message()}});
+    base::log::info("tls.failed", "a TLS handshake failed", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}, {"cause", ec.message()}});
     return lost();
   }
   changes_below_ = false;
@@ -278,9 +278,11 @@ void connection::check_output() {
   auto waiting = queued_bytes_ + (backlog_ ? backlog_->bytes.size() - backlog_->sent : 0);
   if (waiting <= home_.around().settings().max_output || is_closed_ || is_finishing_ || std::exchange(is_over_, true))
     return;
-  base::log::warning("connection.output_full", "the client does not read; its stream is closed", {{"peer", socket_.peer()}});
+  base::log::warning("connection.output_full", "the client does not read; its stream is closed", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}});
   home_.post<connection>(home_.index(), id(), [](connection& self) { self.lost(); }); // not inside the caller
 }
+
+std::uint64_t connection::log_id() const { return stream_ ? stream_->log_id() : 0; }
 
 /// Into the backlog, where what the socket did not take waits.
 void connection::render_queue() {

@@ -77,6 +77,7 @@ public:
   [[nodiscard]] light_id stream_id() const { return stream_id_; }
 
   void on_crash(std::string_view why) override;
+  [[nodiscard]] std::uint64_t log_id() const override;
   /// Called by the reactor's watch when it may have been silent for too long.
   void on_watch();
   /// Called by the home at the end of the turn.

@@ -31,7 +31,7 @@ void connection::raise_limits() {
   if (place_.move_to(node.clients()))
     return;
   refused_for_clients().add();
-  base::log::warning("connection.too_many", "its address has too many clients: the stream is closed", {{"peer", socket_.peer()}});
+  base::log::warning("connection.too_many", "its address has too many clients: the stream is closed", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}});
   home_.post<stream>(home_.index(), stream_id_, [](stream& s) { s.close(xmpp::stream_errc::policy_violation, "too many connections from this address"); });
 }
 
@@ -39,8 +39,9 @@ void connection::shape() {
   auto& node = home_.around();
   auto peer = socket_.peer_endpoint();
   auto by_address = peer ? node.rates().of(net::key_of(*peer), home_.now()) : nullptr;
-  auto by_listener = how_.is_shaped ? node.settings().listener_rates : net::rates{};
-  shaping_ = std::make_unique<shaping>(shaping{{by_listener, std::move(by_address), node.rates().all()}, {}});
+  auto& limits = node.settings();
+  auto by_listener = how_.is_shaped ? limits.listener_rates : net::rates{};
+  shaping_ = std::make_unique<shaping>(shaping{{by_listener, std::move(by_address), limits.address_rates}, {}});
 }
 
 void connection::set_rates(const net::rates* r) {
@@ -111,7 +112,7 @@ void connection::on_watch() {
 /// RFC 6120 section 4.9.3.4, for whoever may read it still. To the session this is a lost connection.
 void connection::give_up_on_peer() {
   peers_silent().add();
-  base::log::info("connection.silent", "a ping had no answer: the connection is taken for dead", {{"peer", socket_.peer()}});
+  base::log::info("connection.silent", "a ping had no answer: the connection is taken for dead", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}});
   send(xmpp::to_xml(xmpp::stream_errc::connection_timeout) + std::string{xmpp::stream::closing_tag});
   flush();
   if (is_closed_)
@@ -146,7 +147,7 @@ void connection::start_compression() {
 void connection::inflate_failed(const net::error_code& why) {
   if (is_finishing_)
     return lost();
-  base::log::warning("connection.inflate_failed", "compressed data was refused", {{"peer", socket_.peer()}, {"error", why.message()}});
+  base::log::warning("connection.inflate_failed", "compressed data was refused", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}, {"error", why.message()}});
   if (why == net::make_error_code(net::deflate_errc::too_dense))
     return stream_->close(xmpp::stream_errc::policy_violation, why.message());
   stream_->close(xmpp::stream_errc::undefined_condition, why.message());

@@ -33,11 +33,15 @@ public:
   void on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to);
   /// Of an account: its contacts are told, its rows erased, then its sessions end with `not-authorized`.
   void remove(std::function<void(base::result<void, storage::errc>)> then);
+  /// Somebody else changed the rows: what is in memory is dropped.
+  void start_again() { on_crash({}); }
   /// All sessions end with `why`.
   void end_sessions(xmpp::stream_errc why, const std::string& text);
-  /// Ends where nothing is left to do. False: something is.
-  bool end_if_idle();
   [[nodiscard]] modules::entity_machine& machine() { return *machine_; }
+  [[nodiscard]] const host_ref& at_host() const { return host_; }
+  /// Ends where nothing is left to do, so that whoever comes next finds the host's present settings. False:
+  /// something is.
+  bool end_if_idle();
 
   /// The rows are what counts: drop the state and start again from them. Sessions stay attached.
   void on_crash(std::string_view why) override;

@@ -133,9 +133,10 @@ void home::run_item(lane_item& i) {
 
 void home::on_crash(const std::exception& e) {
   counters_.crashes->add();
-  base::log::error("actor.crashed", "an exception ended one actor; no other is touched", {{"what", e.what()}});
   auto who = running_;
   auto* victim = table_.find(who);
+  base::log::error("actor.crashed", "an exception ended one actor; no other is touched",
+                   {{"stream", std::to_string(victim ? victim->log_id() : 0)}, {"what", e.what()}});
   if (!victim)
     return;
   try {

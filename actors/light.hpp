@@ -24,6 +24,8 @@ public:
   virtual void on_crash(std::string_view why) = 0;
   /// A completion that carried this actor's id has ended.
   virtual void on_completed(std::uint32_t, modules::outcome) {}
+  /// Of the stream that it belongs to: stands in every log line about it. 0: none.
+  [[nodiscard]] virtual std::uint64_t log_id() const { return 0; }
   [[nodiscard]] light_id id() const { return id_; }
 
 private:

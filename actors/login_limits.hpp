@@ -18,8 +18,17 @@ public:
     std::uint32_t failures = 20; // in a window, per account and per address
     base::duration window = std::chrono::minutes{5};
     std::size_t most_names = 65'536;
+    friend bool operator==(const settings&, const settings&) = default;
   };
   explicit login_limits(const settings& s) : settings_(s) {}
+  /// What has failed so far counts by the old ones.
+  void change(const settings& s) {
+    for (auto& each : shards_)
+      each.mutex.lock();
+    settings_ = s;
+    for (auto& each : shards_)
+      each.mutex.unlock();
+  }
 
   [[nodiscard]] bool may_try(const std::string& name, base::time_point now) {
     auto& s = of(name);

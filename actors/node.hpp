@@ -42,17 +42,33 @@ struct node_settings {
   std::uint32_t max_directed_presence = 1'000; // per session
   std::uint32_t idle_entities = 50'000;        // addresses without a session in memory, per reactor
   std::uint32_t keepalive_bytes = 1'024;       // white space between two stanzas
+  friend bool operator==(const node_settings&, const node_settings&) = default;
 };
 
 class node {
 public:
   node(node_settings s, const base::clock& clock, base::random& random)
-    : settings_(std::move(s)), clock_(clock), random_(random), registry_(settings_.entity_limits, settings_.idle_entities),
-      logins_(settings_.logins), strangers_(settings_.strangers),
-      clients_({settings_.clients_per_address, UINT32_MAX}), rates_(settings_.address_rates),
-      session_ids_(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(clock.wall().time_since_epoch()).count())) {}
+    : clock_(clock), random_(random), registry_(s.entity_limits, s.idle_entities), logins_(s.logins), strangers_(s.strangers),
+      clients_(clients_of(s)), rates_(s.address_rates), session_ids_(since_1970<std::chrono::microseconds>(clock)),
+      log_ids_(since_1970<std::chrono::milliseconds>(clock)) {
+    change(std::move(s));
+  }
 
-  [[nodiscard]] const node_settings& settings() const { return settings_; }
+  /// Any thread. What it refers to stays as it is as long as the node: take it anew for each decision.
+  [[nodiscard]] const node_settings& settings() const { return *settings_.load(std::memory_order_acquire); }
+  /// Other limits from now on, for sessions too: but those of what waits for a session are taken when it is
+  /// bound, rates when a connection begins. One thread at a time.
+  void change(node_settings s) {
+    if (!all_settings_.empty() && *all_settings_.back() == s)
+      return;
+    logins_.change(s.logins);
+    strangers_.change(s.strangers);
+    clients_.change(clients_of(s));
+    rates_.change(s.address_rates);
+    registry_.set_most_idle(s.idle_entities);
+    all_settings_.push_back(std::make_unique<const node_settings>(std::move(s)));
+    settings_.store(all_settings_.back().get(), std::memory_order_release);
+  }
   [[nodiscard]] const base::clock& clock() const { return clock_; }
   [[nodiscard]] base::random& random() const { return random_; }
   [[nodiscard]] cluster::registry& registry() { return registry_; }
@@ -82,6 +98,14 @@ public:
     std::lock_guard guard{hosts_mutex_};
     hosts_[std::string{h->view.domain->domain()}] = std::move(h);
   }
+  /// All at once, instead of those that are there.
+  void set_hosts(const std::vector<host_ref>& all) {
+    std::map<std::string, host_ref, std::less<>> fresh;
+    for (auto& h : all)
+      fresh[std::string{h->view.domain->domain()}] = h;
+    std::lock_guard guard{hosts_mutex_};
+    hosts_.swap(fresh); // the old ones are freed behind the lock
+  }
   [[nodiscard]] std::vector<host_ref> hosts() const {
     std::shared_lock guard{hosts_mutex_};
     std::vector<host_ref> all;
@@ -93,6 +117,8 @@ public:
   /// The order of binding, and never given again, not by a later process either: it counts up from the time of start
   /// in microseconds.
   [[nodiscard]] std::uint64_t next_session_id() { return session_ids_.fetch_add(1, std::memory_order_relaxed); }
+  /// For the log: other numbers after a restart, too.
+  [[nodiscard]] std::uint64_t next_log_id() { return log_ids_.fetch_add(1, std::memory_order_relaxed); }
   /// Of the ids of sessions that can be resumed.
   [[nodiscard]] const base::siphash_key& resumption_key() const { return resumption_key_; }
   /// Storage operations that entities wait for.
@@ -102,7 +128,14 @@ public:
   void drain() { draining_.store(true, std::memory_order_relaxed); }
 
 private:
-  node_settings settings_;
+  static net::address_counter::limits clients_of(const node_settings& s) { return {s.clients_per_address, UINT32_MAX}; }
+  template <class Unit>
+  static std::uint64_t since_1970(const base::clock& c) {
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<Unit>(c.wall().time_since_epoch()).count());
+  }
+
+  std::vector<std::unique_ptr<const node_settings>> all_settings_; // all that were ever in force: budgets refer to them
+  std::atomic<const node_settings*> settings_{nullptr};
   const base::clock& clock_;
   base::random& random_;
   cluster::registry registry_;
@@ -116,6 +149,7 @@ private:
   mutable std::shared_mutex hosts_mutex_;
   std::map<std::string, host_ref, std::less<>> hosts_;
   std::atomic<std::uint64_t> session_ids_;
+  std::atomic<std::uint64_t> log_ids_;
   const base::siphash_key resumption_key_{random_.number(), random_.number()}; // sessions end with the process
   std::atomic<bool> draining_{false};
 };

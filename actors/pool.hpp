@@ -1,5 +1,6 @@
 // Threads for what burns or blocks (hashing, certificate checks): a bounded queue, answers by message.
 #pragma once
+#include "base/metrics.hpp"
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -11,7 +12,9 @@ namespace actors {
 
 class pool {
 public:
-  explicit pool(std::size_t threads, std::size_t most_waiting = 10'000) : most_waiting_(most_waiting) {
+  /// `waiting`: how many jobs do, for those who watch.
+  explicit pool(std::size_t threads, std::size_t most_waiting = 10'000, base::metrics::gauge* waiting = nullptr)
+    : most_waiting_(most_waiting), waiting_(waiting) {
     for (std::size_t i = 0; i < threads; ++i)
       threads_.emplace_back([this] { work(); });
   }
@@ -31,6 +34,8 @@ public:
     if (stops_ || jobs_.size() >= most_waiting_)
       return false;
     jobs_.push_back(std::move(job));
+    if (waiting_)
+      waiting_->add();
     come_.notify_one();
     return true;
   }
@@ -46,11 +51,14 @@ private:
           return;
         job = std::move(jobs_.front());
         jobs_.pop_front();
+        if (waiting_)
+          waiting_->add(-1);
       }
       job();
     }
   }
   const std::size_t most_waiting_;
+  base::metrics::gauge* const waiting_;
   std::mutex mutex_;
   std::condition_variable come_;
   std::deque<std::function<void()>> jobs_;

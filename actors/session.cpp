@@ -15,7 +15,7 @@ using xmpp::stanza_type;
 session::session(home& h, host_ref host, stream& below, std::uint64_t session_id,
                  base::ref<cluster::session_limit> limit)
   : home_(h), host_(std::move(host)), stream_(&below), limit_(std::move(limit)),
-    session_id_(session_id), since_(h.around().clock().wall()) {}
+    session_id_(session_id), since_(h.around().clock().wall()), log_id_(below.log_id()) {}
 
 session::~session() = default;
 
@@ -67,6 +67,7 @@ session_info session::describe() const {
   i.since = std::chrono::duration_cast<std::chrono::seconds>(since_.time_since_epoch()).count();
   i.reactor = home_.index();
   i.id = session_id_;
+  i.stream = log_id_;
   for (auto& row : home_.around().registry().sessions_of(*full_))
     if (row.id == session_id_) {
       i.priority = row.priority;

@@ -62,6 +62,7 @@ public:
   [[nodiscard]] session_info describe() const;
 
   void on_crash(std::string_view why) override;
+  [[nodiscard]] std::uint64_t log_id() const override { return log_id_; }
 
 private:
   enum class entry : std::uint8_t { goes_on, is_answered };
@@ -120,6 +121,7 @@ private:
   modules::snapshot_ref snapshot_;
   std::uint64_t session_id_ = 0;
   base::wall_time since_;
+  const std::uint64_t log_id_; // of the stream that bound it
   std::vector<xmpp::jid_ref> directed_; // who got directed presence (RFC 6121 section 4.6.3)
   struct open_stanza {
     xmpp::stanza_ref what;

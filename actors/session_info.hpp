@@ -13,6 +13,7 @@ struct session_info {
   std::int8_t priority = 0;
   bool is_available = false;
   std::uint64_t id = 0;
+  std::uint64_t stream = 0; // in the log
 };
 
 } // namespace actors

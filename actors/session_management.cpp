@@ -288,12 +288,12 @@ void session::on_time() {
   if (stage_ == place_in_time::silent && now >= m.resumes_until)
     return resume_now();
   if (!stream_ && stage_ == place_in_time::own && now - m.lost >= m.window) {
-    base::log::info("session.expired", "a session was not resumed in time", {{"jid", full_->full()}});
+    base::log::info("session.expired", "a session was not resumed in time", {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}});
     return end();
   }
   if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout) {
     base::log::info("session.silent", "the client did not acknowledge in time; its connection counts as lost",
-                    {{"jid", full_->full()}, {"peer", stream_->below().socket().peer()}});
+                    {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"peer", stream_->below().socket().peer()}});
     return stream_->below().abort(); // comes back as on_stream_lost()
   }
   spool(now);

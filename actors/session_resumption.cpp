@@ -6,7 +6,7 @@
 namespace actors {
 
 session::session(home& h, host_ref host, stream& below)
-  : home_(h), host_(std::move(host)), stream_(&below), stage_(place_in_time::taking_over) {}
+  : home_(h), host_(std::move(host)), stream_(&below), log_id_(below.log_id()), stage_(place_in_time::taking_over) {}
 
 /// Without a stream, waiting for one.
 void session::detach() {
@@ -20,7 +20,7 @@ void session::detach() {
   if (!held_)
     held_ = std::make_unique<xmpp::im::held_back>();
   base::log::info("session.detached", "the connection was lost; the session can be resumed",
-                  {{"jid", full_->full()}, {"seconds", std::to_string(std::chrono::duration_cast<std::chrono::seconds>(m.window).count())}});
+                  {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"seconds", std::to_string(std::chrono::duration_cast<std::chrono::seconds>(m.window).count())}});
   m.timer.cancel();
   arm_next();
 }

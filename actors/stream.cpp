@@ -11,11 +11,11 @@
 namespace actors {
 
 namespace {
-xmpp::stream::tls_facts facts_of(const net::client_socket& s) {
+xmpp::stream::tls_facts facts_of(const net::client_socket& s, std::uint64_t log_id) {
   auto f = s.facts();
   if (!f.client_problem.empty())
     base::log::warning("auth.certificate_refused", "a client's certificate was not taken; it may log in by other means",
-                       {{"peer", s.peer()}, {"error", f.client_problem}});
+                       {{"stream", std::to_string(log_id)}, {"peer", s.peer()}, {"error", f.client_problem}});
   return {f.protocol, {f.exporter, f.end_point_hash}, f.client_addresses};
 }
 
@@ -23,7 +23,7 @@ void count_login(std::string_view mechanism) {
   static const auto counters = [] {
     std::array<base::metrics::counter*, std::size(xmpp::sasl::all_mechanisms) + std::size(xmpp::sasl::token_mechanisms)> all{};
     for (std::size_t i = 0; i < all.size(); ++i)
-      all[i] = &base::metrics::make_counter("covey_logins_total", "Logins by mechanism.",
+      all[i] = &base::metrics::make_counter("covey_logins_total", "Logins that succeeded.",
                                             {{"mechanism", std::string{xmpp::sasl::name_of(static_cast<xmpp::sasl::mechanism_kind>(i))}}});
     return all;
   }();
@@ -31,13 +31,12 @@ void count_login(std::string_view mechanism) {
     counters[static_cast<std::size_t>(*k)]->add();
 }
 
-void count_failure() {
-  static auto& failures = base::metrics::make_counter("covey_login_failures_total", "Logins that were refused.");
-  failures.add();
+void count(const char* metric, const char* help, const char* label, std::string_view value) {
+  base::metrics::make_counter(metric, help, {{label, std::string{value}}}).add();
 }
 } // namespace
 
-stream::stream(home& h, connection& below) : home_(h), connection_(below) {}
+stream::stream(home& h, connection& below) : home_(h), connection_(below), log_id_(h.around().next_log_id()) {}
 
 stream::~stream() = default;
 
@@ -100,7 +99,7 @@ void stream::on_injected_bytes() { step(xmpp::stream::on::injected_bytes{}); }
 
 void stream::on_tls() {
   if (negotiating_)
-    step(xmpp::stream::on::tls_established{facts_of(connection_.socket())});
+    step(xmpp::stream::on::tls_established{facts_of(connection_.socket(), log_id_)});
 }
 
 void stream::on_lost() {
@@ -175,21 +174,22 @@ bool stream::may_try(const std::string& local) {
 void stream::carry(xmpp::stream::todo::authenticated& c) {
   count_login(c.mechanism);
   negotiating_->account = c.account;
+  who_ = c.account;
   connection_.raise_limits();
   auto& host = *negotiating_->host;
   bool is_admin = std::ranges::find(host.view.admins, c.account->bare()) != host.view.admins.end();
   connection_.set_rates(is_admin ? nullptr : &host.account_rates);
   home_.around().logins().on_success(std::string{c.account->bare()});
   base::log::info("auth.ok", "logged in",
-                  {{"jid", c.account->bare()}, {"peer", connection_.socket().peer()}, {"mechanism", c.mechanism},
+                  {{"stream", std::to_string(log_id_)}, {"jid", c.account->bare()}, {"peer", connection_.socket().peer()}, {"mechanism", c.mechanism},
                    {"tls", connection_.is_tls() ? "yes" : "no"}});
 }
 
 void stream::carry(xmpp::stream::todo::login_failed& c) {
-  count_failure();
+  count("covey_login_failures_total", "Logins that were refused, by what the client was told.", "error", xmpp::name_of(c.why));
   if (c.local.empty()) { // the mechanism failed before a name was tried: a client that probes what works
     base::log::info("auth.mechanism_failed", "a login attempt ended before a password was tried",
-                    {{"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
+                    {{"stream", std::to_string(log_id_)}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", c.cause}});
     return;
   }
   auto name = c.local + '@' + std::string{negotiating_->host->view.domain->domain()};
@@ -200,7 +200,7 @@ void stream::carry(xmpp::stream::todo::login_failed& c) {
   }
   auto cause = std::exchange(negotiating_->is_limited, false) ? std::string_view{"too many failed logins"} : c.cause;
   base::log::warning("auth.failed", "a login was refused",
-                     {{"jid", name}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", cause}});
+                     {{"stream", std::to_string(log_id_)}, {"jid", name}, {"peer", connection_.socket().peer()}, {"error", xmpp::name_of(c.why)}, {"cause", cause}});
 }
 
 void stream::carry(xmpp::stream::todo::bind& c) {
@@ -230,7 +230,9 @@ void stream::on_resumed(const xmpp::jid_ref& full, std::uint32_t h, base::ref<cl
   step(xmpp::stream::on::resumed{full, h});
   if (is_closed_)
     return;
-  base::log::info("session.resumed", "a session goes on", {{"jid", full->full()}, {"peer", connection_.socket().peer()}});
+  who_ = full;
+  base::log::info("session.resumed", "a session goes on",
+                  {{"stream", std::to_string(log_id_)}, {"jid", full->full()}, {"peer", connection_.socket().peer()}});
   connection_.set_receiver(session_);
   negotiating_ = nullptr;
 }
@@ -244,6 +246,8 @@ void stream::on_bound(const xmpp::jid_ref& full, const std::string& inline_xml) 
   step(xmpp::stream::on::bound{full, inline_xml});
   if (is_closed_)
     return;
+  who_ = full;
+  base::log::info("session.bound", "a session began", {{"stream", std::to_string(log_id_)}, {"jid", full->full()}});
   connection_.set_receiver(session_);
   negotiating_ = nullptr;
 }
@@ -287,6 +291,7 @@ void stream::carry(xmpp::stream::todo::stanza& c) {
 
 void stream::carry(xmpp::stream::todo::close& c) {
   is_closed_ = true;
+  cause_ = c.why ? xmpp::name_of(*c.why) : "closed";
   if (c.why)
     log_error(*c.why, c.text);
   connection_.finish();
@@ -304,6 +309,7 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
   if (negotiating_)
     return step(xmpp::stream::on::refused{why, std::string{text}});
   is_closed_ = true;
+  cause_ = xmpp::name_of(why);
   log_error(why, text);
   drop_session();
   connection_.send(xmpp::to_xml(why, text) + std::string{xmpp::stream::closing_tag});
@@ -313,6 +319,7 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
 void stream::close_with(std::string_view error_xml, xmpp::stream_errc why) {
   if (std::exchange(is_closed_, true))
     return;
+  cause_ = xmpp::name_of(why);
   log_error(why, "the client acknowledged more than it was sent");
   drop_session();
   connection_.send(std::string{error_xml} + std::string{xmpp::stream::closing_tag});
@@ -322,6 +329,7 @@ void stream::close_with(std::string_view error_xml, xmpp::stream_errc why) {
 void stream::close() {
   if (std::exchange(is_closed_, true))
     return;
+  cause_ = "closed";
   drop_session();
   connection_.send(xmpp::stream::closing_tag);
   connection_.finish();
@@ -330,10 +338,9 @@ void stream::close() {
 void stream::log_error(xmpp::stream_errc why, std::string_view text) const {
   if (why == xmpp::stream_errc::system_shutdown) // every stream ends then
     return;
-  auto* s = home_.find<actors::session>(session_);
-  auto who = s && s->full() ? s->full() : negotiating_ ? negotiating_->account : nullptr;
   base::log::info("stream.closed", "a stream was ended by an error",
-                  {{"jid", who ? who->full() : std::string_view{}}, {"peer", connection_.socket().peer()}, {"condition", xmpp::name_of(why)}, {"cause", text}});
+                  {{"stream", std::to_string(log_id_)}, {"jid", who_ ? who_->full() : std::string_view{}}, {"peer", connection_.socket().peer()},
+                   {"condition", xmpp::name_of(why)}, {"cause", text}});
 }
 
 /// What the socket takes at once is written; the rest is the session's again, which ends.
@@ -346,6 +353,12 @@ void stream::drop_session() {
 }
 
 void stream::end() {
+  count("covey_streams_ended_total", "Streams that ended, by cause: closed, lost, or a stream error.", "cause", cause_);
+  auto number = std::to_string(log_id_);
+  if (who_)
+    base::log::info("stream.ended", "a stream ended", {{"stream", number}, {"jid", who_->full()}, {"cause", cause_}});
+  else // a scanner, or a probe
+    base::log::debug("stream.ended", "a stream ended", {{"stream", number}, {"cause", cause_}});
   if (client_)
     caf::anon_send(std::exchange(client_, nullptr), client_over{});
   home_.end(*this);

@@ -48,7 +48,10 @@ public:
 
   [[nodiscard]] connection& below() const { return connection_; }
   [[nodiscard]] light_id session() const { return session_; }
+  /// What the header named, until a session is bound: then it is the session's.
+  [[nodiscard]] host_ref host() const { return negotiating_ ? negotiating_->host : nullptr; }
   void on_crash(std::string_view why) override;
+  [[nodiscard]] std::uint64_t log_id() const override { return log_id_; }
 
 private:
   /// Only until a session is bound.
@@ -92,6 +95,9 @@ private:
   std::unique_ptr<negotiating> negotiating_;
   light_id session_ = 0;
   client_ref client_;
+  const std::uint64_t log_id_;
+  xmpp::jid_ref who_;                      // once it has logged in
+  std::string_view cause_ = "lost";        // of its end: "closed", or a stream error
   bool is_closed_ = false, has_header_ = false;
 };
 

@@ -16,6 +16,7 @@ enum class room : std::uint8_t {
 struct budget_limits {
   std::uint32_t messages = 4'096, bytes = 1u << 20;            // soft
   std::uint32_t hard_messages = 16'384, hard_bytes = 4u << 20; // far below 2^32: charge() overshoots
+  friend bool operator==(const budget_limits&, const budget_limits&) = default;
 };
 
 /// Any thread. Messages and bytes in one atomic.

@@ -1,6 +1,7 @@
 // base/metrics.hpp: our own atomics, handed to prometheus-cpp as a collectable when somebody looks.
 #include "base/metrics.hpp"
 #include <deque>
+#include <limits>
 #include <mutex>
 #include <prometheus/check_names.h>
 #include <prometheus/collectable.h>
@@ -17,7 +18,7 @@ using reader = std::function<double()>;
 
 struct metric {
   metrics::labels labels;
-  std::variant<counter*, gauge*, reader> source;
+  std::variant<counter*, gauge*, histogram*, reader> source;
 };
 
 struct family {
@@ -26,12 +27,24 @@ struct family {
   std::vector<metric> members;
 };
 
+/// Of all but histograms.
 double value_of(const metric& m) {
   if (auto* c = std::get_if<counter*>(&m.source))
     return static_cast<double>((*c)->value());
   if (auto* g = std::get_if<gauge*>(&m.source))
     return static_cast<double>((*g)->value());
   return std::get<reader>(m.source)();
+}
+
+prometheus::ClientMetric::Histogram values_of(const histogram& h) {
+  prometheus::ClientMetric::Histogram out;
+  for (std::size_t i = 0; i <= h.bounds().size(); ++i) {
+    out.sample_count += h.count(i);
+    auto end = i < h.bounds().size() ? h.bounds()[i] : std::numeric_limits<double>::infinity();
+    out.bucket.push_back({out.sample_count, end});
+  }
+  out.sample_sum = h.sum();
+  return out;
 }
 
 class table final : public prometheus::Collectable {
@@ -41,6 +54,18 @@ public:
   }
   gauge& make_gauge(const std::string& name, const std::string& help, const labels& l) {
     return make(name, help, l, prometheus::MetricType::Gauge, gauges_);
+  }
+  histogram& make_histogram(const std::string& name, const std::string& help, const std::vector<double>& bounds, const labels& l) {
+    return make(name, help, l, prometheus::MetricType::Histogram, histograms_, bounds);
+  }
+  void forget(const std::string& name, const labels& l) {
+    std::lock_guard guard{mutex_};
+    auto f = families_.find(name);
+    if (f == families_.end())
+      return;
+    std::erase_if(f->second.members, [&](auto& m) { return m.labels == l; });
+    if (f->second.members.empty())
+      families_.erase(f);
   }
   void watch(const std::string& name, const std::string& help, const labels& l, reader read) {
     std::lock_guard guard{mutex_};
@@ -67,7 +92,10 @@ public:
         prometheus::ClientMetric one;
         for (auto& [key, value] : m.labels)
           one.label.push_back({key, value});
-        (f.type == prometheus::MetricType::Counter ? one.counter.value : one.gauge.value) = value_of(m);
+        if (auto* h = std::get_if<histogram*>(&m.source))
+          one.histogram = values_of(**h);
+        else
+          (f.type == prometheus::MetricType::Counter ? one.counter.value : one.gauge.value) = value_of(m);
         out.metric.push_back(std::move(one));
       }
       all.push_back(std::move(out));
@@ -82,9 +110,9 @@ public:
   }
 
 private:
-  template <class T>
+  template <class T, class... Args>
   T& make(const std::string& name, const std::string& help, const labels& l, prometheus::MetricType type,
-          std::deque<T>& store) {
+          std::deque<T>& store, const Args&... args) {
     std::lock_guard guard{mutex_};
     auto& f = at(name, help, l, type);
     for (auto& m : f.members) {
@@ -94,7 +122,7 @@ private:
         return **known;
       throw std::logic_error("metric " + name + " is watched elsewhere");
     }
-    f.members.push_back({l, &store.emplace_back()});
+    f.members.push_back({l, &store.emplace_back(args...)});
     return store.back();
   }
 
@@ -118,6 +146,7 @@ private:
   std::map<std::string, family> families_;
   std::deque<counter> counters_; // a deque: handles keep their address
   std::deque<gauge> gauges_;
+  std::deque<histogram> histograms_;
 };
 
 // Never destroyed: threads count until the process is gone.
@@ -135,6 +164,12 @@ counter& make_counter(const std::string& name, const std::string& help, const la
 gauge& make_gauge(const std::string& name, const std::string& help, const labels& l) {
   return all_metrics().make_gauge(name, help, l);
 }
+
+histogram& make_histogram(const std::string& name, const std::string& help, const std::vector<double>& bounds, const labels& l) {
+  return all_metrics().make_histogram(name, help, bounds, l);
+}
+
+void forget(const std::string& name, const labels& l) { all_metrics().forget(name, l); }
 
 void watch(const std::string& name, const std::string& help, const labels& l, std::function<double()> read) {
   all_metrics().watch(name, help, l, std::move(read));
@@ -159,6 +194,12 @@ std::map<std::string, double> values() {
       }
       if (before == ',')
         key += '}';
+      if (auto* h = std::get_if<histogram*>(&m.source)) { // the mean is what can be told in two numbers
+        auto all = values_of(**h);
+        out[name + "_count" + key.substr(name.size())] = static_cast<double>(all.sample_count);
+        out[name + "_sum" + key.substr(name.size())] = all.sample_sum;
+        continue;
+      }
       out[key] = value_of(m);
     }
   return out;

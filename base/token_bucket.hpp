@@ -10,6 +10,7 @@ struct rate {
   std::uint32_t per_second = 0; // 0: any number
   std::uint32_t burst = 0;      // so much at once, after silence
   explicit operator bool() const { return per_second != 0; }
+  friend bool operator==(const rate&, const rate&) = default;
   /// What `n` cost in time.
   [[nodiscard]] duration cost(std::uint64_t n) const {
     return std::chrono::nanoseconds{n * 1'000'000'000 / per_second};

@@ -30,7 +30,7 @@ registry::found registry::charge_or_create(const xmpp::jid_ref& bare, std::uint1
   auto& s = of(bare->hash());
   std::lock_guard guard{s.mutex};
   auto i = s.rows.find(key{bare->hash(), bare->bare()}); // somebody may have been faster
-  if (i == s.rows.end() && idle_[reactor].load(std::memory_order_relaxed) >= most_idle_)
+  if (i == s.rows.end() && idle_[reactor].load(std::memory_order_relaxed) >= most_idle_.load(std::memory_order_relaxed))
     return {};
   auto& at = i == s.rows.end() ? insert(s, bare, reactor) : *i->second;
   return {&at, at.limit.charge(bytes)};

@@ -61,6 +61,9 @@ public:
   explicit registry(const base::budget_limits& entity_limits, std::size_t most_idle = 50'000)
     : limits_(entity_limits), most_idle_(most_idle) {}
 
+  /// From now on; rows that are there stay. Any thread.
+  void set_most_idle(std::size_t n) { most_idle_.store(n, std::memory_order_relaxed); }
+
   struct found {
     address* at = nullptr; // null: no such row, or no room for it; stays valid until the charge is released
     base::room room = base::room::full;
@@ -118,7 +121,7 @@ private:
   address& insert(shard& s, const xmpp::jid_ref& bare, std::uint16_t reactor);
 
   base::budget_limits limits_;
-  const std::size_t most_idle_;
+  std::atomic<std::size_t> most_idle_;
   std::array<shard, shard_count> shards_;
   std::array<std::atomic<std::size_t>, most_reactors> idle_{}; // each changes under the lock of its row's shard
   std::atomic<std::size_t> sessions_{0}, addresses_{0};

@@ -28,6 +28,7 @@ public:
   struct limits {
     std::uint32_t per_address = 100;
     std::uint32_t total = 20'000; // of all addresses: also the bound on memory
+    friend bool operator==(const limits&, const limits&) = default;
   };
   explicit address_counter(const limits& l) : limits_(l) {}
   address_counter(const address_counter&) = delete;
@@ -74,6 +75,11 @@ public:
   /// Nothing: the address, or all of them together, have too many.
   [[nodiscard]] std::optional<place> enter(address_key key);
   [[nodiscard]] std::uint32_t total() const;
+  /// Those that are in stay.
+  void change(const limits& l) {
+    std::lock_guard guard{mutex_};
+    limits_ = l;
+  }
 
 private:
   void leave(address_key key);

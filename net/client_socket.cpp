@@ -184,7 +184,7 @@ tls_facts client_socket::facts() const {
   }
   if (auto* x = SSL_get_certificate(ssl_))
     f.end_point_hash = end_point_hash_of(*x);
-  if (auto* x = SSL_get0_peer_certificate(ssl_)) {
+  if (auto* x = SSL_get0_peer_certificate(ssl_); x && knows_client(*ssl_)) {
     if (auto result = SSL_get_verify_result(ssl_); result == X509_V_OK)
       f.client_addresses = xmpp_addresses_of(*x);
     else

@@ -9,9 +9,9 @@ std::size_t address_rates::hash::operator()(const address_key& k) const {
 }
 
 std::shared_ptr<address_rates::bucket> address_rates::of(address_key key, base::time_point now) {
+  std::lock_guard guard{mutex_};
   if (!rates_)
     return nullptr;
-  std::lock_guard guard{mutex_};
   if (buckets_.size() >= sweep_at_) { // amortised: the next time is at twice of what is left
     std::erase_if(buckets_, [&](auto& b) {
       std::lock_guard its_own{b.second->mutex_};

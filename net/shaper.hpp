@@ -10,6 +10,7 @@ namespace net {
 struct rates {
   base::rate bytes, stanzas;
   explicit operator bool() const { return bytes || stanzas; }
+  friend bool operator==(const rates&, const rates&) = default;
 };
 
 /// Two buckets that fill at one connection's or one address's rates.
@@ -48,7 +49,11 @@ public:
 
   /// Null where addresses have no rates.
   [[nodiscard]] std::shared_ptr<bucket> of(address_key key, base::time_point now);
-  [[nodiscard]] const rates& all() const { return rates_; }
+  /// Connections that are there keep what they were given.
+  void change(const rates& r) {
+    std::lock_guard guard{mutex_};
+    rates_ = r;
+  }
   [[nodiscard]] std::size_t size() const;
 
 private:

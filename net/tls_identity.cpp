@@ -78,15 +78,27 @@ int take_any(int, X509_STORE_CTX*) { return 1; }
 
 // --- tickets. The name of a ticket's key: the tag of the certificate, the key's id. A session that comes back
 // knows the certificate of its first handshake; tls-server-end-point (RFC 5929) must be that of both ends,
-// so it comes back only as long as this certificate is in force.
+// so it comes back only as long as this certificate is in force. It knows the client's certificate, too, which
+// nobody verifies again: the tag of its first handshake is kept in it (knows_client).
 
-/// The first bytes of the certificate's hash.
+/// The first bytes of a hash of the certificate and of the authorities for clients.
 std::uint64_t tag_of(SSL_CTX* c) { return reinterpret_cast<std::uintptr_t>(SSL_CTX_get_app_data(c)); }
 
 void set_tag(SSL_CTX* c) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> hash{};
   unsigned n = 0;
-  if (X509_digest(SSL_CTX_get0_certificate(c), EVP_sha256(), hash.data(), &n) != 1)
+  std::string all;
+  auto add = [&](const X509* x) {
+    if (!x || X509_digest(x, EVP_sha256(), hash.data(), &n) != 1)
+      throw std::bad_alloc{};
+    all.append(reinterpret_cast<const char*>(hash.data()), n);
+  };
+  add(SSL_CTX_get0_certificate(c));
+  auto* authorities = X509_STORE_get0_objects(SSL_CTX_get_cert_store(c));
+  for (int i = 0; i < sk_X509_OBJECT_num(authorities); ++i)
+    if (auto* x = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(authorities, i)))
+      add(x);
+  if (EVP_Digest(all.data(), all.size(), hash.data(), &n, EVP_sha256(), nullptr) != 1)
     throw std::bad_alloc{};
   auto tag = base::get_be64({reinterpret_cast<const char*>(hash.data()), 8});
   SSL_CTX_set_app_data(c, reinterpret_cast<void*>(static_cast<std::uintptr_t>(tag)));
@@ -120,6 +132,18 @@ int on_ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_C
   bool ok = EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), nullptr, k.with.cipher.data(), iv, is_new) == 1 && EVP_MAC_CTX_set_params(mac, with) == 1;
   OPENSSL_cleanse(&k.with, sizeof k.with);
   return !ok ? -1 : k.is_current ? taken : taken_and_renewed;
+}
+
+/// Into the session, once: tickets of a session that came back have it from there.
+int on_ticket_made(SSL* ssl, void*) {
+  auto tag = tag_of(SSL_get_SSL_CTX(ssl));
+  return SSL_session_reused(ssl) ? 1 : SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), &tag, sizeof tag);
+}
+
+/// What OpenSSL does without this: it wants both or none.
+SSL_TICKET_RETURN on_ticket_read(SSL*, SSL_SESSION*, const unsigned char*, std::size_t, SSL_TICKET_STATUS status, void*) {
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE
+         : status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
 }
 
 enum class state { fine, missing, unreadable };
@@ -283,6 +307,7 @@ make_server_context(const std::string& chain_file, const std::string& key_file, 
   SSL_CTX_set_num_tickets(c.get(), options.tickets);
   SSL_CTX_set_timeout(c.get(), options.ticket_life.count());
   SSL_CTX_set_tlsext_ticket_key_evp_cb(c.get(), on_ticket_key);
+  SSL_CTX_set_session_ticket_cb(c.get(), on_ticket_made, on_ticket_read, nullptr);
   SSL_CTX_set_session_id_context(c.get(), reinterpret_cast<const unsigned char*>("covey"), 5); // OpenSSL wants one where it verifies
   if (options.tickets == 0)
     SSL_CTX_set_options(c.get(), SSL_OP_NO_TICKET); // those of TLS 1.2
@@ -298,11 +323,23 @@ make_server_context(const std::string& chain_file, const std::string& key_file, 
     return base::fail(problem{certificate_errc::refused, chain_file, "OpenSSL refuses this chain" + reason()});
   if (SSL_CTX_use_PrivateKey_file(c.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1)
     return base::fail(problem{certificate_errc::refused, key_file, "OpenSSL refuses this key" + reason()});
-  set_tag(c.get());
   if (!options.client_ca.empty())
     if (auto asked = ask_for_certificates(c.get(), options.client_ca); !asked)
       return base::fail(asked.error());
+  set_tag(c.get());
   return c;
+}
+
+bool knows_client(const SSL& ssl) {
+  if (!SSL_session_reused(&ssl))
+    return true;
+  void* kept = nullptr;
+  std::size_t size = 0;
+  std::uint64_t tag = 0;
+  if (SSL_SESSION_get0_ticket_appdata(SSL_get_session(&ssl), &kept, &size) != 1 || size != sizeof tag)
+    return false;
+  std::memcpy(&tag, kept, sizeof tag);
+  return tag == tag_of(SSL_get_SSL_CTX(&ssl));
 }
 
 std::vector<std::string> xmpp_addresses_of(const X509& x) {
@@ -365,6 +402,20 @@ tls_identity_source::load(const std::vector<files>& all, const tls_options& opti
   for (auto& [host, c] : contexts_)
     tags_.insert(tag_of(c.get()));
   return {};
+}
+
+void tls_identity_source::replace(const std::vector<std::pair<std::string, tls_context_ref>>& all) {
+  table fresh;
+  for (auto& [host, context] : all)
+    fresh[lower(host)] = context;
+  auto first = all.empty() ? std::string{} : lower(all.front().first);
+  std::lock_guard guard{mutex_};
+  contexts_.swap(fresh); // the old one is freed behind the lock
+  default_host_ = first;
+  default_ = first.empty() ? nullptr : contexts_[first];
+  tags_.clear();
+  for (auto& [host, c] : contexts_)
+    tags_.insert(tag_of(c.get()));
 }
 
 bool tls_identity_source::is_in_force(std::uint64_t tag) const {

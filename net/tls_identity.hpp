@@ -12,6 +12,7 @@
 #include <unordered_set>
 #include <vector>
 
+typedef struct ssl_st SSL;
 typedef struct ssl_ctx_st SSL_CTX;
 typedef struct x509_st X509;
 
@@ -45,6 +46,10 @@ check_certificate(const std::string& chain_file, const std::string& key_file, st
 /// The XMPP addresses among its subject alternative names (RFC 6120 section 13.7.1.4), at most 16.
 [[nodiscard]] std::vector<std::string> xmpp_addresses_of(const X509& x);
 
+/// Whether the client's certificate, if any, was held against the authorities that its host has now. A session that
+/// comes back by a ticket brings the verdict of another host, or of authorities that have been replaced since.
+[[nodiscard]] bool knows_client(const SSL& ssl);
+
 using tls_context_ref = std::shared_ptr<SSL_CTX>;
 
 /// What is spoken under TLS: a client that offers protocols (ALPN) must offer this one.
@@ -77,6 +82,8 @@ public:
   /// nothing changes. Reads files.
   [[nodiscard]] base::result<void, std::vector<certificate_problem>>
   load(const std::vector<files>& all, const tls_options& options = {});
+  /// All at once, instead of those that are there; the first is the default.
+  void replace(const std::vector<std::pair<std::string, tls_context_ref>>& all);
   /// Contexts with tickets need keys: these. Before the first handshake. A ticket is good for one
   /// rotation, with the certificate that it was given under; after a renewal there are full handshakes.
   void use_tickets(base::random& random, base::duration rotation) { tickets_ = std::make_unique<ticket_keys>(random, rotation); }

@@ -33,11 +33,19 @@ private:
 };
 } // namespace
 
+void stored_accounts::change(account_settings s) {
+  std::lock_guard guard{changing_};
+  if (!all_settings_.empty() && *all_settings_.back() == s)
+    return;
+  all_settings_.push_back(std::make_unique<const account_settings>(std::move(s)));
+  settings_.store(all_settings_.back().get(), std::memory_order_release);
+}
+
 void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, bool is_new, modules::on_account then, storage::batch with) {
   auto job = [this, bare, password = std::move(password), is_new, then, with = std::move(with)]() mutable {
     tables::account a;
-    for (auto h : settings_.hashes) {
-      auto keys = xmpp::sasl::make_scram_keys(h, password, random_bytes(xmpp::sasl::salt_size), settings_.iterations);
+    for (auto h : settings().hashes) {
+      auto keys = xmpp::sasl::make_scram_keys(h, password, random_bytes(xmpp::sasl::salt_size), settings().iterations);
       if (!keys) {
         base::crypto::wipe(password);
         return then(base::fail(account_errc::bad_password));
@@ -81,9 +89,9 @@ void stored_accounts::write(const xmpp::jid_ref& bare, std::string password, boo
 }
 
 void stored_accounts::create(const xmpp::jid_ref& bare, std::string password, modules::on_account then, storage::batch with) {
-  if (auto h = node_.find_host(settings_.host); h && h->view.entities.contains(bare->local()))
+  if (auto h = node_.find_host(host_); h && h->view.entities.contains(bare->local()))
     return then(base::fail(account_errc::exists)); // a service has this address
-  if (settings_.has_strangers && bare->local().starts_with(xmpp::sasl::anonymous_prefix))
+  if (settings().has_strangers && bare->local().starts_with(xmpp::sasl::anonymous_prefix))
     return then(base::fail(account_errc::not_allowed));
   write(bare, std::move(password), true, std::move(then), std::move(with));
 }
@@ -115,6 +123,22 @@ void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then
       });
     });
   });
+}
+
+void stored_accounts::at_entity(const xmpp::jid_ref& bare, std::function<void(actors::entity&)> f) {
+  node_.homes()[node_.reactor_of(*bare)]->post_from_anywhere([bare, f = std::move(f)](actors::home& h) {
+    auto found = h.around().registry().charge(*bare, actors::home::control_cost);
+    if (!found.at)
+      return;
+    if (found.room == base::room::full)
+      found.at->limit.charge_always(actors::home::control_cost);
+    h.post_to_entity(*found.at, f);
+  });
+}
+
+void stored_accounts::has_changed(const xmpp::jid_ref& bare) {
+  node_.absent().erase(*bare);
+  at_entity(bare, [](actors::entity& e) { e.start_again(); });
 }
 
 void stored_accounts::exists(const xmpp::jid_ref& bare, std::function<void(base::result<bool, account_errc>)> then) {

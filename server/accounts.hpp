@@ -7,6 +7,11 @@
 #include "storage/store.hpp"
 #include "storage/tables.hpp"
 #include "xmpp/sasl/credentials.hpp"
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+namespace actors { class entity; }
 
 namespace server {
 
@@ -19,13 +24,24 @@ struct account_settings {
   bool has_strangers = false;             // ANONYMOUS is on offer
   std::chrono::microseconds token_lifetime{}, token_rotation{};
   std::size_t clients_with_tokens = 10;   // per account
+  friend bool operator==(const account_settings&, const account_settings&) = default;
 };
 
 class stored_accounts final : public modules::accounts, public xmpp::sasl::credentials {
 public:
   /// All references outlive this.
   stored_accounts(storage::store& store, actors::pool& hashing, actors::node& node, base::random& random, account_settings s)
-    : store_(store), hashing_(hashing), node_(node), random_(random), settings_(std::move(s)) {}
+    : store_(store), hashing_(hashing), node_(node), random_(random), host_(s.host) {
+    change(std::move(s));
+  }
+
+  /// Any thread. It stays as it is as long as this.
+  [[nodiscard]] const account_settings& settings() const { return *settings_.load(std::memory_order_acquire); }
+  /// For passwords and tokens from now on; host and secrets are the same as before. Any thread.
+  void change(account_settings s);
+
+  /// Its rows were changed by somebody else: whoever has it in memory reads them again. Any thread.
+  void has_changed(const xmpp::jid_ref& bare);
 
   // modules::accounts
   void create(const xmpp::jid_ref& bare, std::string password, modules::on_account then, storage::batch with = {}) override;
@@ -44,6 +60,8 @@ public:
   bool offers_scram() const override { return true; }
 
 private:
+  /// At the account's entity, if it is in memory.
+  void at_entity(const xmpp::jid_ref& bare, std::function<void(actors::entity&)> f);
   template <class F>
   void tell_entity(const xmpp::jid_ref& bare, F f);
   /// The row of an account that may log in, and its version.
@@ -62,7 +80,10 @@ private:
   actors::pool& hashing_;
   actors::node& node_;
   base::random& random_;
-  const account_settings settings_;
+  const std::string host_;
+  std::mutex changing_;
+  std::vector<std::unique_ptr<const account_settings>> all_settings_; // all that were ever in force: jobs refer to them
+  std::atomic<const account_settings*> settings_{nullptr};
   base::metrics::counter* issued_ = &base::metrics::make_counter("covey_tokens_issued_total", "Tokens handed out (XEP-0484).");
 };
 

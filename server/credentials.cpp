@@ -36,7 +36,7 @@ std::int64_t stored_accounts::now_us() const { return node_.clock().wall().time_
 // --- keys
 
 void stored_accounts::find(const std::string& local, std::function<void(base::result<found, credentials_errc>)> then) {
-  auto bare = xmpp::make_jid(local, settings_.host);
+  auto bare = xmpp::make_jid(local, host_);
   if (!bare || local.empty())
     return then(base::fail(credentials_errc::no_such_user));
   store_.scan(storage::only(tables::account_key(**bare)), storage::order::forward, 1, [then = std::move(then)](auto rows) {
@@ -55,7 +55,7 @@ void stored_accounts::find(const std::string& local, std::function<void(base::re
 
 /// If nobody has changed it since it was read.
 void stored_accounts::put(const std::string& local, found changed, std::function<void(sasl::account_answer)> then) {
-  auto key = tables::account_key(**xmpp::make_jid(local, settings_.host));
+  auto key = tables::account_key(**xmpp::make_jid(local, host_));
   storage::batch b;
   b.changes.emplace_back(storage::put{key, tables::encode(changed.row)});
   b.preconditions.push_back({std::move(key), changed.version});
@@ -94,7 +94,7 @@ void stored_accounts::check_password(std::string local, std::string password, st
     auto job = [this, local, password = std::move(password), f = std::move(f), then]() mutable {
       // a name without an account costs the same; keys of another hash are of accounts that came from elsewhere
       auto h = !f || f->row.sha256 ? hash::sha256 : f->row.sha1 ? hash::sha1 : hash::sha512;
-      auto used = f && f->row.keys(h) ? *f->row.keys(h) : sasl::fake_keys(h, settings_.fake_secret, local, settings_.iterations);
+      auto used = f && f->row.keys(h) ? *f->row.keys(h) : sasl::fake_keys(h, settings().fake_secret, local, settings().iterations);
       bool is_right = sasl::matches(h, used, password);
       if (f && is_right)
         return add_missing_keys(local, std::move(password), std::move(*f), then);
@@ -109,9 +109,9 @@ void stored_accounts::check_password(std::string local, std::string password, st
 /// The one moment when the server has the password: keys for hashes that came later are made of it.
 void stored_accounts::add_missing_keys(const std::string& local, std::string password, found f, std::function<void(sasl::account_answer)> then) {
   auto before = facts_of(f.row, f.version);
-  for (auto h : settings_.hashes)
+  for (auto h : settings().hashes)
     if (!f.row.keys(h))
-      if (auto keys = sasl::make_scram_keys(h, password, random_bytes(sasl::salt_size), settings_.iterations))
+      if (auto keys = sasl::make_scram_keys(h, password, random_bytes(sasl::salt_size), settings().iterations))
         f.row.keys(h) = std::move(*keys);
   base::crypto::wipe(password);
   if (facts_of(f.row, f.version).hashes == before.hashes)
@@ -136,13 +136,13 @@ void stored_accounts::add_keys(std::string local, std::uint64_t version, hash h,
 /// A row without the database's secret is worth nothing, nor is one that was moved to another account or client.
 std::string stored_accounts::secret_of(const tables::client_tokens::token& t, std::string_view local, std::string_view client) const {
   auto input = t.seed;
-  for (std::string_view part : {std::string_view{settings_.host}, local, client, sasl::name_of(t.mechanism)})
+  for (std::string_view part : {std::string_view{host_}, local, client, sasl::name_of(t.mechanism)})
     input.append(1, '\0').append(part);
-  return base::to_base64(base::crypto::hmac(hash::sha256, settings_.token_secret, input));
+  return base::to_base64(base::crypto::hmac(hash::sha256, settings().token_secret, input));
 }
 
 void stored_accounts::find_tokens(std::string local, std::string client, std::function<void(sasl::tokens_answer)> then) {
-  auto bare = xmpp::make_jid(local, settings_.host);
+  auto bare = xmpp::make_jid(local, host_);
   if (!bare || local.empty())
     return then(base::fail(credentials_errc::no_such_user));
   store_.scan(storage::only(tables::tokens_key(**bare, client)), storage::order::forward, 1, [this, local, client, then = std::move(then)](auto rows) {
@@ -155,7 +155,7 @@ void stored_accounts::find_tokens(std::string local, std::string client, std::fu
       return then(base::fail(credentials_errc::unavailable));
     auto as_token = [&](const tables::client_tokens::token& of, bool supersedes) {
       return sasl::token{secret_of(of, local, client), of.mechanism, of.count, now_us() >= of.expires_us,
-                         now_us() - of.issued_us >= settings_.token_rotation.count(), supersedes};
+                         now_us() - of.issued_us >= settings().token_rotation.count(), supersedes};
     };
     sasl::client_tokens found;
     if (t->fresh)
@@ -172,7 +172,7 @@ void stored_accounts::change_tokens(sasl::token_change what, std::function<void(
 
 /// Reads all clients of the account, as a new one may be one too many.
 void stored_accounts::try_change(const sasl::token_change& c, int attempts, const std::function<void(sasl::token_change_answer)>& then) {
-  auto bare = *xmpp::make_jid(c.local, settings_.host);
+  auto bare = *xmpp::make_jid(c.local, host_);
   auto own_key = tables::tokens_key(*bare, c.client);
   store_.scan(tables::tokens_of(*bare), storage::order::forward, most_token_rows, [=, this](auto rows) {
     if (!rows)
@@ -210,11 +210,11 @@ void stored_accounts::try_change(const sasl::token_change& c, int attempts, cons
     std::optional<sasl::issued_token> issued;
     if (c.issue) {
       auto now = now_us();
-      auto expires = now + settings_.token_lifetime.count();
+      auto expires = now + settings().token_lifetime.count();
       own.fresh = tables::client_tokens::token{random_bytes(seed_size), *c.issue, now, expires, 0};
       issued = sasl::issued_token{secret_of(*own.fresh, c.local, c.client), xmpp::stamp(base::wall_time{std::chrono::microseconds{expires}})};
       std::sort(others.begin(), others.end());
-      for (std::size_t i = 0; i + settings_.clients_with_tokens <= others.size(); ++i) // this one is among them
+      for (std::size_t i = 0; i + settings().clients_with_tokens <= others.size(); ++i) // this one is among them
         b.changes.emplace_back(storage::erase{others[i].second});
     }
     if (c.issue || c.invalidate)

@@ -30,8 +30,8 @@ bool is_among(const std::vector<listen_at>& all, const listen_at& at) {
 }
 } // namespace
 
-doors::doors(const config& c, actors::node& n, const std::vector<std::unique_ptr<actors::reactor>>& reactors)
-  : config_(c), node_(n), reactors_(reactors) {
+doors::doors(std::shared_ptr<const config> c, actors::node& n, const std::vector<std::unique_ptr<actors::reactor>>& reactors)
+  : config_(std::move(c)), node_(n), reactors_(reactors) {
   for (auto* why : {"strangers", "proxy"})
     refused(why); // there from the start, so that a rate of them can be watched
 }
@@ -48,15 +48,15 @@ base::result<void, std::string> doors::open() {
 std::string doors::open_here() {
   auto& loop = reactors_.front()->loop();
   std::string failed;
-  if (!config_.proxied.empty())
-    behind_proxies_ = std::make_unique<net::proxy_reader>(loop, config_.trusted_proxies, config_.proxies, [](const std::string& peer, std::string_view why) {
+  if (!config_->proxied.empty())
+    behind_proxies_ = std::make_unique<net::proxy_reader>(loop, config_->trusted_proxies, config_->proxies, [](const std::string& peer, std::string_view why) {
       refused("proxy").add();
       base::log::warning("proxy.refused", "a connection without a PROXY header that can be trusted was closed", {{"peer", peer}, {"error", why}});
     });
   auto open = [&](const std::vector<listen_at>& all, const char* what, bool is_direct) {
     for (auto& at : all) {
-      actors::entrance how{.is_direct_tls = is_direct, .is_shaped = is_among(config_.shaped, at)};
-      bool is_proxied = is_among(config_.proxied, at);
+      actors::entrance how{.is_direct_tls = is_direct, .is_shaped = is_among(config_->shaped, at)};
+      bool is_proxied = is_among(config_->proxied, at);
       auto l = net::listener::open(loop, at.address, at.port, [this, how, is_proxied](int fd, bool is_v6) {
         if (!is_proxied)
           return accept(fd, is_v6, how, std::nullopt);
@@ -70,9 +70,9 @@ std::string doors::open_here() {
       listeners_.push_back(std::move(*l));
     }
   };
-  open(config_.c2s, "c2s", false);
+  open(config_->c2s, "c2s", false);
   if (!node_.certificates().is_empty())
-    open(config_.c2s_direct, "c2s_direct", true);
+    open(config_->c2s_direct, "c2s_direct", true);
   return failed;
 }
 

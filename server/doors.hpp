@@ -13,8 +13,8 @@ namespace server {
 /// Accepts on the first reactor and deals connections out to all in turn.
 class doors {
 public:
-  /// All outlive this.
-  doors(const config& c, actors::node& n, const std::vector<std::unique_ptr<actors::reactor>>& reactors);
+  /// `c`: what it is opened with, until a restart. The others outlive this.
+  doors(std::shared_ptr<const config> c, actors::node& n, const std::vector<std::unique_ptr<actors::reactor>>& reactors);
   ~doors(); // closed before, or never opened
 
   /// Any thread but a reactor's; waits. Errors: a text for the operator.
@@ -28,7 +28,7 @@ private:
   void say_refused(const net::address_key& peer);
   void accept(int fd, bool is_v6, const actors::entrance& how, std::optional<net::endpoint> source);
 
-  const config& config_;
+  const std::shared_ptr<const config> config_;
   actors::node& node_;
   const std::vector<std::unique_ptr<actors::reactor>>& reactors_;
   std::vector<std::unique_ptr<net::listener>> listeners_;

@@ -1,17 +1,21 @@
 // coveyd: reads the configuration, runs the server until it is told to end.
 #include "server/admin/service.hpp"
-#include "server/certificates.hpp"
+#include "server/backup.hpp"
+#include "server/changes.hpp"
 #include "server/config/load.hpp"
 #include "server/health.hpp"
 #include "server/renewal.hpp"
+#include "server/restore.hpp"
 #include "server/runner.hpp"
 #include "server/service_manager.hpp"
+#include "server/watch.hpp"
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,34 +24,18 @@ namespace {
 int usage(int code) {
   std::fprintf(code == 0 ? stdout : stderr,
                "usage: coveyd [--config FILE]\n\n"
-               "Runs the XMPP server in the foreground until SIGTERM or `covey stop`. SIGHUP: reads certificates again.\n"
-               "FILE: default COVEY_CONFIG, or /etc/covey/covey.toml.\n"
+               "Runs the XMPP server in the foreground until SIGTERM or `covey stop`. SIGHUP: reads the\n"
+               "configuration and certificates again.\n"
+               "FILE: default COVEY_CONFIG, or /etc/covey/covey.toml.\n\n"
+               "       coveyd --check-database FOLDER\n\n"
+               "Verifies every checksum of a database that nobody has open; what is wrong goes to standard output.\n\n"
                "Exit status: 0 ended as asked, 1 could not start, 2 usage, 78 mistakes in the configuration.\n");
   return code;
 }
 
-/// Where no certificate is configured the local authority makes one.
-bool provide_certificates(server::config& c) {
-  for (auto& h : c.hosts) {
-    if (!h.certificate.empty())
-      continue;
-    auto made = server::local_certificate(c.data_folder + "/certificates", h.domain);
-    if (!made) {
-      std::fprintf(stderr, "coveyd: %s\n", made.error().c_str());
-      return false;
-    }
-    h.certificate = made->chain;
-    h.key = made->key;
-    if (made->is_new)
-      base::log::info("certificate.made", "a certificate was made; clients that verify need its authority",
-                      {{"domain", h.domain}, {"authority", made->authority}, {"trust", server::how_to_trust(made->authority)}});
-  }
-  return true;
-}
-
-/// Until SIGTERM or SIGINT. SIGHUP: certificates are read again. Between them: the watchdog's beat, and a
+/// Until SIGTERM or SIGINT. SIGHUP: the files are read again. Between them: the watchdog's beat, and a
 /// look at the certificates every six hours.
-void serve(server::runner& runner, server::health& health, const sigset_t& signals) {
+void serve(server::changes& changes, server::health& health, const sigset_t& signals) {
   using clock = std::chrono::steady_clock;
   constexpr auto look = std::chrono::hours{6};
   auto beat = server::watchdog_interval();
@@ -62,9 +50,9 @@ void serve(server::runner& runner, server::health& health, const sigset_t& signa
     if (got == SIGTERM || got == SIGINT)
       return;
     if (got == SIGHUP)
-      server::renew_certificates(runner, true);
+      (void)changes.reload(); // the log says what became of it
     if (clock::now() >= next_look) {
-      server::renew_certificates(runner, false);
+      changes.renew_certificates();
       next_look = clock::now() + look;
     }
     if (beat.count() > 0 && health.is_alive())
@@ -81,6 +69,12 @@ int main(int argc, char** argv) {
       return usage(0);
     if (std::strcmp(argv[i], "--version") == 0)
       return std::puts("coveyd " COVEY_VERSION), 0;
+    if (std::strcmp(argv[i], "--check-database") == 0 && argc == 3 && i + 1 < argc) {
+      auto ok = server::check_database(argv[i + 1]);
+      if (!ok)
+        std::puts(ok.error().c_str());
+      return ok ? 0 : 1;
+    }
     if (std::strcmp(argv[i], "--config") == 0 && i + 1 < argc)
       file = argv[++i];
     else
@@ -111,8 +105,16 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "coveyd: %s\n", e.what());
     return 1;
   }
-  if (!provide_certificates(config))
+  if (server::is_half_restored(config.data_folder)) {
+    std::fprintf(stderr, "coveyd: a restore into %s was interrupted: do it again with covey restore FILE --yes\n", config.data_folder.c_str());
     return 1;
+  }
+  server::remove_old_copies(config.data_folder);
+  if (auto made = server::provide_certificates(config); !made.failed.empty()) {
+    std::fprintf(stderr, "coveyd: %s\n", made.failed.c_str());
+    base::log::flush();
+    return 1;
+  }
   auto run_folder = config.run_folder;
   auto http = config.http;
   server::runner runner{std::move(config)};
@@ -121,8 +123,9 @@ int main(int argc, char** argv) {
     base::log::flush();
     return 1;
   }
-  server::publish_dns_names(runner);
-  server::admin_service admin{runner, loaded.effective, [] { kill(getpid(), SIGTERM); }};
+  std::optional<server::watch> watched{std::in_place, runner};
+  server::changes changes{runner, file, std::move(loaded.effective)};
+  server::admin_service admin{runner, changes, [] { kill(getpid(), SIGTERM); }};
   if (auto ok = admin.listen(server::socket_in(run_folder)); !ok) {
     std::fprintf(stderr, "coveyd: %s\n", ok.error().c_str());
     return 1;
@@ -134,10 +137,11 @@ int main(int argc, char** argv) {
   }
   base::log::info("server.ready", "serving clients", {{"config", file}, {"pid", std::to_string(getpid())}});
   server::tell_service_manager("READY=1\nSTATUS=serving clients");
-  serve(runner, health, signals);
+  serve(changes, health, signals);
   server::tell_service_manager("STOPPING=1");
   base::log::info("server.stopping", "no new connections; what is under way is finished", {});
   admin.close();
+  watched.reset();
   runner.stop();
   health.close();
   base::log::info("server.stopped", "ended as asked", {});

@@ -1,54 +1,30 @@
-// Looks at each host's certificate and swaps what is new.
+// Each host's certificate: the operator's, or the local authority's.
 #include "server/renewal.hpp"
-#include "actors/node.hpp"
 #include "base/log.hpp"
-#include "net/tls_identity.hpp"
 #include "server/certificates.hpp"
-#include "server/runner.hpp"
 
 namespace server {
 
-void publish_dns_names(runner& r) {
-  auto& all = r.node().certificates();
-  for (auto& h : r.settings().hosts)
-    if (auto name = ascii_name(h.domain); name != h.domain)
-      if (auto context = all.find(h.domain))
-        all.put(name, context);
-}
-
-void renew_certificates(runner& r, bool reads_all) {
-  auto& c = r.settings();
+provided provide_certificates(config& c) {
   auto folder = c.data_folder + "/certificates";
+  provided all;
   for (auto& h : c.hosts) {
-    if (h.certificate.empty())
+    if (!h.certificate.empty() && !h.certificate.starts_with(folder + '/'))
       continue;
-    bool is_local = h.certificate.starts_with(folder + '/'), is_new = reads_all;
-    auto failed = [&](const std::string& why) {
-      base::log::error("certificate.not_renewed", "the certificate in force stays", {{"domain", h.domain}, {"error", why}});
-    };
-    if (is_local) {
-      auto made = local_certificate(folder, h.domain);
-      if (!made) {
-        failed(made.error());
-        continue;
-      }
-      is_new |= made->is_new;
-    }
-    if (!is_new)
-      continue;
-    if (auto ok = net::check_certificate(h.certificate, h.key, ascii_name(h.domain)); !ok) {
-      failed(ok.error().file + ": " + ok.error().text);
+    auto made = local_certificate(folder, h.domain);
+    if (!made) {
+      if (all.failed.empty())
+        all.failed = made.error();
       continue;
     }
-    auto context = net::make_server_context(h.certificate, h.key, c.tls_of(h));
-    if (!context) {
-      failed(context.error().file + ": " + context.error().text);
-      continue;
-    }
-    r.node().certificates().put(h.domain, *context);
-    base::log::info("certificate.renewed", "new connections get the new certificate", {{"domain", h.domain}, {"file", h.certificate}});
+    h.certificate = made->chain;
+    h.key = made->key;
+    all.is_any_new |= made->is_new;
+    if (made->is_new)
+      base::log::info("certificate.made", "a certificate was made; clients that verify need its authority",
+                      {{"domain", h.domain}, {"authority", made->authority}, {"trust", how_to_trust(made->authority)}});
   }
-  publish_dns_names(r);
+  return all;
 }
 
 } // namespace server

@@ -1,16 +1,15 @@
-// Certificates of a running server: local ones before they end, the operator's when told to.
+// Certificates of the local authority: made where none is configured, made anew before they end.
 #pragma once
+#include "server/config/config.hpp"
 
 namespace server {
 
-class runner;
-
-/// Makes anew what the local authority made and what ends within 30 days. `reads_all`: reads the
-/// operator's files again, too. Connections keep what they began with; what cannot be used is logged and
-/// the certificate in force stays. Any one thread; reads and writes files.
-void renew_certificates(runner& r, bool reads_all);
-
-/// Clients name a host as DNS has it: "xn--…" gets the certificate of the host, too.
-void publish_dns_names(runner& r);
+struct provided {
+  bool is_any_new = false;
+  std::string failed; // of the first host that has none now: a text for the operator
+};
+/// Fills in the local authority's certificate where a host names none; makes what is missing or ends within
+/// 30 days. Reads and writes files.
+[[nodiscard]] provided provide_certificates(config& c);
 
 } // namespace server

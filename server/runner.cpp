@@ -3,14 +3,17 @@
 #include "actors/pool.hpp"
 #include "actors/reactor.hpp"
 #include "actors/session.hpp"
-#include "modules/all.hpp"
+#include "actors/stream.hpp"
+#include "actors/entity.hpp"
+#include "server/certificates.hpp"
 #include "server/doors.hpp"
+#include "server/host_builder.hpp"
 #include "server/login_settings.hpp"
-#include "server/settings_view.hpp"
 #include "storage/memory/engine.hpp"
 #include "storage/rocksdb/engine.hpp"
 #include "storage/tables.hpp"
 #include <algorithm>
+#include <future>
 #include <sys/resource.h>
 
 namespace server {
@@ -29,7 +32,6 @@ void raise_descriptor_limit() {
   l.rlim_cur = l.rlim_max;
   setrlimit(RLIMIT_NOFILE, &l);
 }
-
 } // namespace
 
 struct runner::parts {
@@ -38,15 +40,12 @@ struct runner::parts {
   caf_config caf;
   caf::actor_system system{caf};
   actors::node node;
-  std::unique_ptr<actors::pool> hashing = std::make_unique<actors::pool>(2);
-  std::vector<std::unique_ptr<modules::module>> modules = modules::all();
-  struct host_parts {
-    std::unique_ptr<storage::store> own_store; // null: shared with another host
-    std::unique_ptr<stored_accounts> accounts;
-    std::unique_ptr<modules::services> services;
-    std::vector<std::unique_ptr<settings_view>> settings;
-  };
-  std::map<std::string, host_parts, std::less<>> hosts;
+  std::unique_ptr<actors::pool> hashing = std::make_unique<actors::pool>(
+      2, 10'000, &base::metrics::make_gauge("covey_hashing_waiting", "Passwords that wait to be hashed."));
+  std::map<std::string, host_base, std::less<>> hosts; // all that were ever served
+  mutable std::shared_mutex hosts_mutex;
+  /// Earlier generations: an answer of the storage or of a pool may still be on its way to their handlers.
+  std::vector<std::pair<std::chrono::steady_clock::time_point, actors::host_ref>> retired;
   std::unique_ptr<storage::store> embedded; // RocksDB, one for all hosts of this node
   std::vector<std::unique_ptr<actors::reactor>> reactors;
   std::unique_ptr<doors> entrances;
@@ -57,30 +56,50 @@ struct runner::parts {
   }
 };
 
-runner::runner(config c) : config_(std::move(c)), parts_(std::make_unique<parts>(config_)) {}
+runner::runner(config c) : config_(std::make_shared<const config>(std::move(c))), parts_(std::make_unique<parts>(*config_)) {}
 
 runner::~runner() { stop(); }
 
 actors::node& runner::node() { return parts_->node; }
 
+std::shared_ptr<const config> runner::settings() const {
+  std::lock_guard guard{config_mutex_};
+  return config_;
+}
+
 stored_accounts* runner::accounts_of(std::string_view domain) {
+  if (!parts_->node.find_host(domain))
+    return nullptr;
+  std::shared_lock guard{parts_->hosts_mutex};
+  return parts_->hosts.find(domain)->second.accounts.get();
+}
+
+storage::store* runner::store_of(std::string_view domain) {
+  std::shared_lock guard{parts_->hosts_mutex};
   auto i = parts_->hosts.find(domain);
-  return i == parts_->hosts.end() ? nullptr : i->second.accounts.get();
+  return i == parts_->hosts.end() ? parts_->embedded.get() : i->second.store;
 }
 
 std::uint16_t runner::port_of(const std::string& what) const {
   return parts_->entrances ? parts_->entrances->port_of(what) : 0;
 }
 
+storage::store* runner::embedded_store() {
+  std::shared_lock guard{parts_->hosts_mutex};
+  return parts_->embedded.get();
+}
+
 base::result<void, std::string> runner::start() {
   raise_descriptor_limit();
   auto& p = *parts_;
-  auto n = config_.reactors ? config_.reactors : std::max(1u, std::thread::hardware_concurrency());
+  auto n = config_->reactors ? config_->reactors : std::max(1u, std::thread::hardware_concurrency());
   for (std::uint32_t i = 0; i < n; ++i)
     p.reactors.push_back(std::make_unique<actors::reactor>(p.system, p.node, static_cast<std::uint16_t>(i)));
-  for (auto& h : config_.hosts)
-    if (auto ok = open_host(h); !ok)
-      return ok;
+  auto made = build(*config_);
+  if (!made)
+    return base::fail(made.error());
+  p.node.certificates().replace(made->certificates);
+  p.node.set_hosts(made->hosts);
   for (auto& r : p.reactors)
     r->start();
   p.entrances = std::make_unique<doors>(config_, p.node, p.reactors);
@@ -90,88 +109,193 @@ base::result<void, std::string> runner::start() {
   return {};
 }
 
-base::result<void, std::string> runner::open_host(const host_config& h) {
+base::result<runner::generation, std::string> runner::build(const config& c) {
+  generation g;
+  for (auto& h : c.hosts) {
+    auto base = base_of(h, c.iterations);
+    if (!base)
+      return base::fail(base.error());
+    bool has_tls = !h.certificate.empty();
+    if (has_tls) {
+      auto context = net::make_server_context(h.certificate, h.key, c.tls_of(h));
+      if (!context)
+        return base::fail(context.error().file + ": " + context.error().text);
+      g.certificates.emplace_back(h.domain, *context);
+      if (auto name = ascii_name(h.domain); name != h.domain) // clients name a host as DNS has it
+        g.certificates.emplace_back(name, *context);
+    }
+    g.hosts.push_back(build_host(h, c, has_tls, **base, parts_->node));
+  }
+  return g;
+}
+
+base::result<host_base*, std::string> runner::base_of(const host_config& h, std::uint32_t iterations) {
   auto& p = *parts_;
-  auto& own = p.hosts[h.domain];
-  storage::store* store = nullptr;
+  {
+    std::shared_lock guard{p.hosts_mutex};
+    if (auto i = p.hosts.find(h.domain); i != p.hosts.end())
+      return &i->second;
+  }
+  host_base fresh;
   if (h.engine == "memory") {
-    own.own_store = std::make_unique<storage::threaded_store>(std::make_unique<storage::memory_engine>());
-    store = own.own_store.get();
+    fresh.own_store = std::make_unique<storage::threaded_store>(std::make_unique<storage::memory_engine>());
+    fresh.store = fresh.own_store.get();
   } else {
     if (!p.embedded) {
-      auto engine = storage::open_rocksdb({config_.data_folder + "/store", config_.write_buffer, config_.block_cache});
+      auto now = settings();
+      auto engine = storage::open_rocksdb({now->data_folder + "/store", now->write_buffer, now->block_cache});
       if (!engine)
         return base::fail(engine.error());
       if (auto ok = storage::tables::check_schema(**engine); !ok)
         return base::fail(ok.error());
+      std::lock_guard guard{p.hosts_mutex};
       p.embedded = std::make_unique<storage::threaded_store>(std::move(*engine));
     }
-    store = p.embedded.get();
+    fresh.store = p.embedded.get();
   }
   auto secret = [&](const char* name, std::size_t size) {
-    std::string fresh(size, '\0');
-    p.random.fill({reinterpret_cast<std::uint8_t*>(fresh.data()), fresh.size()});
-    return storage::tables::secret(store->blocking(), name, fresh);
+    std::string bytes(size, '\0');
+    p.random.fill({reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()});
+    return storage::tables::secret(fresh.store->blocking(), name, bytes);
   };
   auto fake = secret("fake-salt", 32), ids = secret("stanza-id", 16), tokens = secret("tokens", 32);
   if (!fake || !ids || !tokens)
     return base::fail(std::string{"the secrets of the database cannot be read or written"});
-  own.accounts = std::make_unique<stored_accounts>(*store, *p.hashing, p.node, p.random, account_settings_of(h, config_.iterations, *fake, *tokens));
-  base::siphash_key key{base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
-  own.services = std::make_unique<modules::services>(modules::services{*own.accounts, p.clock, p.random, key, store});
+  fresh.fake_secret = *fake;
+  fresh.token_secret = *tokens;
+  fresh.stanza_id_key = {base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
+  fresh.accounts = std::make_unique<stored_accounts>(*fresh.store, *p.hashing, p.node, p.random, account_settings_of(h, iterations, *fake, *tokens));
+  std::lock_guard guard{p.hosts_mutex};
+  return &p.hosts.emplace(h.domain, std::move(fresh)).first->second;
+}
 
-  auto host = std::make_shared<actors::host>();
-  auto domain = xmpp::parse_jid(h.domain);
-  if (!domain)
-    return base::fail("the domain " + h.domain + " is none");
-  host->view.domain = *domain;
-  host->view.admins = h.admins;
-  host->store = store;
-  host->credentials = own.accounts.get();
-  host->on_conflict = h.on_conflict;
-  host->max_sessions = h.max_sessions;
-  host->max_roster = h.max_roster;
-  host->management = h.management;
-  host->has_client_state = h.has_client_state;
-  host->account_rates = h.account_rates;
-  host->keepalive = h.keepalive;
-  host->view.stream_features = std::string{xmpp::im::roster_versioning_feature} + std::string{xmpp::im::pre_approval_feature};
-  static const module_settings none;
-  for (auto& m : p.modules) {
-    auto on = h.modules_on.find(std::string{m->name()});
-    if (on != h.modules_on.end() ? !on->second : !m->is_on_by_default())
-      continue;
-    auto values = h.modules.find(std::string{m->name()});
-    own.settings.push_back(std::make_unique<settings_view>(values == h.modules.end() ? none : values->second));
-    modules::registrar reg{host->view, std::string{m->name()}, *own.settings.back(), *own.services};
-    m->start(reg);
+base::result<void, std::string> runner::change(config next, const std::function<base::result<void, std::string>()>& just_before) {
+  auto& p = *parts_;
+  auto before = settings();
+  keep_until_restart(next, *before);
+  auto made = build(next);
+  if (!made)
+    return base::fail(made.error());
+  if (just_before)
+    if (auto ok = just_before(); !ok)
+      return ok;
+  // from here on nothing fails
+  auto now = std::chrono::steady_clock::now();
+  std::erase_if(p.retired, [&](auto& r) { return r.second.use_count() == 1 && now - r.first > std::chrono::minutes{1}; });
+  auto old = p.node.hosts();
+  for (auto& h : old)
+    p.retired.emplace_back(now, h);
+  p.node.certificates().replace(made->certificates);
+  p.node.change(next.node);
+  {
+    std::shared_lock guard{p.hosts_mutex};
+    for (auto& h : next.hosts) {
+      auto& base = p.hosts.find(h.domain)->second;
+      base.accounts->change(account_settings_of(h, next.iterations, base.fake_secret, base.token_secret));
+    }
   }
-  auto& s = host->stream;
-  s.domain = h.domain;
-  s.compression = h.has_compression;
-  set_login(s, h);
-  s.max_bytes_before_login = static_cast<std::uint32_t>(config_.node.before_login.max_size);
-  s.max_bytes = static_cast<std::uint32_t>(config_.node.after_login.max_size);
-  s.fake_secret = *fake;
-  s.fake_iterations = config_.iterations;
-  s.features_before_login = host->view.login_features;
-  s.features_after_login = host->view.stream_features;
-  if (h.has_client_state)
-    s.features_after_login += "<csi xmlns='urn:xmpp:csi:0'/>";
-  s.stream_management = h.management.is_on;
-  s.client_state = h.has_client_state;
-  s.carbons = std::ranges::find(host->view.host_features, "urn:xmpp:carbons:2") != host->view.host_features.end();
-  for (auto& [ns, handler] : host->view.stranger_iqs)
-    s.namespaces_before_login.push_back(ns);
-  s.has_tls = false;
-  if (!h.certificate.empty()) {
-    auto context = net::make_server_context(h.certificate, h.key, config_.tls_of(h));
-    if (!context)
-      return base::fail(context.error().file + ": " + context.error().text);
-    p.node.certificates().put(h.domain, std::move(*context));
-    s.has_tls = true;
+  {
+    std::lock_guard guard{config_mutex_};
+    config_ = std::make_shared<const config>(std::move(next));
   }
-  p.node.put_host(std::move(host));
+  p.node.set_hosts(made->hosts);
+  sweep({});
+  for (auto& h : old) // those that are gone end in a few turns of their reactors
+    if (std::string domain{h->view.domain->domain()}; !p.node.find_host(domain))
+      wait_for_end(domain);
+  return {};
+}
+
+void runner::keep_until_restart(config& next, const config& now) {
+  next.data_folder = now.data_folder;
+  next.run_folder = now.run_folder;
+  next.reactors = now.reactors;
+  next.c2s = now.c2s;
+  next.c2s_direct = now.c2s_direct;
+  next.http = now.http;
+  next.proxied = now.proxied;
+  next.shaped = now.shaped;
+  next.trusted_proxies = now.trusted_proxies;
+  next.proxies = now.proxies;
+  next.tls = now.tls;
+  next.ticket_rotation = now.ticket_rotation;
+  next.write_buffer = now.write_buffer;
+  next.block_cache = now.block_cache;
+  for (auto& h : next.hosts)
+    for (auto& old : now.hosts)
+      if (old.domain == h.domain)
+        h.engine = old.engine;
+}
+
+/// `f(home&)` on each reactor; blocks until all have answered, and adds up. Not for a reactor's thread.
+template <class Sum, class F>
+Sum runner::ask_reactors(F f) {
+  struct gathering {
+    std::mutex mutex;
+    Sum sum{};
+    std::promise<Sum> told;
+    ~gathering() { told.set_value(std::move(sum)); } // the last reactor has answered
+  };
+  auto all = std::make_shared<gathering>();
+  auto answer = all->told.get_future();
+  for (auto& r : parts_->reactors)
+    r->lights().post_from_anywhere([all, f](actors::home& h) {
+      auto mine = f(h);
+      std::lock_guard guard{all->mutex};
+      all->sum += mine;
+    });
+  all = nullptr;
+  return answer.get();
+}
+
+std::size_t runner::sweep(const std::string& counted) {
+  return ask_reactors<std::size_t>([counted](actors::home& h) {
+    std::size_t left = 0;
+    std::vector<actors::light_id> entities, sessions, streams;
+    auto is_old = [&](const actors::host_ref& host, bool only_gone) {
+      auto now = h.around().find_host(host->view.domain->domain());
+      return only_gone ? !now : now != host;
+    };
+    auto count = [&](const actors::host_ref& host) { left += host->view.domain->domain() == counted ? 1 : 0; };
+    h.table().for_each([&](actors::light& l) {
+      if (auto* e = dynamic_cast<actors::entity*>(&l); e && is_old(e->at_host(), false)) {
+        entities.push_back(e->id());
+        count(e->at_host());
+      } else if (auto* s = dynamic_cast<actors::session*>(&l); s && is_old(s->at_host(), true)) {
+        sessions.push_back(s->id());
+        count(s->at_host());
+      } else if (auto* f = dynamic_cast<actors::stream*>(&l); f && f->host() && is_old(f->host(), true)) {
+        streams.push_back(f->id()); // not counted: it reaches nobody, and may wait for its client's goodbye
+      }
+    });
+    for (auto id : entities)
+      (void)h.find<actors::entity>(id)->end_if_idle();
+    for (auto id : sessions)
+      h.guard(id, [&] { h.find<actors::session>(id)->close(xmpp::stream_errc::host_gone, "this server does not serve this host any more"); });
+    for (auto id : streams)
+      h.guard(id, [&] { h.find<actors::stream>(id)->close(xmpp::stream_errc::host_gone); });
+    return left;
+  });
+}
+
+void runner::wait_for_end(const std::string& domain) {
+  constexpr auto longest = std::chrono::seconds{10}; // a commit may hang in a full disk
+  auto until = std::chrono::steady_clock::now() + longest;
+  while (sweep(domain) > 0 && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds{10});
+}
+
+base::result<void, std::string> runner::erase_rows(const std::string& domain) {
+  wait_for_end(domain);
+  auto* store = store_of(domain);
+  if (!store)
+    return {};
+  storage::batch b;
+  b.changes = storage::tables::erase_host(domain);
+  std::promise<storage::outcome> done;
+  store->submit(std::move(b), [&](storage::outcome o) { done.set_value(o); });
+  if (done.get_future().get() != storage::outcome::done)
+    return base::fail("the rows of " + domain + " could not be erased: try again");
   return {};
 }
 
@@ -192,7 +316,7 @@ void runner::stop() {
       });
     });
   }
-  auto until = std::chrono::steady_clock::now() + config_.node.drain_timeout;
+  auto until = std::chrono::steady_clock::now() + p.node.settings().drain_timeout;
   auto count = [&] {
     return p.node.registry().session_count();
   };
@@ -246,9 +370,11 @@ bool runner::kick(std::string_view full_jid, const std::string& text) {
     if (!(*full)->is_bare() && !(*row.full == **full))
       continue;
     found = true;
-    base::log::info("session.kicked", "an administrator ended a session", {{"jid", row.full->full()}, {"cause", text}});
-    parts_->node.homes()[row.where.reactor]->post_from_anywhere<actors::session>(
-        row.where.ref, [text](actors::session& s) { s.close(xmpp::stream_errc::policy_violation, text); });
+    parts_->node.homes()[row.where.reactor]->post_from_anywhere<actors::session>(row.where.ref, [text, jid = row.full](actors::session& s) {
+      base::log::info("session.kicked", "an administrator ended a session",
+                      {{"stream", std::to_string(s.log_id())}, {"jid", jid->full()}, {"cause", text}});
+      s.close(xmpp::stream_errc::policy_violation, text);
+    });
   }
   return found;
 }

@@ -39,6 +39,8 @@ private:
   std::size_t bytes_ = 0;
   bool stops_ = false;
   base::metrics::counter &groups_, &committed_, &conflicts_, &failed_, &refused_;
+  base::metrics::gauge& waiting_;
+  base::metrics::histogram& seconds_;
   std::thread thread_; // last: runs on all of the above
 };
 

@@ -26,7 +26,8 @@ std::function<void()> perform(engine& e, read& r) {
 
 readers::readers(engine& e, const limits& l)
   : engine_(e), limits_(l), done_(base::metrics::make_counter("covey_storage_reads_total", "Reads that were done.")),
-    failed_(base::metrics::make_counter("covey_storage_reads_refused_total", "Reads for which the queue had no room.")) {
+    failed_(base::metrics::make_counter("covey_storage_reads_refused_total", "Reads for which the queue had no room.")),
+    waiting_(base::metrics::make_gauge("covey_storage_waiting_reads", "Reads that wait for a reader.")) {
   for (std::size_t i = 0; i < limits_.threads; ++i)
     threads_.emplace_back([this] { run(); });
 }
@@ -47,6 +48,7 @@ void readers::submit(read what) {
     std::lock_guard guard{mutex_};
     if (!stops_ && queue_.size() < limits_.most_waiting) {
       queue_.push_back(std::move(what));
+      waiting_.add();
       comes_.notify_one();
       return;
     }
@@ -67,6 +69,7 @@ bool readers::gather(std::vector<read>& some) {
     some.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }
+  waiting_.add(-static_cast<std::int64_t>(some.size()));
   return !some.empty();
 }
 

@@ -38,6 +38,7 @@ private:
   std::deque<read> queue_;
   bool stops_ = false;
   base::metrics::counter &done_, &failed_;
+  base::metrics::gauge& waiting_;
   std::vector<std::thread> threads_;
 };
 

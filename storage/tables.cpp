@@ -332,6 +332,16 @@ std::vector<change> erase_account(const xmpp::jid& bare) {
   return all;
 }
 
+std::vector<change> erase_host(std::string_view host) {
+  std::vector<change> changes;
+  for (auto* t : all)
+    if (!t->key.empty() && t->key.front().name == "host") {
+      auto r = key_builder{*t}.text(host).range();
+      changes.emplace_back(erase_range{std::move(r.from), std::move(r.until)});
+    }
+  return changes;
+}
+
 base::result<std::string, errc> secret(engine& e, std::string_view name, const std::string& fresh) {
   auto key = key_builder{secrets}.text(name).take();
   for (int attempt = 0; attempt < 2; ++attempt) {

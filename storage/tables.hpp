@@ -173,6 +173,9 @@ struct last_activity {
 /// Every row of the account: what its removal erases.
 [[nodiscard]] std::vector<change> erase_account(const xmpp::jid& bare);
 
+/// Every row of the host, in every table whose keys begin with one.
+[[nodiscard]] std::vector<change> erase_host(std::string_view host);
+
 // --- secrets
 /// The value under `name`, made with `fresh` if there is none. Blocks: at start only.
 [[nodiscard]] base::result<std::string, errc> secret(engine& e, std::string_view name, const std::string& fresh);

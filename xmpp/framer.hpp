@@ -63,6 +63,7 @@ struct framer_limits {
   std::uint16_t max_attributes = 24;  // per tag, at most 32
   std::uint16_t max_namespaces = 24;  // in scope at once, at most 32
   std::uint32_t max_elements = 4'096; // within one top-level element
+  friend bool operator==(const framer_limits&, const framer_limits&) = default;
   static framer_limits before_login() { return {16'384, 16, 16, 16, 256}; }
 };
 

@@ -4,8 +4,11 @@
 #include "base/metrics.hpp"
 #include "proto/admin.grpc.pb.h"
 #include "server/accounts.hpp"
+#include "server/admin/files.hpp"
+#include "server/backup.hpp"
+#include "server/changes.hpp"
 #include "server/runner.hpp"
-#include <future>
+#include "server/transfer/transfer.hpp"
 #include <grpcpp/grpcpp.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,11 +18,7 @@ namespace server {
 namespace {
 namespace pb = covey::admin;
 using modules::account_errc;
-
-void answer(pb::status* s, pb::code code, std::string text) {
-  s->set_result(code);
-  s->set_text(std::move(text));
-}
+using server::answer;
 
 void answer(pb::status* s, const base::result<void, account_errc>& r, const std::string& jid) {
   if (r)
@@ -34,10 +33,34 @@ void answer(pb::status* s, const base::result<void, account_errc>& r, const std:
   }
 }
 
+void answer(pb::change_reply* to, const change_outcome& o) {
+  using enum change_outcome::kind;
+  auto code = o.what == done ? pb::code::ok : o.what == usage ? pb::code::usage : o.what == not_found ? pb::code::not_found
+              : o.what == conflict ? pb::code::conflict : o.what == mistakes ? pb::code::mistakes : pb::code::failed;
+  answer(to->mutable_result(), code, o.text);
+  for (auto& v : o.changed) {
+    auto* c = to->add_changed();
+    c->set_key(v.key);
+    c->set_before(v.before);
+    c->set_after(v.after);
+    c->set_live(v.is_live);
+  }
+  for (auto& v : o.problems) {
+    auto* p = to->add_problems();
+    p->set_file(v.file);
+    p->set_line(v.line);
+    p->set_column(v.column);
+    p->set_key(v.key);
+    p->set_found(v.found);
+    p->set_allowed(v.allowed);
+    p->set_remedy(v.remedy);
+    p->set_meant(v.meant);
+  }
+}
+
 class handlers final : public pb::admin::CallbackService {
 public:
-  handlers(runner& r, std::vector<effective_value> config, std::function<void()> stop)
-    : runner_(r), config_(std::move(config)), stop_(std::move(stop)) {}
+  handlers(runner& r, changes& c, std::function<void()> stop) : runner_(r), changes_(c), stop_(std::move(stop)) {}
 
 private:
   using context = grpc::CallbackServerContext;
@@ -106,6 +129,7 @@ private:
         o->set_priority(s.priority);
         o->set_available(s.is_available);
         o->set_id(s.id);
+        o->set_stream(s.stream);
       }
       done->Finish(grpc::Status::OK);
     });
@@ -159,7 +183,7 @@ private:
   }
 
   reactor* show_config(context* c, const pb::empty*, pb::config_reply* out) override {
-    for (auto& v : config_) {
+    for (auto& v : changes_.in_force()) {
       auto* o = out->add_values();
       o->set_key(v.key);
       o->set_text(v.text);
@@ -170,6 +194,76 @@ private:
     return done;
   }
 
+  /// Off gRPC's own threads: it blocks.
+  template <class Job>
+  reactor* in_background(context* c, pb::change_reply* out, Job job) {
+    auto* done = c->DefaultReactor();
+    auto run = [done, out, job = std::move(job)] {
+      answer(out, job());
+      done->Finish(grpc::Status::OK);
+    };
+    if (!jobs_.run(run)) {
+      answer(out, {change_outcome::kind::failed, "the server is busy: try again", {}, {}});
+      done->Finish(grpc::Status::OK);
+    }
+    return done;
+  }
+
+  reactor* reload(context* c, const pb::empty*, pb::change_reply* out) override {
+    return in_background(c, out, [this] { return changes_.reload(); });
+  }
+  reactor* diff_config(context* c, const pb::empty*, pb::change_reply* out) override {
+    return in_background(c, out, [this] { return changes_.diff(); });
+  }
+  reactor* add_host(context* c, const pb::host_change* in, pb::change_reply* out) override {
+    return in_background(c, out, [this, in] { return changes_.add_host(in->domain(), {in->settings().begin(), in->settings().end()}); });
+  }
+  reactor* set_host(context* c, const pb::host_change* in, pb::change_reply* out) override {
+    return in_background(c, out, [this, in] { return changes_.set_host(in->domain(), {in->settings().begin(), in->settings().end()}); });
+  }
+  reactor* remove_host(context* c, const pb::host_change* in, pb::change_reply* out) override {
+    return in_background(c, out, [this, in] { return changes_.remove_host(in->domain(), in->erase_data()); });
+  }
+
+  reactor* list_hosts(context* c, const pb::empty*, pb::host_list* out) override {
+    for (auto& h : changes_.hosts()) {
+      auto* o = out->add_hosts();
+      o->set_domain(h.domain);
+      o->set_file(h.file);
+      o->set_added(h.is_added);
+      o->set_engine(h.engine);
+      o->set_certificate(h.certificate);
+      o->set_certificate_until(h.certificate_until);
+      o->set_sessions(h.sessions);
+    }
+    auto* done = c->DefaultReactor();
+    done->Finish(grpc::Status::OK);
+    return done;
+  }
+
+  using writing = grpc::ServerWriteReactor<pb::data_part>;
+
+  writing* backup(context*, const pb::empty*) override {
+    return file_sender::start(jobs_, [this]() -> base::result<file_source, file_sender::refusal> {
+      auto made = server::backup::begin(runner_, changes_.file());
+      if (!made)
+        return base::fail(file_sender::refusal{pb::code::failed, made.error()});
+      std::shared_ptr<server::backup> archive = std::move(*made);
+      return file_source{[archive] { return archive->next(); }, archive->total()};
+    });
+  }
+
+  writing* export_data(context*, const pb::export_filter* in) override {
+    return file_sender::start(jobs_, [this, what = in->what()]() -> base::result<file_source, file_sender::refusal> {
+      std::shared_ptr<transfer::exporter> e = transfer::exporter::begin(runner_, what);
+      if (!e)
+        return base::fail(file_sender::refusal{pb::code::not_found, what + " is neither a host of this server nor a JID like alice@example.org"});
+      return file_source{[e] { return e->next(); }, 0};
+    });
+  }
+
+  grpc::ServerReadReactor<pb::data_part>* import_data(context*, pb::import_reply* out) override { return import_receiver::start(jobs_, runner_, out); }
+
   reactor* stop(context* c, const pb::empty*, pb::status* out) override {
     answer(out, pb::code::ok, "stopping");
     auto* done = c->DefaultReactor();
@@ -179,8 +273,9 @@ private:
   }
 
   runner& runner_;
-  std::vector<effective_value> config_;
+  changes& changes_;
   std::function<void()> stop_;
+  actors::pool jobs_{1}; // last: its jobs use the rest
 };
 } // namespace
 
@@ -190,8 +285,7 @@ struct admin_service::impl {
   std::string file;
 };
 
-admin_service::admin_service(runner& r, std::vector<effective_value> config, std::function<void()> stop)
-  : impl_(new impl{{r, std::move(config), std::move(stop)}, nullptr, {}}) {}
+admin_service::admin_service(runner& r, changes& c, std::function<void()> stop) : impl_(new impl{{r, c, std::move(stop)}, nullptr, {}}) {}
 
 admin_service::~admin_service() { close(); }
 

@@ -1,20 +1,19 @@
 // The administration socket: gRPC on a unix socket that only its owner can open. Handlers translate.
 #pragma once
 #include "base/result.hpp"
-#include "server/config/load.hpp"
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace server {
 
+class changes;
 class runner;
 
 class admin_service {
 public:
   /// `stop`: called once when somebody asks the server to end.
-  admin_service(runner& r, std::vector<effective_value> config, std::function<void()> stop);
+  admin_service(runner& r, changes& c, std::function<void()> stop);
   ~admin_service();
   /// Errors: a text for the operator.
   [[nodiscard]] base::result<void, std::string> listen(const std::string& socket_file);

@@ -23,6 +23,9 @@ public:
     return (stub_.get()->*method)(&context, in, out);
   }
 
+  /// For streams.
+  [[nodiscard]] covey::admin::admin::Stub& calls() { return *stub_; }
+
 private:
   std::unique_ptr<covey::admin::admin::Stub> stub_;
 };

@@ -1,11 +1,9 @@
 // covey: the operator's command line. Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 not found,
 // 5 conflict, 78 mistakes in the configuration (docs/cli.md).
-#include "server/admin/service.hpp"
 #include "server/certificates.hpp"
+#include "server/cli/commands.hpp"
 #include "server/cli/completion.hpp"
-#include "server/cli/output.hpp"
 #include "server/cli/qr.hpp"
-#include "server/config/load.hpp"
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
@@ -17,56 +15,11 @@
 #include <unistd.h>
 
 namespace {
-namespace pb = covey::admin;
-using stub = pb::admin::Stub;
-using cli::exit_code;
-
-struct options {
-  std::string config, jid, reason, domain, data, shell;
-  cli::password_source password;
-  bool json = false, yes = false, effective = false;
-};
+using namespace cli;
 
 std::string default_config() {
   auto* named = std::getenv("COVEY_CONFIG");
   return named ? named : "/etc/covey/covey.toml";
-}
-
-/// Without a look at the machine: ports and certificates are the server's.
-server::loaded load(const options& o) { return server::load_config(o.config, server::own_environment(), {false, false}); }
-
-/// The run folder is all that most commands need of the configuration; mistakes elsewhere do not matter here.
-std::string socket_of(const options& o) { return server::socket_in(load(o).config.run_folder); }
-
-template <class In, class Out>
-bool call(const options& o, int& code, grpc::Status (stub::*method)(grpc::ClientContext*, const In&, Out*), const In& in, Out* out) {
-  auto file = socket_of(o);
-  auto found = cli::probe(file);
-  if (found == cli::reach::up) {
-    auto status = cli::client{file}.call(method, in, out);
-    if (status.ok())
-      return true;
-    if (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
-      code = cli::say(o.json, exit_code::failed, "the server did not answer this: " + status.error_message());
-      return false;
-    }
-    found = cli::reach::nobody;
-  }
-  code = cli::say_unreachable(o.json, file, found);
-  return false;
-}
-
-/// "alice" is alice of the one host that there is. Nothing: there are several, or none; it was said.
-std::optional<std::string> account_of(const options& o) {
-  if (o.jid.find('@') != o.jid.npos || o.jid.empty())
-    return o.jid;
-  auto loaded = load(o);
-  auto& hosts = loaded.config.hosts;
-  bool is_host = std::any_of(hosts.begin(), hosts.end(), [&](auto& h) { return h.domain == o.jid; });
-  if (hosts.size() == 1 && !is_host)
-    return o.jid + '@' + hosts[0].domain;
-  cli::say(o.json, exit_code::usage, "of which host? " + o.jid + '@' + (hosts.empty() ? "example.org" : hosts[0].domain));
-  return std::nullopt;
 }
 
 // --- accounts
@@ -117,7 +70,7 @@ int sessions(const options& o) {
     auto list = nlohmann::json::array();
     for (auto& s : out.sessions())
       list.push_back({{"jid", s.jid()}, {"peer", s.peer()}, {"tls", s.tls()}, {"since", s.since()}, {"reactor", s.reactor()},
-                      {"priority", s.priority()}, {"available", s.available()}, {"id", s.id()}});
+                      {"priority", s.priority()}, {"available", s.available()}, {"id", s.id()}, {"stream", s.stream()}});
     return cli::say(true, exit_code::ok, {}, {{"sessions", std::move(list)}});
   }
   for (auto& s : out.sessions())
@@ -188,24 +141,6 @@ int invite(const options& o) {
 
 // --- configuration
 
-nlohmann::json to_json(const server::problem& p) {
-  return {{"file", p.file}, {"line", p.line}, {"column", p.column}, {"key", p.key}, {"found", p.found}, {"allowed", p.allowed}, {"remedy", p.remedy}, {"meant", p.meant}};
-}
-
-nlohmann::json to_json(const std::vector<server::problem>& problems) {
-  auto list = nlohmann::json::array();
-  for (auto& p : problems)
-    list.push_back(to_json(p));
-  return list;
-}
-
-int say_problems(const std::vector<server::problem>& problems) {
-  for (auto& p : problems)
-    std::cerr << server::to_text(p) << '\n';
-  std::cerr << problems.size() << (problems.size() == 1 ? " mistake\n" : " mistakes\n");
-  return server::exit_config;
-}
-
 int config_check(const options& o) {
   bool runs = cli::probe(socket_of(o)) == cli::reach::up; // then it holds its ports
   auto problems = server::load_config(o.config, server::own_environment(), {true, !runs}).problems;
@@ -214,7 +149,7 @@ int config_check(const options& o) {
   return problems.empty() ? cli::say(false, exit_code::ok, o.config + " is good") : say_problems(problems);
 }
 
-/// Of the files as they are now; a running server has what stood there when it began.
+/// Of the files as they are now; config_diff() says what a running server has instead.
 int config_show(const options& o) {
   auto loaded = load(o);
   auto list = nlohmann::json::array();
@@ -345,10 +280,43 @@ int main(int argc, char** argv) {
   command(&app, "stats", "All metrics with their present values", "covey stats --json", stats);
   asks(command(&app, "stop", "Stop the server gracefully", "covey stop --yes", stop));
 
+  command(&app, "reload", "Put the configuration, modules and certificates in force; no stream ends", "covey reload", reload);
+
+  command(&app, "doctor", "What is wrong with the server and its machine, and how to mend it", "covey doctor --json", doctor)
+      ->add_option("--nameserver", o.nameserver, "Ask this DNS server instead of the machine's: ADDRESS or ADDRESS:PORT");
+
+  auto* keep = command(&app, "backup", "Write everything into one archive while the server runs", "covey backup /srv/backups", backup);
+  keep->add_option("file", o.file, "The archive (tar), or a folder for it")->required();
+  asks(keep);
+  auto* back = command(&app, "restore", "Put an archive back; the server must not run", "covey restore covey-20260101-000000.tar --yes", restore);
+  back->add_option("file", o.file, "The archive")->required();
+  asks(back);
+
+  auto* out = command(&app, "export", "Write accounts into a file of XEP-0227, for another server", "covey export example.org accounts.xml", export_data);
+  out->add_option("words", o.words, "A host or a bare JID (without it: all), and the file")->required()->expected(1, 2);
+  asks(out);
+  command(&app, "import", "Read accounts from a file of XEP-0227; may be done again", "covey import accounts.xml", import_data)
+      ->add_option("file", o.file, "The file")->required();
+
+  auto* host = app.add_subcommand("host", "Virtual hosts")->require_subcommand(1)->footer("Example: covey host add example.net");
+  auto of_host = [&](CLI::App* c) {
+    c->add_option("domain", o.domain, "The host's domain")->required();
+    return c;
+  };
+  of_host(command(host, "add", "Serve another domain from now on", "covey host add example.net --set limits.roster=500", host_add))
+      ->add_option("--set", o.settings, "A setting of this host: key=value; may be given again")->allow_extra_args(false);
+  of_host(command(host, "set", "Change settings of an added host", "covey host set example.net limits.roster=500", host_set))
+      ->add_option("settings", o.settings, "key=value; key= takes it away")->required();
+  auto* gone = of_host(command(host, "remove", "Stop serving an added host", "covey host remove example.net --yes", host_remove));
+  gone->add_flag("--erase-data", o.erase_data, "Erase its accounts and everything that is kept for them");
+  asks(gone);
+  command(host, "list", "All hosts, with sessions and certificates", "covey host list --json", host_list);
+
   auto* config = app.add_subcommand("config", "The configuration")->require_subcommand(1)->footer("Example: covey config check");
   command(config, "check", "Find every mistake; needs no server", "covey config check --config covey.toml", config_check);
   command(config, "show", "What is set, and where", "covey config show --effective", config_show)
       ->add_flag("--effective", o.effective, "With all defaults");
+  command(config, "diff", "What differs from what a running server has, and what of it changes live", "covey config diff", config_diff);
   command(config, "docs", "docs/configuration.md, made from the code", "covey config docs", config_docs);
 
   auto* completion = app.add_subcommand("completion", "A completion script for bash, zsh or fish");

@@ -108,6 +108,25 @@ std::optional<std::string> read_password(const password_source& from, bool twice
   return password;
 }
 
+void progress::show(std::uint64_t done, std::uint64_t total, const char* unit) {
+  using namespace std::chrono_literals;
+  auto now = std::chrono::steady_clock::now();
+  if (now - began_ < 2s || now - shown_ < 200ms || !isatty(STDERR_FILENO))
+    return;
+  shown_ = now;
+  is_shown_ = true;
+  if (total > 0)
+    std::fprintf(stderr, "\r%s: %3.0f %%, %llu of %llu %s\x1b[K", what_.c_str(), 100.0 * static_cast<double>(done) / static_cast<double>(total),
+                 static_cast<unsigned long long>(done), static_cast<unsigned long long>(total), unit);
+  else
+    std::fprintf(stderr, "\r%s: %llu %s\x1b[K", what_.c_str(), static_cast<unsigned long long>(done), unit);
+}
+
+progress::~progress() {
+  if (is_shown_)
+    std::fputs("\r\x1b[K", stderr);
+}
+
 bool confirm(const std::string& question) {
   if (!isatty(STDIN_FILENO))
     return false;

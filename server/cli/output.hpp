@@ -2,6 +2,7 @@
 #pragma once
 #include "server/cli/client.hpp"
 #include <nlohmann/json.hpp>
+#include <chrono>
 #include <string>
 
 namespace cli {
@@ -21,5 +22,19 @@ struct password_source {
 [[nodiscard]] std::optional<std::string> read_password(const password_source& from, bool twice);
 /// Asks a person; false without a terminal.
 [[nodiscard]] bool confirm(const std::string& question);
+
+/// How far something has come: on a terminal (standard error), once it takes longer than two seconds.
+class progress {
+public:
+  explicit progress(std::string what) : what_(std::move(what)) {}
+  ~progress();
+  /// `total` 0: not known.
+  void show(std::uint64_t done, std::uint64_t total, const char* unit);
+
+private:
+  std::string what_;
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now(), shown_{};
+  bool is_shown_ = false;
+};
 
 } // namespace cli

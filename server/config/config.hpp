@@ -28,6 +28,7 @@ using module_settings = std::map<std::string, setting_value>; // by key
 
 struct host_config {
   std::string domain;                // prepared
+  std::string file = {};             // its own, where it was added at run time
   std::string certificate, key;      // files; empty: the local certificate authority's
   std::string client_ca;             // file; empty: EXTERNAL is not to be had
   std::string engine = "rocksdb";    // or "memory"

@@ -79,6 +79,8 @@ public:
       add_host(d, "domain");
     for (auto& d : values_.get("domains").v.list)
       add_host(d, "domains");
+    for (auto& [d, file] : values_.added_hosts())
+      add_added_host(d, file);
     for (auto& n : named)
       if (!is_host(n.domain)) {
         auto meant = nearest_host(n.domain);
@@ -247,6 +249,20 @@ private:
       return say(key, "", "each domain once", values_.line_for(key, "", list_with(key, "", written, "")), in_quotes(written) + " for the second time");
     out_.config.hosts.push_back({});
     out_.config.hosts.back().domain = d;
+  }
+
+  void add_added_host(const std::string& d, const std::string& file) {
+    auto refuse = [&](std::string found, std::string allowed) {
+      out_.problems.push_back({file, 0, 0, "host." + in_quotes(d), std::move(found), std::move(allowed), "rm " + in_quotes(file), {}});
+    };
+    auto j = xmpp::parse_jid(d);
+    if (!j || !(*j)->is_domain() || (*j)->domain() != d || !has_name_shape(d))
+      return refuse("a file that is not named after a domain", "a domain in lower case, and .toml");
+    if (is_host(d))
+      return refuse("a host for the second time: " + values_.file() + " names it", "each domain once");
+    out_.config.hosts.push_back({});
+    out_.config.hosts.back().domain = d;
+    out_.config.hosts.back().file = file;
   }
 
   /// Labels that are not empty, no dash at their ends, nothing that a file name or a certificate could

@@ -5,6 +5,21 @@
 
 namespace server {
 
+bool is_live(const key& k) {
+  // A host is built anew; of the node each value is mended in place, or it waits for the next start.
+  static constexpr std::string_view live_of_node[]{
+      "domain", "domains", "sasl.iterations", "sasl.failures", "sasl.failure_window", "limits.login_timeout",
+      "limits.strangers_per_address", "limits.strangers", "limits.stanza_before_login", "limits.stanza", "limits.output",
+      "limits.session_messages", "limits.session_bytes", "limits.directed_presence", "limits.idle_entities", "limits.clients_per_address",
+      "compression.ratio", "compression.streams", "delivery.spool_after", "management.ack_timeout", "storage.timeout",
+      "log.level", "log.format", "log.file", "drain_timeout"};
+  if (k.scope == key_scope::host)
+    return k.name != "storage.engine";
+  if (k.name.starts_with("limits.rate."))
+    return true;
+  return std::find(std::begin(live_of_node), std::end(live_of_node), k.name) != std::end(live_of_node);
+}
+
 std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& all) {
   using enum key_type;
   using enum key_scope;
@@ -207,12 +222,14 @@ std::string document(const std::vector<key>& keys) {
 
 One line is a complete configuration: `domain = "example.org"`. Everything else has a default. The file is
 TOML. A key of the host (third column) can stand at the top, for all hosts, or under `[host."example.org"]` for
-one. A key takes effect at the next start. The environment overrides the file: `COVEY_LIMITS__ROSTER=500` is `limits.roster = 500`. `covey config
-check` finds every mistake in one run; `covey config show --effective` prints what is in force and where each
-value comes from. This page is made from the code (`covey config docs`).
+one; a host that was added at run time has a file of its own (docs/operation.md). The environment overrides the
+file: `COVEY_LIMITS__ROSTER=500` is `limits.roster = 500`. A change is *live* where `covey reload` puts it in
+force, else it waits for a *restart*; `covey config diff` says which keys differ from what is in force.
+`covey config check` finds every mistake in one run; `covey config show --effective` prints every value and where
+it comes from. This page is made from the code (`covey config docs`).
 
-| key | default | of | what it is | allowed |
-|---|---|---|---|---|
+| key | default | of | change | what it is | allowed |
+|---|---|---|---|---|---|
 )";
   auto escape = [](std::string s) {
     for (std::size_t at = 0; (at = s.find('|', at)) != s.npos; at += 2)
@@ -222,7 +239,8 @@ value comes from. This page is made from the code (`covey config docs`).
   for (auto& k : keys) {
     bool is_quoted = k.type == key_type::text || k.type == key_type::duration || k.type == key_type::size;
     out += "| `" + k.name + "` | `" + (is_quoted ? '"' + k.default_value + '"' : k.default_value) + "` | "
-           + (k.scope == key_scope::host ? "host" : "node") + " | " + escape(k.doc) + " | " + escape(allowed_text(k)) + " |\n";
+           + (k.scope == key_scope::host ? "host" : "node") + " | "
+           + (is_live(k) ? "live" : "restart") + " | " + escape(k.doc) + " | " + escape(allowed_text(k)) + " |\n";
   }
   return out;
 }

@@ -22,6 +22,9 @@ struct key {
   std::string example = {}; // for remedies, where the default says nothing
 };
 
+/// Whether a reload puts a new value in force (docs/operation.md says for whom). If not, the next start does.
+[[nodiscard]] bool is_live(const key& k);
+
 /// The server's own keys, then those of the modules (`modules.<name>.<key>`).
 [[nodiscard]] std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& modules);
 

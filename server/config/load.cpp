@@ -5,6 +5,7 @@
 #include "server/config/values.hpp"
 #include <algorithm>
 #include <cctype>
+#include <filesystem>
 
 extern char** environ;
 
@@ -14,7 +15,7 @@ namespace {
 
 class loader {
 public:
-  explicit loader(const std::string& file) : modules_(modules::all()), values_(file, all_keys(modules_)) {}
+  explicit loader(const std::string& file) : modules_(modules::all()), values_(file, all_keys(modules_)), file_(file) {}
 
   loaded run(const environment& env, const load_options& how) {
     source_ = read_source(values_.file());
@@ -25,11 +26,14 @@ public:
     walk(source_.table, "", "");
     for (auto& [name, text] : env)
       take_environment(name, text);
+    if (auto& data = values_.get("data").v.text; !how.hosts_folder.empty() || !(data.empty() || values_.is_refused("data")))
+      read_added_hosts(how.hosts_folder.empty() ? hosts_folder_in(data) : how.hosts_folder, how.instead);
     fill(out_, values_, modules_, named_hosts_);
     if (how.checks_machine)
       check_machine(out_, how.checks_ports, values_);
     auto& all = out_.problems;
-    std::stable_sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.line < b.line; });
+    auto place = [&](const problem& p) { return std::pair{values_.is_added(p.file) ? p.file : std::string{}, p.line}; };
+    std::stable_sort(all.begin(), all.end(), [&](auto& a, auto& b) { return place(a) < place(b); });
     std::vector<problem> once; // what holds for all hosts was found for each
     for (auto& p : all)
       if (std::find(once.begin(), once.end(), p) == once.end())
@@ -41,17 +45,45 @@ public:
 private:
   using position = toml::source_position;
 
-  // --- the file
+  // --- the files
+
+  /// Hosts that were added at run time: a file each, named after the domain, with what could stand under
+  /// [host."…"].
+  void read_added_hosts(const std::string& folder, const std::optional<host_file>& instead) {
+    std::error_code ec;
+    std::map<std::string, std::string> files; // domain: path
+    for (std::filesystem::directory_iterator i{folder, ec}, end; !ec && i != end; i.increment(ec))
+      if (i->path().extension() == ".toml")
+        files[i->path().stem().string()] = i->path().string();
+    if (ec && ec != std::errc::no_such_file_or_directory && ec != std::errc::not_a_directory) // that is said of `data`
+      out_.problems.push_back({folder, 0, 0, "", "a folder that cannot be read: " + ec.message(), "a folder with a file for each added host",
+                               "be the server's user: sudo -u covey covey …", {}});
+    if (instead && !instead->text)
+      files.erase(instead->domain);
+    else if (instead)
+      files[instead->domain] = folder + '/' + instead->domain + ".toml";
+    for (auto& [domain, path] : files) {
+      values_.add_host(domain, path);
+      file_ = path;
+      file_host_ = domain;
+      source_ = instead && instead->domain == domain ? read_text(*instead->text) : read_source(path);
+      if (!source_.unreadable.empty())
+        add({}, "", source_.unreadable, "a readable TOML file", source_.remedy);
+      for (auto& b : source_.broken)
+        say_broken(b);
+      walk(source_.table, "", domain);
+    }
+  }
 
   void walk(const toml::table& t, const std::string& prefix, const std::string& host) {
     for (auto&& [k, node] : t) {
       auto at = k.source().begin;
-      if (prefix.empty() && host.empty()) {
+      if (prefix.empty() && host == file_host_) {
         if (auto* again = alias(k.str())) {
           walk_path(*again, node, at);
           continue;
         }
-        if (k.str() == "host") {
+        if (k.str() == "host" && host.empty()) {
           walk_hosts(node, at);
           continue;
         }
@@ -73,13 +105,15 @@ private:
     if (!declared)
       return say_unknown(at, name, host, node.is_table());
     if (!host.empty() && declared->scope == key_scope::node)
-      return add(at, name, "a key of the whole node under a host", "this key at the top of the file, above the first [table]", name + " = " + text_of(node));
+      return add(at, name, "a key of the whole node under a host", "this key at the top of " + (file_host_.empty() ? "the file" : values_.file()) + ", above the first [table]", name + " = " + text_of(node));
+    if (!file_host_.empty() && values_.has(host, name) && values_.get(name, host).file != file_)
+      return add(at, name, "a second value: " + text_of(node), "each key once", "remove this line, or that in " + values_.get(name, host).origin);
     auto v = convert(*declared, node);
     if (!v) {
       values_.mark_refused(name);
       return add(at, name, text_of(node), allowed_text(*declared), assignment(at, name, mended(*declared, text_of(node))));
     }
-    values_.put(host, name, {std::move(*v), text_of(node), values_.file() + ':' + std::to_string(at.line), at.line, at.column, left_of(at, name)});
+    values_.put(host, name, {std::move(*v), text_of(node), file_ + ':' + std::to_string(at.line), file_, at.line, at.column, left_of(at, name)});
   }
 
   void walk_hosts(const toml::node& node, const position& at) {
@@ -131,10 +165,10 @@ private:
     if (!t || t->empty())
       return;
     if (path.empty())
-      return walk(*t, "", "");
+      return walk(*t, "", file_host_);
     auto first = path.begin();
-    std::string host, name;
-    if (*first == "host") {
+    std::string host = file_host_, name;
+    if (*first == "host" && host.empty()) {
       if (path.size() < 2)
         return walk_hosts(node, at);
       auto domain = xmpp::parse_jid(path[1]);
@@ -154,7 +188,7 @@ private:
   // --- what is said of a line
 
   void add(const position& at, std::string key, std::string found, std::string allowed, std::string remedy, std::string meant = {}) {
-    out_.problems.push_back({values_.file(), at.line, at.column, std::move(key), std::move(found), std::move(allowed), std::move(remedy), std::move(meant)});
+    out_.problems.push_back({file_, at.line, at.column, std::move(key), std::move(found), std::move(allowed), std::move(remedy), std::move(meant)});
   }
 
   std::optional<std::pair<std::string, std::string>> written_at(const position& at) const {
@@ -271,11 +305,12 @@ private:
       out_.problems.push_back({"environment", 0, 0, name, text.empty() ? "nothing" : text, allowed_text(*k), name + "='" + mended(*k, text) + '\'', {}});
       return;
     }
-    values_.put("", dotted, {std::move(*v), as_written, "environment", 0, 0, dotted});
+    values_.put("", dotted, {std::move(*v), as_written, "environment", {}, 0, 0, dotted});
   }
 
   std::vector<std::unique_ptr<modules::module>> modules_;
   value_table values_;
+  std::string file_, file_host_; // what is read now; the host is that of its own file
   source source_;
   std::vector<named_host> named_hosts_;
   loaded out_;

@@ -33,13 +33,23 @@ struct loaded {
 
 using environment = std::vector<std::pair<std::string, std::string>>;
 
+/// What would stand in the file of a host that was added at run time; no text: nothing, it goes.
+struct host_file {
+  std::string domain;
+  std::optional<std::string> text;
+};
+
 struct load_options {
   bool checks_machine = true; // certificates, folders, ports: what lies outside the file
   bool checks_ports = true;   // false where the server itself is running
+  std::string hosts_folder = {};           // empty: that in the configured data folder
+  std::optional<host_file> instead = {};   // of what is in that folder
 };
 
 /// Never throws. At most 100 mistakes of syntax are listed. `env`: only names that begin with COVEY_ are looked at.
 [[nodiscard]] loaded load_config(const std::string& file, const environment& env, const load_options& how = {});
+/// Where hosts that were added at run time have their files: DOMAIN.toml each.
+[[nodiscard]] inline std::string hosts_folder_in(const std::string& data_folder) { return data_folder + "/hosts"; }
 /// This process's environment.
 [[nodiscard]] environment own_environment();
 

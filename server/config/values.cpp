@@ -254,10 +254,14 @@ bool value_table::is_refused(std::string_view name) const {
   return std::find(refused_.begin(), refused_.end(), name) != refused_.end();
 }
 
+bool value_table::is_added(const std::string& file) const {
+  return std::any_of(added_hosts_.begin(), added_hosts_.end(), [&](auto& h) { return h.second == file; });
+}
+
 problem value_table::place_of(const std::string& key, const std::string& host) {
   auto& w = get(key, host);
   problem p;
-  p.file = w.origin == "environment" ? w.origin : file_;
+  p.file = w.origin == "environment" ? w.origin : w.file.empty() ? file_ : w.file;
   p.line = w.line;
   p.column = w.column;
   p.key = key;
@@ -276,6 +280,8 @@ std::vector<effective_value> value_table::effective() {
     auto& w = get(k.name);
     all.push_back({k.name, w.text, w.origin});
   }
+  for (auto& [domain, file] : added_hosts_)
+    all.push_back({"host." + in_quotes(domain), "{}", file});
   for (auto& [at, w] : values_)
     if (!at.first.empty())
       all.push_back({"host." + in_quotes(at.first) + '.' + at.second, w.text, w.origin});

@@ -11,6 +11,7 @@ struct written {
   value v;
   std::string text;   // as it could be written in a file
   std::string origin; // "default", "covey.toml:3", "environment"
+  std::string file;   // empty: of no file
   std::uint32_t line = 0, column = 0;
   std::string left;   // what stands before '=' there; with tables this is less than the whole key
 };
@@ -36,6 +37,7 @@ public:
   [[nodiscard]] const key* find(std::string_view name) const;
   /// Of a key that is declared: what the host has, else what all have, else the default.
   [[nodiscard]] const written& get(const std::string& name, const std::string& host = {});
+  [[nodiscard]] bool has(const std::string& host, const std::string& name) const { return values_.contains({host, name}); }
   void put(const std::string& host, const std::string& name, written w) { values_[{host, name}] = std::move(w); }
   /// A value of the key was refused: what depends on it is not complained of.
   void mark_refused(const std::string& name) { refused_.push_back(name); }
@@ -44,7 +46,11 @@ public:
   [[nodiscard]] problem place_of(const std::string& key, const std::string& host);
   /// The line to write there instead.
   [[nodiscard]] std::string line_for(const std::string& key, const std::string& host, const std::string& text);
-  /// Every key's value, then what hosts have of their own.
+  /// A host that has a file of its own.
+  void add_host(const std::string& domain, const std::string& file) { added_hosts_[domain] = file; }
+  [[nodiscard]] const std::map<std::string, std::string>& added_hosts() const { return added_hosts_; }
+  [[nodiscard]] bool is_added(const std::string& file) const;
+  /// Every key's value, then added hosts, then what hosts have of their own.
   [[nodiscard]] std::vector<effective_value> effective();
 
 private:
@@ -52,6 +58,7 @@ private:
   std::vector<key> keys_;
   std::map<std::pair<std::string, std::string>, written> values_; // host (or ""), key
   std::map<std::string, written> defaults_;
+  std::map<std::string, std::string> added_hosts_; // domain: file
   std::vector<std::string> refused_;
 };
 

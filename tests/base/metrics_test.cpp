@@ -56,3 +56,31 @@ TEST_CASE("metrics: a watcher may make a metric, and threads may count meanwhile
     t.join();
   CHECK(c.value() == 40'000);
 }
+
+TEST_CASE("histograms: each value in its range, counted up in the text") {
+  auto& h = base::metrics::make_histogram("covey_test_seconds", "For this test.", {0.5, 1}, {{"a", "b"}});
+  for (double v : {0.25, 0.5, 0.75, 2.0})
+    h.observe(v);
+  CHECK(&h == &base::metrics::make_histogram("covey_test_seconds", "For this test.", {7}, {{"a", "b"}}));
+  auto text = base::metrics::expose();
+  for (auto* line : {"covey_test_seconds_bucket{a=\"b\",le=\"0.5\"} 2", "covey_test_seconds_bucket{a=\"b\",le=\"1\"} 3",
+                     "covey_test_seconds_bucket{a=\"b\",le=\"+Inf\"} 4", "covey_test_seconds_count{a=\"b\"} 4", "covey_test_seconds_sum{a=\"b\"} 3.5"}) {
+    CAPTURE(text);
+    CHECK(text.find(line) != std::string::npos);
+  }
+  auto values = base::metrics::values();
+  CHECK(values.at("covey_test_seconds_count{a=\"b\"}") == 4);
+  CHECK(values.at("covey_test_seconds_sum{a=\"b\"}") == 3.5);
+}
+
+TEST_CASE("what is forgotten is not shown") {
+  auto& g = base::metrics::make_gauge("covey_test_forgotten", "For this test.", {{"host", "a"}});
+  base::metrics::make_gauge("covey_test_forgotten", "For this test.", {{"host", "b"}}).set(1);
+  base::metrics::forget("covey_test_forgotten", {{"host", "a"}});
+  base::metrics::forget("covey_test_forgotten", {{"host", "never"}});
+  base::metrics::forget("covey_test_nothing", {});
+  g.set(5); // the handle is good
+  auto values = base::metrics::values();
+  CHECK_FALSE(values.contains("covey_test_forgotten{host=\"a\"}"));
+  CHECK(values.at("covey_test_forgotten{host=\"b\"}") == 1);
+}

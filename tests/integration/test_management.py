@@ -179,7 +179,7 @@ class Management(harness.Case):
         self.assertIn("<resumed ", self.resume("grace", grace.id, 0).answer, "and nothing of it hurt")
 
     def test_not_resumed_in_time(self):
-        heidi = self.managed("heidi", "late")
+        heidi = self.managed("heidi", "late").presence("<presence><show>away</show></presence>")
         watcher = self.client("heidi", "watcher").presence()
         watcher.ping()
         alice = self.managed("alice", "late")
@@ -194,7 +194,11 @@ class Management(harness.Case):
         self.assertIn("type='unavailable'", got)
         self.assertEqual(re.findall("<body>([^<]*)</body>", got), ["lost1", "lost2"], "another device has them now")
         self.assertIn("<service-unavailable ", alice.read_until("</iq>"))
-        self.assertIn("<item-not-found ", self.resume("heidi", heidi.id, 0).answer)
+        self.assertIn(f"from='localhost' stamp='", got.split("lost1")[1].split("</message>")[0], "it says that it is late")
+        answer = self.resume("heidi", heidi.id, 0).answer
+        self.assertIn("<item-not-found ", answer)
+        self.assertIn(" h='1'", answer, "what was handled of what it sent after <enable/>")
+        self.assertNotIn(" h=", self.resume("alice", heidi.id, 0).answer, "not for another account")
 
     def test_without_resumption_the_session_ends_with_its_connection(self):
         ivan = self.managed("ivan", "short", resume=False)

@@ -5,7 +5,9 @@ import base64
 import hashlib
 import hmac
 import os
+import pathlib
 import re
+import socket
 import subprocess
 import tempfile
 import time
@@ -358,7 +360,8 @@ class Certificates(harness.Case):
         cls.addClassCleanup(cls.folder.cleanup)
         cls.make_authority("ca")
         cls.make_authority("other")
-        cls.tables = f"[host.localhost.tls]\nclient_ca = \"{cls.folder.name}/ca.pem\"\n"
+        cls.extra = 'domains = ["other.example"]'
+        cls.tables = f"[host.localhost.tls]\nclient_ca = \"{cls.folder.name}/ca.pem\"\n[host.\"other.example\".tls]\nclient_ca = \"{cls.folder.name}/other.pem\"\n"
         super().setUpClass()
 
     @classmethod
@@ -409,6 +412,31 @@ class Certificates(harness.Case):
             self.assertIn("<invalid-mechanism", log_in(raw, "EXTERNAL", ""))
             self.assertIn("<success", by_password(raw))
         self.assertEqual(self.server.log.read_text().count("auth.certificate_refused"), 2)
+
+    def resume(self, context, session, name="localhost"):
+        raw = self.raw(to=name)
+        raw.socket.close()
+        raw.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", self.server.direct), 10), server_hostname=name, session=session)
+        return raw, "EXTERNAL" in raw.header()
+
+    def test_with_a_ticket_a_certificate_is_worth_what_this_host_s_authorities_say(self):
+        context = self.context("alice@localhost", "alice@other.example")
+        first, features = self.stream(context)
+        self.assertIn("EXTERNAL", features)
+        again, is_offered = self.resume(context, first.socket.session)
+        self.assertEqual((again.socket.session_reused, is_offered), (True, True))
+        other, is_offered = self.resume(context, first.socket.session, "other.example")
+        self.assertEqual((other.socket.session_reused, is_offered), (True, False))
+        other, is_offered = self.resume(context, other.socket.session, "other.example")  # nor by the ticket that was given there
+        self.assertEqual((other.socket.session_reused, is_offered), (True, False))
+        authority = pathlib.Path(self.folder.name, "ca.pem")
+        kept = authority.read_text()
+        authority.write_text(pathlib.Path(self.folder.name, "other.pem").read_text())
+        self.assertEqual(self.server.cli("reload").returncode, 0)
+        late, is_offered = self.resume(context, again.socket.session)
+        self.assertEqual((late.socket.session_reused, is_offered), (False, False))
+        authority.write_text(kept)
+        self.assertEqual(self.server.cli("reload").returncode, 0)
 
 
 class Strangers(harness.Case):

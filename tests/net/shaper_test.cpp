@@ -50,6 +50,11 @@ TEST_CASE("addresses: a new connection is no new burst; who is full again is for
   CHECK(all.of(address(2), now) == held);
   net::address_rates none{{}};
   CHECK(none.of(address(1), now) == nullptr);
+  none.change(r); // for connections that come from now on
+  CHECK(none.of(address(1), now) != nullptr);
+  all.change({});
+  CHECK(all.of(address(2), now) == nullptr);
+  CHECK(held->take(20, 0, r, now) > 0s); // who has one keeps it
 }
 
 TEST_CASE("addresses: buckets are shared between threads") {

@@ -13,7 +13,8 @@ namespace {
 const std::string password = "correct horse 1";
 
 const words all_commands[] = {{}, {"setup"}, {"user"}, {"user", "add"}, {"user", "password"}, {"user", "remove"}, {"sessions"}, {"kick"}, {"invite"}, {"stats"},
-                              {"stop"}, {"config"}, {"config", "check"}, {"config", "show"}, {"config", "docs"}, {"completion"}};
+                              {"stop"}, {"reload"}, {"doctor"}, {"backup"}, {"restore"}, {"export"}, {"import"}, {"host"}, {"host", "add"}, {"host", "set"}, {"host", "remove"}, {"host", "list"},
+                              {"config"}, {"config", "check"}, {"config", "show"}, {"config", "diff"}, {"config", "docs"}, {"completion"}};
 
 words with(words a, const words& b) {
   a.insert(a.end(), b.begin(), b.end());
@@ -318,7 +319,7 @@ TEST_CASE("completion offers the commands and their options") {
   CHECK(run({COVEY_PROGRAM, "completion", "tcsh"}).code == 2);
 }
 
-TEST_CASE("a service manager is told of ready, alive and stopping; SIGHUP reads certificates again") {
+TEST_CASE("a service manager is told of ready, alive and stopping; SIGHUP reads the files again") {
   node n;
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   sockaddr_un at{};
@@ -341,11 +342,11 @@ TEST_CASE("a service manager is told of ready, alive and stopping; SIGHUP reads 
   std::filesystem::remove(n.where.at("data/certificates/localhost.key"));
   kill(n.pid, SIGHUP);
   std::string said;
-  for (int i = 0; i < 1'000 && said.find("certificate.renewed") == said.npos; ++i) {
+  for (int i = 0; i < 1'000 && said.find("config.reloaded") == said.npos; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds{10});
     said = n.log();
   }
-  CHECK(said.find("certificate.renewed") != std::string::npos);
+  CHECK(said.find("config.reloaded") != std::string::npos);
   CHECK(folder::read(n.where.at("data/certificates/localhost.pem")) != before);
   kill(n.pid, SIGTERM);
   auto last = next();

@@ -52,6 +52,29 @@ void columns_of(const pb::Descriptor& d, const std::string& prefix, std::vector<
 row at(std::string key, std::string value) { return {std::move(key), std::move(value), 1}; }
 } // namespace
 
+TEST_CASE("tables: what a host's removal erases is every row of the host, and none of another") {
+  memory_engine e;
+  batch all;
+  for (auto* host : {"a.org", "a.orga", "b.org"}) {
+    auto me = jid(std::string{"me@"} + host);
+    for (auto& key : {tables::account_key(*me), tables::head_key(*me), tables::roster_key(*me, *romeo()), tables::offline_key(*me, 7, {1, 2}),
+                      tables::offline_id_key(*me, {1, 2})})
+      all.changes.emplace_back(put{key, "x"});
+  }
+  REQUIRE(e.commit({&all, 1}).front() == outcome::done);
+  auto before = e.rows();
+  batch gone;
+  gone.changes = tables::erase_host("a.org");
+  std::size_t of_hosts = 0;
+  for (auto* t : tables::all)
+    of_hosts += !t->key.empty() && t->key.front().name == "host";
+  CHECK(gone.changes.size() == of_hosts);
+  REQUIRE(e.commit({&gone, 1}).front() == outcome::done);
+  CHECK(e.rows() == before - before / 3);
+  CHECK(e.scan(tables::accounts_of("a.org"), order::forward, 9)->empty());
+  CHECK(e.scan(tables::accounts_of("a.orga"), order::forward, 9)->size() == 1);
+}
+
 TEST_CASE("tables: declarations and protobuf messages have the same columns") {
   std::set<std::string> messages;
   for (auto* t : tables::all) {

@@ -82,6 +82,26 @@ TEST_CASE("stanza: stanza-ids are added, forged ones with our name are left out 
   CHECK(out(empty).ends_with("by='b@c'/></message>"));
 }
 
+TEST_CASE("stanza: what is late says since when (XEP-0203)") {
+  auto late = [](std::string_view xml, bool has_id) {
+    auto s = stanza::from_xml(xml);
+    s->to = *parse_jid("b@b.org/r");
+    if (has_id)
+      s->stanza_id = {0, 1}, s->stanza_id_by = *parse_jid("b@b.org");
+    delivery d{s};
+    d.delayed_us = 1'700'000'000'123'456;
+    auto out = to_string(d);
+    CHECK(out.size() <= render_bound(d));
+    return out;
+  };
+  const std::string delay = "<delay xmlns='urn:xmpp:delay' from='b.org' stamp='2023-11-14T22:13:20.123Z'/>";
+  auto id = "<stanza-id xmlns='urn:xmpp:sid:0' id='00000000000000000000000000000001' by='b@b.org'/>";
+  CHECK(late("<message to='x'><body>a</body></message>", false).ends_with("<body>a</body>" + delay + "</message>"));
+  CHECK(late("<message to='x'><body>a</body></message>", true).ends_with("<body>a</body>" + delay + id + "</message>"));
+  CHECK(late("<message to='x'/>", false).ends_with(">" + delay + "</message>"));
+  CHECK(late("<message to='x'/>", true).ends_with(">" + delay + id + "</message>"));
+}
+
 TEST_CASE("stanza: only what the payload uses of the header is written in, whatever else looks like it") {
   stream_open open;
   open.prefixes = {{"a", "urn:a&amp;b"}, {"b", "urn:b"}};

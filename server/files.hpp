@@ -1,0 +1,15 @@
+// Files that are there whole or not at all.
+#pragma once
+#include "base/result.hpp"
+#include <string>
+
+namespace server {
+
+/// Written beside, synced, renamed, and the folder synced; for the owner alone. Errors: a text for the operator.
+[[nodiscard]] base::result<void, std::string> write_whole(const std::string& path, const std::string& text);
+/// Gone for good when this returns; a file that is not there is none. Errors as above.
+[[nodiscard]] base::result<void, std::string> remove_file(const std::string& path);
+/// What was created, renamed or removed in the folder outlives a power cut.
+[[nodiscard]] bool sync_folder(const std::string& folder);
+
+} // namespace server
