@@ -194,10 +194,10 @@ class Management(harness.Case):
         self.assertIn("type='unavailable'", got)
         self.assertEqual(re.findall("<body>([^<]*)</body>", got), ["lost1", "lost2"], "another device has them now")
         self.assertIn("<service-unavailable ", alice.read_until("</iq>"))
-        self.assertIn(f"from='localhost' stamp='", got.split("lost1")[1].split("</message>")[0], "it says that it is late")
+        self.assertIn("from='localhost' stamp='", got.split("<body>lost1</body>")[1].split("</message>")[0], "it says that it is late")
         answer = self.resume("heidi", heidi.id, 0).answer
         self.assertIn("<item-not-found ", answer)
-        self.assertIn(" h='1'", answer, "what was handled of what it sent after <enable/>")
+        self.assertIn(" h='2'", answer, "what was handled of what it sent after <enable/>: presence and a ping")
         self.assertNotIn(" h=", self.resume("alice", heidi.id, 0).answer, "not for another account")
 
     def test_without_resumption_the_session_ends_with_its_connection(self):
