@@ -45,22 +45,21 @@ double own_cpu() {
   return static_cast<double>(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + static_cast<double>(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-/// Logs `n` clients in, at most `at_once` under way.
-bool bench::login(int n, way how, int at_once) {
+bool bench::login(int n, way how, int at_once, const std::function<void(wire&)>& prepare, const std::function<int()>& done) {
   int begun = 0;
-  auto more = [&] {
-    while (begun < n && begun - ready - static_cast<int>(loop.total.failed) < at_once) {
+  auto through = [&] { return (done ? done() : ready) + static_cast<int>(loop.total.failed); };
+  return loop.run(300, [&] {
+    while (begun < n && begun - through() < at_once) {
       auto i = begun++;
       wires.push_back(std::make_unique<wire>(loop, i));
       auto& w = *wires.back();
       w.on_ready = [&](wire&) { ++ready; };
       w.on_bytes = [](wire&, std::string_view s) { return s.size(); };
+      if (prepare)
+        prepare(w);
       w.start(user(i), "b", how);
     }
-  };
-  return loop.run(300, [&] {
-    more();
-    return ready + static_cast<int>(loop.total.failed) == n;
+    return through() == n;
   }) && loop.total.failed == 0;
 }
 

@@ -35,7 +35,7 @@ struct bench {
   std::vector<std::unique_ptr<wire>> wires;
   int ready = 0;
   std::vector<int> finished, senders;
-  std::size_t known = 0, approved = 0; // contacts and requests for it
+  std::size_t known = 0, approved = 0, rosters = 0; // contacts, answers to requests, answers to who asked for its roster
   std::uint64_t heard_at = 0;
 
   explicit bench(options x) : o(std::move(x)), loop(o.to) {}
@@ -51,9 +51,13 @@ struct bench {
   int reconnect();          // all connections lost at once, all clients back at once
 
   // --- what they share
-  bool login(int n, way how = way::bind, int at_once = 200);
+  /// Logs `n` clients in, at most `at_once` under way. `prepare` and `done`: what a client does when it is ready, and how
+  /// many are through with it; without them, nothing.
+  bool login(int n, way how = way::bind, int at_once = 200, const std::function<void(wire&)>& prepare = {}, const std::function<int()>& done = {});
   void available();
-  bool meet(int n, int half, double patience);
+  void watch_roster(wire& w);
+  void come_online(wire& w);
+  void wait_for_silence();
   bool befriend(int n, int half);
   /// As long as the server's, so that the bytes are the same.
   std::string relay_jid(int n) const { return o.to.user_prefix + std::to_string(n) + "@localhost/b"; }

@@ -36,8 +36,10 @@ wire::~wire() {
 
 void wire::close() {
   std::erase(loop_.dirty, this); // the loop must not flush what is gone
-  if (ssl_)
+  if (ssl_) {
+    SSL_set_shutdown(ssl_, SSL_SENT_SHUTDOWN); // else its ticket counts as spoiled (RFC 2246 section 7.2.1)
     SSL_free(std::exchange(ssl_, nullptr));
+  }
   if (fd_ >= 0)
     ::close(std::exchange(fd_, -1));
   step_ = step::closed;
@@ -160,8 +162,8 @@ void wire::read() {
     std::string_view got{buffer, static_cast<std::size_t>(n)};
     if (step_ == step::ready) {
       on_input(got);
-      if (!ssl_ && got.size() < sizeof buffer)
-        return; // a short read: nothing is left
+      if (!ssl_ && got.size() < sizeof buffer && !loop_.ends_when_ready)
+        return; // a short read: nothing is left, unless the end is
       continue;
     }
     cost_.in += got.size();
