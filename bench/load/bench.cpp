@@ -71,15 +71,16 @@ void bench::available() {
   loop.run(1.0, [] { return false; });
 }
 
-/// At the end of a run. Who has no acknowledgement of all it has sent counts as failed.
+/// At the end of a run. Who has no acknowledgement of all it has sent counts as failed; who lost its connection has.
 void bench::all_acknowledged() {
   if (!o.to.manages)
     return;
+  auto waits = [](auto& w) { return w->is_ready() && !w->is_acknowledged(); };
   for (auto& w : wires)
-    if (!w->is_acknowledged())
+    if (waits(w))
       w->ask_for_ack();
-  loop.run(20, [this] { return std::ranges::all_of(wires, [](auto& w) { return w->is_acknowledged(); }); });
-  auto open = std::ranges::count_if(wires, [](auto& w) { return !w->is_acknowledged(); });
+  loop.run(20, [&] { return std::ranges::none_of(wires, waits); });
+  auto open = std::ranges::count_if(wires, waits);
   if (open)
     std::fprintf(stderr, "%ld clients were not told that all they sent was handled\n", static_cast<long>(open));
   loop.total.failed += static_cast<std::uint64_t>(open);
