@@ -131,7 +131,8 @@ int on_ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_C
                        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
   bool ok = EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), nullptr, k.with.cipher.data(), iv, is_new) == 1 && EVP_MAC_CTX_set_params(mac, with) == 1;
   OPENSSL_cleanse(&k.with, sizeof k.with);
-  return !ok ? -1 : k.is_current ? taken : taken_and_renewed;
+  // clients use a ticket of TLS 1.3 once (RFC 8446 appendix C.4): who comes back with one needs the next
+  return !ok ? -1 : k.is_current && SSL_version(ssl) < TLS1_3_VERSION ? taken : taken_and_renewed;
 }
 
 /// Into the session, once: tickets of a session that came back have it from there.

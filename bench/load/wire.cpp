@@ -1,64 +1,54 @@
-// Sockets, TLS and login.
+// Sockets and TLS, and what stream management needs of every byte.
 #include "bench/load/wire.hpp"
 #include <algorithm>
 #include <arpa/inet.h>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <netinet/tcp.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/rand.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 namespace load {
+namespace {
+constexpr unsigned asks_every = 5; // stanzas
+constexpr std::string_view request_xml = "<r xmlns='urn:xmpp:sm:3'/>";
+
+int take_ticket(SSL* ssl, SSL_SESSION* s) {
+  static_cast<wire*>(SSL_get_app_data(ssl))->on_ticket(s);
+  return 1; // it is ours now
+}
+} // namespace
 
 std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
 }
 
-namespace {
-std::string base64(std::string_view in) {
-  std::string out(4 * ((in.size() + 2) / 3) + 1, '\0');
-  int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()), reinterpret_cast<const unsigned char*>(in.data()), static_cast<int>(in.size()));
-  out.resize(static_cast<std::size_t>(n));
-  return out;
-}
-std::string unbase64(std::string_view in) {
-  std::string out(in.size(), '\0');
-  int n = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()), reinterpret_cast<const unsigned char*>(in.data()), static_cast<int>(in.size()));
-  out.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
-  for (auto i = in.size(); i > 0 && in[i - 1] == '=' && !out.empty(); --i)
-    out.pop_back();
-  return out;
-}
-std::string hmac(std::string_view key, std::string_view data) {
-  unsigned char md[EVP_MAX_MD_SIZE];
-  unsigned n = 0;
-  HMAC(EVP_sha1(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(data.data()), data.size(), md, &n);
-  return {reinterpret_cast<char*>(md), n};
-}
-std::string_view between(std::string_view s, std::string_view from, std::string_view until) {
-  auto a = s.find(from);
-  if (a == s.npos)
-    return {};
-  a += from.size();
-  return s.substr(a, s.find(until, a) - a);
-}
-} // namespace
-
 wire::wire(loop& l, int number) : loop_(l), number_(number) {}
-wire::~wire() { close(); }
+
+wire::~wire() {
+  close();
+  if (ticket_)
+    SSL_SESSION_free(ticket_);
+}
 
 void wire::close() {
   std::erase(loop_.dirty, this); // the loop must not flush what is gone
-  if (ssl_)
+  if (ssl_) {
+    SSL_set_shutdown(ssl_, SSL_SENT_SHUTDOWN); // else its ticket counts as spoiled (RFC 2246 section 7.2.1)
     SSL_free(std::exchange(ssl_, nullptr));
+  }
   if (fd_ >= 0)
     ::close(std::exchange(fd_, -1));
   step_ = step::closed;
+}
+
+void wire::cut() {
+  linger reset{1, 0};
+  setsockopt(fd_, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  close();
 }
 
 void wire::fail(std::string_view why) {
@@ -71,9 +61,19 @@ void wire::fail(std::string_view why) {
   close();
 }
 
-void wire::start(std::string user, std::string resource) {
+void wire::start(std::string user, std::string resource, way how) {
   user_ = std::move(user);
   resource_ = std::move(resource);
+  start_again(how);
+}
+
+void wire::start_again(way how) {
+  way_ = how;
+  in_.clear();
+  out_.clear();
+  got_.restart();
+  cost_ = {};
+  tls_written_ = 0;
   fd_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   int one = 1;
   setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -81,18 +81,17 @@ void wire::start(std::string user, std::string resource) {
   at.sin_family = AF_INET;
   at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   at.sin_port = htons(loop_.to().port);
+  step_ = step::connecting;
   if (connect(fd_, reinterpret_cast<sockaddr*>(&at), sizeof at) < 0 && errno != EINPROGRESS)
     return fail("connect");
+  ++cost_.round_trips;
   epoll_event ev{};
   ev.events = EPOLLIN | EPOLLOUT | EPOLLET;
   ev.data.ptr = this;
   epoll_ctl(loop_.epoll(), EPOLL_CTL_ADD, fd_, &ev);
-  step_ = step::connecting;
 }
 
-void wire::stream_header() {
-  send("<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>");
-}
+std::uint64_t wire::tls_written() const { return BIO_number_written(SSL_get_wbio(ssl_)); }
 
 void wire::on_event(std::uint32_t events) {
   if (step_ == step::closed)
@@ -106,7 +105,10 @@ void wire::on_event(std::uint32_t events) {
     if (loop_.to().is_tls) {
       ssl_ = SSL_new(loop_.tls());
       SSL_set_fd(ssl_, fd_);
+      SSL_set_app_data(ssl_, reinterpret_cast<char*>(this));
       SSL_set_tlsext_host_name(ssl_, "localhost");
+      if (ticket_)
+        SSL_set_session(ssl_, ticket_);
       SSL_set_connect_state(ssl_);
     }
     step_ = step::handshake;
@@ -115,13 +117,15 @@ void wire::on_event(std::uint32_t events) {
     if (ssl_) {
       int r = SSL_do_handshake(ssl_);
       if (r <= 0) {
+        if (auto now = tls_written(); now != std::exchange(tls_written_, now))
+          ++cost_.round_trips; // it has said something, and waits
         int e = SSL_get_error(ssl_, r);
         return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE ? void() : fail("handshake");
       }
     }
     if (loop_.to().is_relay) {
       step_ = step::ready;
-      send("<c " + std::to_string(number_) + "/>\n");
+      push("<c " + std::to_string(number_) + "/>\n");
       flush();
       on_ready(*this);
       return;
@@ -130,14 +134,19 @@ void wire::on_event(std::uint32_t events) {
       step_ = step::ready;
       return on_ready(*this);
     }
-    step_ = step::header;
-    stream_header();
+    greet();
     flush();
   }
   if ((events & EPOLLOUT) && !out_.empty())
     flush();
   if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
     read();
+}
+
+void wire::on_ticket(SSL_SESSION* s) {
+  if (ticket_)
+    SSL_SESSION_free(ticket_);
+  ticket_ = s;
 }
 
 void wire::read() {
@@ -152,136 +161,66 @@ void wire::read() {
     }
     std::string_view got{buffer, static_cast<std::size_t>(n)};
     if (step_ == step::ready) {
-      if (in_.empty()) { // mostly whole messages: nothing is copied
-        auto done = on_bytes(*this, got);
-        if (step_ != step::closed && done < got.size())
-          in_.assign(got.substr(done));
-      } else {
-        in_.append(got);
-        auto done = on_bytes(*this, in_);
-        in_.erase(0, done);
-      }
-      if (!ssl_ && got.size() < sizeof buffer)
-        return; // a short read: nothing is left
+      on_input(got);
+      if (!ssl_ && got.size() < sizeof buffer && !loop_.ends_when_ready)
+        return; // a short read: nothing is left, unless the end is
       continue;
     }
+    cost_.in += got.size();
     in_.append(got);
-    advance();
+    while (step_ != step::ready && step_ != step::closed && advance()) {}
     flush();
   }
 }
 
-bool wire::has(std::string_view word) { return in_.find(word) != std::string::npos; }
-
-void wire::advance() {
-  const auto& t = loop_.to();
-  switch (step_) {
-    case step::header:
-      if (!has("</stream:features>"))
-        return;
-      take_all();
-      if (t.registers) {
-        send("<iq type='set' id='reg'><query xmlns='jabber:iq:register'><username>" + user_ + "</username><password>" + t.password + "</password></query></iq>");
-        step_ = step::registering;
-        return;
-      }
-      if (t.mechanism == sasl::plain) {
-        std::string token;
-        token.append(1, '\0').append(user_).append(1, '\0').append(t.password);
-        send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + base64(token) + "</auth>");
-        step_ = step::auth;
-      } else {
-        send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-1'>" + base64("n,," + scram_first()) + "</auth>");
-        step_ = step::challenge;
-      }
-      return;
-    case step::registering:
-      if (!has("reg"))
-        return;
-      if (has("/iq>") || has("/>")) {
-        step_ = step::ready;
-        if (!has("result") && !has("conflict"))
-          return fail("register");
-        take_all();
-        on_ready(*this);
-      }
-      return;
-    case step::challenge: {
-      if (has("</failure>"))
-        return fail("login");
-      if (!has("</challenge>"))
-        return;
-      auto text = unbase64(between(between(in_, "<challenge", "</challenge>"), ">", "<"));
-      take_all();
-      send("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + base64(scram_final(text)) + "</response>");
-      step_ = step::auth;
-      return;
-    }
-    case step::auth:
-      if (has("<failure"))
-        return fail("login");
-      if (!has("<success"))
-        return;
-      if (!has("/>") && !has("</success>"))
-        return;
-      take_all();
-      stream_header();
-      step_ = step::header_again;
-      return;
-    case step::header_again:
-      if (!has("</stream:features>"))
-        return;
-      take_all();
-      send("<iq type='set' id='bind1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + resource_ + "</resource></bind></iq>");
-      step_ = step::bind;
-      return;
-    case step::bind:
-      if (!has("</iq>"))
-        return;
-      jid_ = between(in_, "<jid>", "</jid>");
-      if (jid_.empty())
-        return fail("bind");
-      take_all();
-      step_ = step::ready;
-      on_ready(*this);
-      return;
-    default:
-      return;
+void wire::on_input(std::string_view got) {
+  if (is_managed_)
+    count(got);
+  if (in_.empty()) { // mostly whole messages: nothing is copied
+    auto done = on_bytes(*this, got);
+    if (step_ != step::closed && done < got.size())
+      in_.assign(got.substr(done));
+  } else {
+    in_.append(got);
+    auto done = on_bytes(*this, in_);
+    in_.erase(0, done);
   }
 }
 
-std::string wire::scram_first() {
-  unsigned char random[18];
-  RAND_bytes(random, sizeof random);
-  nonce_ = base64({reinterpret_cast<char*>(random), sizeof random});
-  return "n=" + user_ + ",r=" + nonce_;
+void wire::count(std::string_view got) {
+  got_.feed(
+      got,
+      [this] {
+        char answer[64];
+        auto size = std::snprintf(answer, sizeof answer, "<a xmlns='urn:xmpp:sm:3' h='%u'/>", got_.handled);
+        push({answer, static_cast<std::size_t>(size)});
+        ++loop_.total.answered;
+      },
+      [this](std::string_view tag) {
+        if (auto at = tag.find(" h="); at != tag.npos && at + 4 < tag.size())
+          std::from_chars(tag.data() + at + 4, tag.data() + tag.size(), acked_);
+      });
 }
 
-std::string wire::scram_final(std::string_view server_first) {
-  auto nonce = std::string{between(server_first, "r=", ",")};
-  auto salt = unbase64(between(server_first, "s=", ","));
-  auto rounds = std::atoi(std::string{server_first.substr(server_first.find("i=") + 2)}.c_str());
-  auto& key = loop_.salted[salt];
-  if (key.empty()) {
-    key.resize(20);
-    PKCS5_PBKDF2_HMAC_SHA1(loop_.to().password.data(), static_cast<int>(loop_.to().password.size()), reinterpret_cast<const unsigned char*>(salt.data()),
-                           static_cast<int>(salt.size()), rounds, 20, reinterpret_cast<unsigned char*>(key.data()));
-  }
-  auto client_key = hmac(key, "Client Key");
-  unsigned char stored[20];
-  EVP_Digest(client_key.data(), client_key.size(), stored, nullptr, EVP_sha1(), nullptr);
-  auto bare = "c=biws,r=" + nonce;
-  auto message = "n=" + user_ + ",r=" + nonce_ + ',' + std::string{server_first} + ',' + bare;
-  auto signature = hmac({reinterpret_cast<char*>(stored), sizeof stored}, message);
-  for (std::size_t i = 0; i < 20; ++i)
-    client_key[i] = static_cast<char>(client_key[i] ^ signature[i]);
-  return bare + ",p=" + base64(client_key);
-}
-
-void wire::send(std::string_view xml) {
+void wire::push(std::string_view xml) {
   if (out_.empty())
     loop_.dirty.push_back(this);
   out_.append(xml);
+}
+
+void wire::send(std::string_view xml, unsigned stanzas) {
+  push(xml);
+  if (!is_managed_)
+    return;
+  sent_ += stanzas;
+  unasked_ += stanzas;
+  if (unasked_ >= asks_every)
+    ask_for_ack();
+}
+
+void wire::ask_for_ack() {
+  push(request_xml);
+  unasked_ = 0;
 }
 
 void wire::flush() {
@@ -293,6 +232,8 @@ void wire::flush() {
         fail("send");
       return;
     }
+    if (step_ != step::ready)
+      cost_.out += static_cast<std::size_t>(n);
     out_.erase(0, static_cast<std::size_t>(n));
   }
 }
@@ -301,7 +242,9 @@ loop::loop(target t) : target_(std::move(t)), epoll_(epoll_create1(EPOLL_CLOEXEC
   if (target_.is_tls) {
     tls_ = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_mode(tls_, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_session_cache_mode(tls_, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_session_cache_mode(tls_, target_.keeps_tickets ? SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL : SSL_SESS_CACHE_OFF);
+    if (target_.keeps_tickets)
+      SSL_CTX_sess_set_new_cb(tls_, take_ticket);
     SSL_CTX_set1_groups_list(tls_, "P-256");
   }
 }

@@ -397,10 +397,14 @@ class Tickets(Transport):
                 self.assertFalse(first.session_reused)
                 again = connect(self.server, session=first.session, version=version, context=context)
                 self.assertTrue(again.session_reused)
+                if version == ssl.TLSVersion.TLSv1_3:  # its tickets are used once: who is resumed gets the next
+                    self.assertNotEqual(again.session.id, first.session.id)
+                third = connect(self.server, session=again.session, version=version, context=context)
+                self.assertTrue(third.session_reused)
                 time.sleep(6.5)
                 late = connect(self.server, session=first.session, version=version, context=context)
                 self.assertFalse(late.session_reused)
-                for s in (first, again, late):
+                for s in (first, again, third, late):
                     s.close()
 
     def test_openssl_resumes_and_a_renewed_certificate_ends_it(self):
