@@ -289,6 +289,8 @@ void entity::start_operations() {
     }
   }
   waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(n));
+  if (waiting_.empty())
+    waiting_ = {}; // an idle account keeps no room for what it may do next
 }
 
 /// The number of an operation that begins now, and that does not wait for ever.

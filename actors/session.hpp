@@ -99,6 +99,8 @@ private:
   // completions: `h` is the low-water mark of what has ended
   void open_completion(const xmpp::stanza_ref& s);
   void move_mark();
+  void on_ack_wanted();
+  void tell_handled();
   void route_oldest_again();
   [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza_ref& what, base::time_point since) const;
   [[nodiscard]] std::uint32_t open_count() const { return next_ - base_; }

@@ -19,7 +19,10 @@ struct session::managed {
   base::time_point resumes_until{}; // <resumed/> waits for the mark no longer
   base::time_point due{};           // of the timer
   net::timer timer;
+  base::time_point told_at{}; // when the last <a/> went out
+  std::uint32_t told = 0;     // and what it said
   bool is_asked = false; // an <r/> is unanswered
+  bool owes_answer = false; // the last <r/> has had none
   bool owes_ack = false; // an <r/> of the client was answered before all had ended
 };
 

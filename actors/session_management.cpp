@@ -23,10 +23,8 @@ void session::on_management(const xmpp::element& e) {
   if (!stream_)
     return;
   auto& below = stream_->below();
-  if (e.name() == "r" && managed_) {
-    managed_->owes_ack = open_count() > 0;
-    return below.tell_handled(completed_mark());
-  }
+  if (e.name() == "r" && managed_)
+    return on_ack_wanted();
   if (e.name() == "a" && managed_)
     return on_ack(e);
   if (e.name() == "enable" && !managed_)
@@ -247,14 +245,36 @@ void session::move_mark() {
   }
   if (!stream_)
     return;
-  if (m.owes_ack) { // unasked: the answer to the last <r/> did not cover everything
-    m.owes_ack = open_count() > 0;
-    stream_->below().tell_handled(completed_mark());
-  }
+  if (m.owes_ack && open_count() == 0)
+    tell_handled();
   if (pauses_ && open_count() < most_open / 2) {
     pauses_ = false;
     stream_->below().resume();
   }
+}
+
+/// Answered at once. Only who asks again within 100 ms, while there is nothing new to say, waits for the rest of them: one
+/// write for each <r/> of a fast sender costs more than its messages.
+void session::on_ack_wanted() {
+  auto& m = *managed_;
+  if (m.told != completed_mark() || home_.now() - m.told_at >= ask_again)
+    return tell_handled();
+  m.owes_answer = true;
+  m.owes_ack = true;
+  arm(m.told_at + ask_again);
+}
+
+/// What this does not cover yet follows unasked: as soon as nothing is open, else how far it has come by on_time(), for
+/// an ack of each completion would cost more than it tells.
+void session::tell_handled() {
+  auto& m = *managed_;
+  m.told = completed_mark();
+  m.told_at = home_.now();
+  m.owes_answer = false;
+  m.owes_ack = open_count() > 0;
+  stream_->below().tell_handled(m.told);
+  if (m.owes_ack)
+    arm(home_.now() + ask_again);
 }
 
 /// An entity that crashed, or a queue that was dropped, cannot say so: after a while the stanza is sent again. Its
@@ -296,6 +316,8 @@ void session::on_time() {
                     {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"peer", stream_->below().socket().peer()}});
     return stream_->below().abort(); // comes back as on_stream_lost()
   }
+  if (stream_ && stage_ == place_in_time::own && m.owes_ack && (m.owes_answer || m.told != completed_mark()))
+    tell_handled();
   spool(now);
   if (open_count() > 0 && now - m.mark_moved >= abandoned_after)
     route_oldest_again();
@@ -316,6 +338,8 @@ void session::arm_next() {
     due = std::min(due, m.lost + m.window);
   if (stream_ && m.is_asked)
     due = std::min(due, m.asked + limits.ack_timeout);
+  if (stream_ && m.owes_ack)
+    due = std::min(due, m.owes_answer ? m.told_at + ask_again : now + ask_again);
   for (auto& e : m.queue.entries())
     if (!e.is_spooled && e.what.what->completion && e.what.what->kind() == stanza_kind::message && !e.what.is_copy && !e.what.is_stored) {
       due = std::min(due, std::max(e.since + limits.spool_after, now + std::chrono::milliseconds{10}));

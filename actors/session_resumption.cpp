@@ -80,7 +80,7 @@ void session::adopt(value& from, std::uint32_t h) {
 void session::resume_now() {
   stage_ = place_in_time::own;
   auto& m = *managed_;
-  m.is_asked = m.owes_ack = false;
+  m.is_asked = m.owes_ack = m.owes_answer = false;
   m.lost = {};
   stream_->on_resumed(full_, completed_mark(), limit_);
   if (!stream_)

@@ -66,7 +66,7 @@ struct config {
   net::tls_options tls{.tickets = 1};
   std::chrono::milliseconds ticket_rotation = std::chrono::hours{12};
   std::uint32_t iterations = 10'000; // of SCRAM keys
-  std::size_t write_buffer = 4u << 20, block_cache = 8u << 20; // of the embedded store
+  std::size_t write_buffer = 4u << 20, block_cache = 4u << 20; // of the embedded store
   actors::node_settings node;
   std::vector<host_config> hosts;
 

@@ -36,7 +36,7 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
       {"resource_conflict", text, "replace", "What happens when a resource is bound twice.", host, 0, 0, {"replace", "refuse", "rename"}},
       {"storage.engine", text, "rocksdb", "Where the host's data lives; memory forgets it at the end.", host, 0, 0, {"rocksdb", "memory"}},
       {"storage.write_buffer", size, "4 MB", "Memory for changes before they go into a file of their own; there are two.", node, 64 * kilo, 1'024 * mega},
-      {"storage.cache", size, "8 MB", "Memory for blocks of the database that were read; the system caches files, too.", node, mega, 64 * 1'024 * mega},
+      {"storage.cache", size, "4 MB", "Memory for blocks of the database that were read; the system caches files, too.", node, mega, 64 * 1'024 * mega},
       {"storage.timeout", duration, "5s", "How long a read or a commit may take before whoever needs it is told to try again.", node, 100, 3'600 * second},
       {"listen.c2s", list, R"(["0.0.0.0:5222", "[::]:5222"])", "Client connections with STARTTLS. Where the machine has no IPv6 the default is IPv4 alone.", node},
       {"listen.c2s_direct", list, R"(["0.0.0.0:5223", "[::]:5223"])", "Client connections with TLS from the first byte (XEP-0368). IPv6 as above.", node},

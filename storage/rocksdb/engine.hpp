@@ -9,7 +9,7 @@ namespace storage {
 struct rocksdb_options {
   std::string folder;
   std::size_t write_buffer = 4u << 20;  // bytes, each of two; used as they fill
-  std::size_t block_cache = 8u << 20;   // bytes, index and filter blocks included; the system caches files, too
+  std::size_t block_cache = 4u << 20;   // bytes, index and filter blocks included; the system caches files, too
   std::uint64_t check_at_start = 1ull << 30; // bytes of table files, newest first; the rest in the background
   rocksdb::Env* env = nullptr;          // not owned; null: the operating system's. For tests: a disk that fails
 };

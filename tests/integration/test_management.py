@@ -67,6 +67,16 @@ class Management(harness.Case):
         c.send(f"<resume xmlns='{sm}' previd='x' h='0'/>")
         self.assertIn("unexpected-request", c.read_until("</failed>"), "it is bound")
 
+    def test_asked_again_and_again(self):
+        c = self.managed("carol", "impatient")
+        for _ in range(3):  # each is answered, those without news within 100 ms of the last
+            self.assertEqual(self.ack(c), 0)
+        c.send(f"<presence/><r xmlns='{sm}'/>" * 3)
+        said = 0
+        while said < 3:  # one answer for several, where they came together
+            said = int(re.search("h='([0-9]+)'", c.read_until("<a xmlns") + c.read_until("/>"))[1])
+        self.assertEqual(said, 3)
+
     def test_a_count_that_is_too_high_ends_the_stream(self):
         for h in (1000, 4294967295):
             c = self.managed("mallory", f"high{h}")
