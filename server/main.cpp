@@ -3,6 +3,7 @@
 #include "server/backup.hpp"
 #include "server/changes.hpp"
 #include "server/config/load.hpp"
+#include "server/heap.hpp"
 #include "server/health.hpp"
 #include "server/renewal.hpp"
 #include "server/restore.hpp"
@@ -34,14 +35,16 @@ int usage(int code) {
 }
 
 /// Until SIGTERM or SIGINT. SIGHUP: the files are read again. Between them: the watchdog's beat, and a
-/// look at the certificates every six hours.
+/// look at the certificates every six hours, and at the heap twice a minute.
 void serve(server::changes& changes, server::health& health, const sigset_t& signals) {
   using clock = std::chrono::steady_clock;
   constexpr auto look = std::chrono::hours{6};
+  constexpr auto tidy = std::chrono::seconds{30};
+  server::heap_keeper heap;
   auto beat = server::watchdog_interval();
-  auto next_look = clock::now() + look;
+  auto next_look = clock::now() + look, next_tidy = clock::now();
   for (;;) {
-    auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(next_look - clock::now());
+    auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(std::min(next_look, next_tidy) - clock::now());
     if (beat.count() > 0)
       wait = std::min(wait, beat);
     wait = std::max(wait, std::chrono::milliseconds{1});
@@ -54,6 +57,10 @@ void serve(server::changes& changes, server::health& health, const sigset_t& sig
     if (clock::now() >= next_look) {
       changes.renew_certificates();
       next_look = clock::now() + look;
+    }
+    if (auto now = clock::now(); now >= next_tidy) {
+      heap.tend(now);
+      next_tidy = now + tidy;
     }
     if (beat.count() > 0 && health.is_alive())
       server::tell_service_manager("WATCHDOG=1");
