@@ -97,6 +97,7 @@ private:
     t.secret = "a token that no input proves";
     asked_.emplace_back(on::tokens{sasl::client_tokens{t, {}}});
   }
+  void carry(todo::start_compression&) { require(false); } // not offered
   void carry(todo::add_keys&) { require(false); } // only after SCRAM, whose password nobody knows
   void carry(todo::change_tokens& c) {
     require(is_known_ && c.what.used.empty() && c.what.issue && !c.what.client.empty());
