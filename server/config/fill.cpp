@@ -39,7 +39,7 @@ public:
     c.proxies.time = ms("listen.proxy_timeout");
     c.ticket_rotation = ms("tls.ticket_rotation");
     c.tls.tickets = c.ticket_rotation.count() > 0 ? 1 : 0;
-    c.tls.ticket_life = std::chrono::duration_cast<std::chrono::seconds>(c.ticket_rotation);
+    c.tls.ticket_life = std::chrono::ceil<std::chrono::seconds>(c.ticket_rotation);
     c.iterations = u32("sasl.iterations");
     auto& n = c.node;
     n.logins.failures = u32("sasl.failures");
