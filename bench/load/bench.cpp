@@ -99,23 +99,26 @@ void bench::leave() {
   loop.run(30, [this] { return std::ranges::all_of(wires, [](auto& w) { return !w || w->is_closed(); }); });
 }
 
+bench::cost bench::watch(const std::uint64_t& units, const std::function<bool()>& turn) {
+  auto before = units, server = cpu_ns(o.pids), from = now_ns();
+  auto own = own_cpu();
+  loop.run(o.seconds, turn);
+  server = cpu_ns(o.pids) - server;
+  return {units - before, server, static_cast<double>(now_ns() - from) / 1e9, own_cpu() - own};
+}
+
 void bench::measure(bool& stopping) {
   loop.run(o.warm_up, [] { return false; });
-  auto server = cpu_ns(o.pids), from = now_ns(), got = loop.total.received;
-  auto own = own_cpu();
-  loop.run(o.seconds, [] { return false; });
-  server = cpu_ns(o.pids) - server;
-  auto seconds = static_cast<double>(now_ns() - from) / 1e9;
-  got = loop.total.received - got;
-  own = own_cpu() - own;
+  auto seen = watch(loop.total.received);
   stopping = true;
   loop.run(10, [&] { return loop.total.received >= loop.total.sent; }); // what is on its way
   loop.run(0.2, [] { return false; });                                  // and what should not be
   all_acknowledged();
-  print({}, got, server, seconds, own);
+  print({}, seen);
 }
 
-void bench::print(const std::string& extra, std::uint64_t units, std::uint64_t server, double seconds, double own) const {
+void bench::print(const std::string& extra, const cost& seen) const {
+  auto& [units, server, seconds, own] = seen;
   std::printf("{\"mode\":\"%s\",\"units\":%lu,\"seconds\":%.4f,\"us_per_unit\":%.4f,\"own_load\":%.3f,\"sent\":%lu,\"received\":%lu,\"lost\":%ld,"
               "\"doubled\":%lu,\"reordered\":%lu,\"misrouted\":%lu,\"failed\":%lu,\"answered\":%lu%s}\n",
               o.mode.c_str(), units, seconds, units ? static_cast<double>(server) / 1e3 / static_cast<double>(units) : 0.0, own / seconds, loop.total.sent,

@@ -63,8 +63,14 @@ struct bench {
   std::string relay_jid(int n) const { return o.to.user_prefix + std::to_string(n) + "@localhost/b"; }
   void all_acknowledged();
   void leave();
+  struct cost {
+    std::uint64_t units, server_ns; // of the server's processes
+    double seconds, own;            // how long, and this process's CPU time in it
+  };
+  /// What `seconds` of the load cost; `units` counts it, `turn` runs in each turn of the loop.
+  cost watch(const std::uint64_t& units, const std::function<bool()>& turn = [] { return false; });
   void measure(bool& stopping);
-  void print(const std::string& extra, std::uint64_t units, std::uint64_t server, double seconds, double own) const;
+  void print(const std::string& extra, const cost& seen) const;
   std::string user(int number) const { return o.to.user_prefix + std::to_string(number + o.first); }
 };
 

@@ -94,20 +94,14 @@ int bench::chat(bool open_loop) {
   loop.run(o.warm_up, [] { return false; });
   latencies.reserve(4'000'000);
   measuring = true;
-  auto server = cpu_ns(o.pids), from = now_ns(), got = loop.total.received;
-  auto own = own_cpu();
-  loop.run(o.seconds, [] { return false; });
-  server = cpu_ns(o.pids) - server;
-  auto seconds = static_cast<double>(now_ns() - from) / 1e9;
-  got = loop.total.received - got;
-  own = own_cpu() - own;
+  auto seen = watch(loop.total.received);
   measuring = false;
   stopping = true;
   loop.run(10, [&] { return loop.total.received >= loop.total.sent; }); // what is on its way
   all_acknowledged();
   std::sort(latencies.begin(), latencies.end());
   auto at = [&](double q) { return latencies.empty() ? 0u : latencies[static_cast<std::size_t>(q * static_cast<double>(latencies.size() - 1))]; };
-  print(",\"p50_us\":" + std::to_string(at(0.5)) + ",\"p99_us\":" + std::to_string(at(0.99)), got, server, seconds, own);
+  print(",\"p50_us\":" + std::to_string(at(0.5)) + ",\"p99_us\":" + std::to_string(at(0.99)), seen);
   return 0;
 }
 

@@ -31,15 +31,10 @@ int bench::logins(bool bare) {
     return false;
   };
   loop.run(o.warm_up, turn);
-  auto server = cpu_ns(o.pids), from = now_ns(), before = done;
-  auto own = own_cpu();
-  loop.run(o.seconds, turn);
-  server = cpu_ns(o.pids) - server;
-  auto seconds = static_cast<double>(now_ns() - from) / 1e9;
-  own = own_cpu() - own;
+  auto seen = watch(done, turn);
   stopping = true;
   loop.total.sent = loop.total.received = done;
-  print({}, done - before, server, seconds, own);
+  print({}, seen);
   return 0;
 }
 
@@ -62,7 +57,7 @@ int bench::create() {
     }
     return done + static_cast<int>(loop.total.failed) == o.sessions;
   });
-  print({}, static_cast<std::uint64_t>(done), 0, 1, 0);
+  print({}, {static_cast<std::uint64_t>(done), 0, 1, 0});
   return good && loop.total.failed == 0 ? 0 : 1;
 }
 

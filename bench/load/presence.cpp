@@ -117,7 +117,7 @@ bool bench::befriend(int n, int half) {
 int bench::make_friends() {
   if (!login(o.sessions) || !befriend(o.sessions, o.contacts / 2))
     return 1;
-  print({}, static_cast<std::uint64_t>(o.sessions), 0, 1, 0);
+  print({}, {static_cast<std::uint64_t>(o.sessions), 0, 1, 0});
   return 0;
 }
 
@@ -148,7 +148,7 @@ int bench::idle() {
       w->send("<inactive xmlns='urn:xmpp:csi:0'/>", 0);
   loop.run(o.settle, [] { return false; });
   auto after = rss_anon(o.pids);
-  print(",\"bytes_per_session\":" + std::to_string((static_cast<long>(after) - static_cast<long>(before)) / o.sessions), static_cast<std::uint64_t>(o.sessions), 0, 1, 0);
+  print(",\"bytes_per_session\":" + std::to_string((static_cast<long>(after) - static_cast<long>(before)) / o.sessions), {static_cast<std::uint64_t>(o.sessions), 0, 1, 0});
   return 0;
 }
 

@@ -141,7 +141,7 @@ int bench::reconnect() {
                 seconds > 0 ? n / seconds : 0, each(storms.front().back_ns), of_measured([&](auto& s) { return each(s.cut_ns); }),
                 static_cast<double>(sum.in) / static_cast<double>(units), static_cast<double>(sum.out) / static_cast<double>(units),
                 static_cast<double>(sum.round_trips) / static_cast<double>(units));
-  print(extra, static_cast<std::uint64_t>(n), static_cast<std::uint64_t>(back), std::max(seconds, 1e-9), own);
+  print(extra, {static_cast<std::uint64_t>(n), static_cast<std::uint64_t>(back), std::max(seconds, 1e-9), own});
   return loop.total.failed == 0 ? 0 : 1;
 }
 
