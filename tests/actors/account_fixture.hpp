@@ -7,22 +7,14 @@
 #include "modules/all.hpp"
 #include "storage/memory/engine.hpp"
 #include "storage/tables.hpp"
+#include "tests/support/made.hpp"
 #include <deque>
 #include <doctest/doctest.h>
 
 namespace actors::testing {
 
-inline xmpp::jid_ref jid(std::string_view text) {
-  auto j = xmpp::parse_jid(text);
-  REQUIRE(j.has_value());
-  return *j;
-}
-inline xmpp::stanza_ref stanza(std::string_view xml, std::string_view from, std::string_view to) {
-  auto s = xmpp::stanza::from_xml(xml);
-  s->from = jid(from);
-  s->to = jid(to);
-  return s;
-}
+using covey_tests::jid;
+using covey_tests::stanza;
 
 class account_fixture {
 public:

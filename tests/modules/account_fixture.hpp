@@ -3,6 +3,7 @@
 #pragma once
 #include "modules/all.hpp"
 #include "storage/memory/engine.hpp"
+#include "tests/support/made.hpp"
 #include "xmpp/im/block_list.hpp"
 #include <deque>
 #include <doctest/doctest.h>
@@ -46,17 +47,8 @@ struct some_settings final : settings {
   std::map<std::string, std::vector<std::string>, std::less<>> lists;
 };
 
-inline xmpp::jid_ref jid(std::string_view s) {
-  auto j = xmpp::parse_jid(s);
-  REQUIRE(j.has_value());
-  return *j;
-}
-inline xmpp::stanza_ref stanza(std::string_view xml, std::string_view from, std::string_view to) {
-  auto s = xmpp::stanza::from_xml(xml);
-  s->from = jid(from);
-  s->to = jid(to);
-  return s;
-}
+using covey_tests::jid;
+using covey_tests::stanza;
 
 class account_fixture : public account_view {
 public:

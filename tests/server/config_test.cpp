@@ -2,6 +2,7 @@
 #include "server/config/load.hpp"
 #include "tests/net/certificates.hpp"
 #include "tests/server/folder.hpp"
+#include "tests/server/taken_port.hpp"
 #include <algorithm>
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
@@ -14,6 +15,7 @@
 
 using namespace server;
 using server_tests::folder;
+using server_tests::taken_port;
 
 namespace {
 loaded load(const folder& f, const std::string& text, const environment& env = {}, load_options how = {false, false}) {
@@ -41,21 +43,6 @@ std::string origin_of(const loaded& l, const std::string& key) {
 }
 
 /// A socket that listens on a loopback port of its own.
-struct taken_port {
-  int fd = socket(AF_INET, SOCK_STREAM, 0);
-  std::uint16_t port = 0;
-  taken_port() {
-    sockaddr_in a{};
-    a.sin_family = AF_INET;
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof a;
-    REQUIRE(bind(fd, reinterpret_cast<sockaddr*>(&a), size) == 0);
-    REQUIRE(listen(fd, 1) == 0);
-    REQUIRE(getsockname(fd, reinterpret_cast<sockaddr*>(&a), &size) == 0);
-    port = ntohs(a.sin_port);
-  }
-  ~taken_port() { close(fd); }
-};
 } // namespace
 
 TEST_CASE("one line is a complete configuration") {

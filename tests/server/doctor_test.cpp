@@ -2,6 +2,7 @@
 #include "server/doctor/examine.hpp"
 #include "server/doctor/parts.hpp"
 #include "tests/server/programs.hpp"
+#include "tests/server/taken_port.hpp"
 #include <algorithm>
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
@@ -123,15 +124,8 @@ TEST_CASE("doctor: records of DNS") {
 }
 
 TEST_CASE("doctor: who holds a port") {
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in a{};
-  a.sin_family = AF_INET;
-  a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof a;
-  REQUIRE(bind(fd, reinterpret_cast<sockaddr*>(&a), size) == 0);
-  REQUIRE(listen(fd, 1) == 0);
-  REQUIRE(getsockname(fd, reinterpret_cast<sockaddr*>(&a), &size) == 0);
-  std::uint16_t port = ntohs(a.sin_port);
+  taken_port taken_one;
+  auto port = taken_one.port;
   for (auto* address : {"127.0.0.1", "0.0.0.0"}) {
     auto who = holder_of({address, port});
     REQUIRE(who);
@@ -148,7 +142,7 @@ TEST_CASE("doctor: who holds a port") {
   CHECK(the(taken, "port.taken").text.find("test_server (pid " + std::to_string(getpid())) != std::string::npos);
   check_ports(c, {getpid(), false}, own);
   CHECK(codes(own) == std::set<std::string>{"port.served"});
-  close(fd);
+  taken_one.give_up();
   check_ports(c, {getpid(), false}, closed);
   CHECK(codes(closed) == std::set<std::string>{"port.closed"});
 }

@@ -2,6 +2,7 @@
 #include "storage/tables.hpp"
 #include "proto/storage.pb.h"
 #include "tests/storage/engines.hpp"
+#include "tests/support/made.hpp"
 #include <algorithm>
 #include <google/protobuf/descriptor.h>
 #include <random>
@@ -14,11 +15,7 @@ namespace pb = google::protobuf;
 using namespace std::string_literals;
 
 namespace {
-xmpp::jid_ref jid(std::string_view s) {
-  auto j = xmpp::parse_jid(s);
-  REQUIRE(j.has_value());
-  return *j;
-}
+using covey_tests::jid;
 const auto romeo = [] { return jid("romeo@montague.example"); };
 
 column_type type_of(const pb::FieldDescriptor& f) {

@@ -1,4 +1,5 @@
 // XEP-0191: which JIDs an item matches, and its payloads with reports.
+#include "tests/support/made.hpp"
 #include "xmpp/im/block_list.hpp"
 #include <doctest/doctest.h>
 
@@ -6,11 +7,7 @@ using namespace xmpp::im;
 using xmpp::stanza_errc;
 
 namespace {
-xmpp::jid_ref jid(std::string_view s) {
-  auto j = xmpp::parse_jid(s);
-  REQUIRE(j.has_value());
-  return *j;
-}
+using covey_tests::jid;
 block_list list(std::initializer_list<std::string_view> all) {
   std::vector<xmpp::jid_ref> items;
   for (auto s : all)
