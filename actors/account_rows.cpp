@@ -5,8 +5,6 @@
 
 namespace actors::rows {
 
-using xmpp::error_type;
-using xmpp::stanza_errc;
 namespace tables = storage::tables;
 
 namespace {
@@ -16,16 +14,6 @@ storage::errc damaged(const xmpp::jid& bare, const storage::table& t) {
   return storage::errc::corrupt;
 }
 } // namespace
-
-xmpp::stanza_error error_of(storage::errc e) {
-  if (e == storage::errc::corrupt)
-    return {stanza_errc::internal_server_error, error_type::cancel, "stored data is damaged"};
-  return {stanza_errc::resource_constraint, error_type::wait, "the storage does not answer"};
-}
-
-xmpp::stanza_error error_of(storage::outcome o) {
-  return error_of(o == storage::outcome::corrupt ? storage::errc::corrupt : storage::errc::unavailable);
-}
 
 storage::key_range account_range(const xmpp::jid& bare) { return storage::only(tables::account_key(bare)); }
 storage::key_range head_range(const xmpp::jid& bare) { return storage::only(tables::head_key(bare)); }

@@ -1,14 +1,11 @@
 // The account's own rows: what roster, head and requests look like in the store.
 #pragma once
-#include "storage/engine.hpp"
-#include "xmpp/errors.hpp"
+#include "modules/api/errors.hpp"
 #include "xmpp/im/roster.hpp"
 
 namespace actors::rows {
 
-/// What a client is told when the store fails.
-[[nodiscard]] xmpp::stanza_error error_of(storage::errc e);
-[[nodiscard]] xmpp::stanza_error error_of(storage::outcome o);
+using modules::error_of;
 
 /// At most one row: the account's own. Empty: there is no such account.
 [[nodiscard]] storage::key_range account_range(const xmpp::jid& bare);

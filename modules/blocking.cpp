@@ -74,12 +74,7 @@ private:
     std::int64_t reports_per_hour;
   };
 
-  blocker& of(account_view& a) const {
-    auto& s = a.state(this);
-    if (!s.has_value())
-      s = blocker{};
-    return *std::any_cast<blocker>(&s);
-  }
+  blocker& of(account_view& a) const { return a.state_of<blocker>(this); }
 
   // --- what passes
 

@@ -43,12 +43,7 @@ public:
   }
 
 private:
-  farewell& of(account_view& a) const {
-    auto& s = a.state(this);
-    if (!s.has_value())
-      s = farewell{};
-    return *std::any_cast<farewell>(&s);
-  }
+  farewell& of(account_view& a) const { return a.state_of<farewell>(this); }
 
   /// Section 4: no client is asked by who may not see that it is there. The payload is read for strangers alone.
   static verdict judge(stanza_received& ev) {

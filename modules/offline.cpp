@@ -59,12 +59,7 @@ public:
   }
 
 private:
-  mailbox& of(account_view& a) const {
-    auto& s = a.state(this);
-    if (!s.has_value())
-      s = mailbox{};
-    return *std::any_cast<mailbox>(&s);
-  }
+  mailbox& of(account_view& a) const { return a.state_of<mailbox>(this); }
 
   // --- storing
 

@@ -98,12 +98,7 @@ private:
     return is_taken ? iq_reply::later() : iq_reply::error(error_of(storage::errc::overloaded));
   }
 
-  shelf& of(account_view& a) const {
-    auto& s = a.state(this);
-    if (!s.has_value())
-      s = shelf{};
-    return *std::any_cast<shelf>(&s);
-  }
+  shelf& of(account_view& a) const { return a.state_of<shelf>(this); }
 
   void with_keys(account_view& account, effects& out, std::function<void(base::result<void, storage::errc>, effects&)> then) {
     if (of(account).keys)

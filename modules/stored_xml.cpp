@@ -18,14 +18,4 @@ std::optional<std::string> to_stored(const xmpp::element& el) {
   return xml;
 }
 
-xmpp::stanza_error error_of(storage::errc e) {
-  if (e == storage::errc::corrupt)
-    return {stanza_errc::internal_server_error, error_type::cancel, "stored data is damaged"};
-  return {stanza_errc::resource_constraint, error_type::wait, "the storage does not answer"};
-}
-
-xmpp::stanza_error error_of(storage::outcome o) {
-  return error_of(o == storage::outcome::corrupt ? storage::errc::corrupt : storage::errc::unavailable);
-}
-
 } // namespace modules

@@ -45,12 +45,7 @@ public:
   }
 
 private:
-  photo& of(account_view& a) const {
-    auto& s = a.state(this);
-    if (!s.has_value())
-      s = photo{};
-    return *std::any_cast<photo>(&s);
-  }
+  photo& of(account_view& a) const { return a.state_of<photo>(this); }
 
   void correct(stanza_sent& ev) const {
     auto& presence = ev.what.what;

@@ -384,24 +384,17 @@ void tls_identity_source::put(const std::string& host, tls_context_ref context) 
 
 base::result<void, std::vector<certificate_problem>>
 tls_identity_source::load(const std::vector<files>& all, const tls_options& options) {
-  table fresh;
+  std::vector<std::pair<std::string, tls_context_ref>> fresh;
   std::vector<certificate_problem> problems;
   for (auto& f : all) {
     if (auto c = make_server_context(f.chain, f.key, options))
-      fresh[lower(f.host)] = std::move(*c);
+      fresh.emplace_back(f.host, std::move(*c));
     else
       problems.push_back(std::move(c.error()));
   }
   if (!problems.empty())
     return base::fail(std::move(problems));
-  auto first = all.empty() ? std::string{} : lower(all.front().host);
-  std::lock_guard guard{mutex_};
-  contexts_.swap(fresh); // the old one is freed behind the lock
-  default_host_ = first;
-  default_ = first.empty() ? nullptr : contexts_[first];
-  tags_.clear();
-  for (auto& [host, c] : contexts_)
-    tags_.insert(tag_of(c.get()));
+  replace(fresh);
   return {};
 }
 

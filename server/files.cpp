@@ -9,12 +9,10 @@
 
 namespace server {
 
-namespace {
 std::string folder_of(const std::string& path) {
   auto folder = std::filesystem::path{path}.parent_path().string();
   return folder.empty() ? "." : folder;
 }
-} // namespace
 
 bool sync_folder(const std::string& folder) {
   int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -10,6 +10,8 @@ namespace server {
 /// Gone for good when this returns; a file that is not there is none. Errors as above.
 [[nodiscard]] base::result<void, std::string> remove_file(const std::string& path);
 /// What was created, renamed or removed in the folder outlives a power cut.
+/// Of a file: "." where its path names none.
+[[nodiscard]] std::string folder_of(const std::string& path);
 [[nodiscard]] bool sync_folder(const std::string& folder);
 
 } // namespace server

@@ -34,6 +34,13 @@ public:
   virtual void with_roster(effects& out, std::function<void(bool is_there, effects&)> then) = 0;
   /// What a module keeps with this account while it is in memory; empty at first.
   virtual std::any& state(const void* module) = 0;
+  template <class T>
+  T& state_of(const void* module) {
+    auto& s = state(module);
+    if (!s.has_value())
+      s = T{};
+    return *std::any_cast<T>(&s);
+  }
   /// Never null. `share` hands a new one to every session, those that come later too.
   [[nodiscard]] virtual const snapshot_ref& snapshot() const = 0;
   virtual void share(snapshot_ref fresh, effects& out) = 0;

@@ -63,14 +63,7 @@ base::result<void, std::string> check_database(const std::string& folder) {
 int backup(const options& o) {
   std::error_code ec;
   auto path = fs::is_directory(o.file, ec) ? o.file + "/covey-" + stamp() + ".tar" : o.file;
-  if (fs::exists(path, ec) && !o.yes && !confirm(path + " is there already. Write another one over it?"))
-    return say(o.json, exit_code::usage, "nothing was written: say --yes");
-  auto socket_file = socket_of(o);
-  if (auto found = probe(socket_file); found != reach::up)
-    return say_unreachable(o.json, socket_file, found);
-  client c{socket_file};
-  grpc::ClientContext context;
-  return receive(o, socket_file, "backup", *c.calls().backup(&context, pb::empty{}), path);
+  return receive(o, "backup", path, [](stub& server, grpc::ClientContext& context) { return server.backup(&context, pb::empty{}); });
 }
 
 int restore(const options& o) {

@@ -32,9 +32,7 @@ public:
     return fd_ >= 0;
   }
   [[nodiscard]] bool keep() {
-    bool ok = fsync(fd_) == 0 && std::rename(beside_.c_str(), path_.c_str()) == 0;
-    auto folder = std::filesystem::path{path_}.parent_path().string();
-    return ok && server::sync_folder(folder.empty() ? "." : folder);
+    return fsync(fd_) == 0 && std::rename(beside_.c_str(), path_.c_str()) == 0 && server::sync_folder(server::folder_of(path_));
   }
 
 private:
@@ -44,7 +42,16 @@ private:
 
 } // namespace
 
-int receive(const options& o, const std::string& socket_file, const char* what, grpc::ClientReader<pb::data_part>& from, const std::string& path) {
+int receive(const options& o, const char* what, const std::string& path, const sender& ask) {
+  std::error_code ec;
+  if (std::filesystem::exists(path, ec) && !o.yes && !confirm(path + " is there already. Write another one over it?"))
+    return say(o.json, exit_code::usage, "nothing was written: say --yes");
+  auto socket_file = socket_of(o);
+  if (auto found = probe(socket_file); found != reach::up)
+    return say_unreachable(o.json, socket_file, found);
+  client c{socket_file};
+  grpc::ClientContext context;
+  auto from = ask(c.calls(), context);
   fresh_file out{path};
   auto cannot_write = [&] { return say(o.json, exit_code::failed, path + " cannot be written: " + std::strerror(errno)); };
   if (!out.write({}))
@@ -52,7 +59,7 @@ int receive(const options& o, const std::string& socket_file, const char* what, 
   pb::data_part part;
   std::uint64_t done = 0;
   progress bar{what};
-  while (from.Read(&part) && !part.has_result()) {
+  while (from->Read(&part) && !part.has_result()) {
     if (!out.write(part.data()))
       return cannot_write();
     done += part.data().size();
@@ -60,7 +67,7 @@ int receive(const options& o, const std::string& socket_file, const char* what, 
   }
   if (!part.has_result()) {
     int code = 0;
-    return succeeded(o, code, socket_file, from.Finish()) ? say(o.json, exit_code::failed, "the server ended in the middle") : code;
+    return succeeded(o, code, socket_file, from->Finish()) ? say(o.json, exit_code::failed, "the server ended in the middle") : code;
   }
   if (part.result().result() != pb::code::ok)
     return say(o.json, part.result(), "");

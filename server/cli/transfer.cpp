@@ -10,19 +10,10 @@
 namespace cli {
 
 int export_data(const options& o) {
-  auto& path = o.words.back();
-  std::error_code ec;
-  if (std::filesystem::exists(path, ec) && !o.yes && !confirm(path + " is there already. Write another one over it?"))
-    return say(o.json, exit_code::usage, "nothing was written: say --yes");
-  auto socket_file = socket_of(o);
-  if (auto found = probe(socket_file); found != reach::up)
-    return say_unreachable(o.json, socket_file, found);
-  client c{socket_file};
-  grpc::ClientContext context;
   pb::export_filter filter;
   if (o.words.size() > 1)
     filter.set_what(o.words.front());
-  return receive(o, socket_file, "export", *c.calls().export_data(&context, filter), path);
+  return receive(o, "export", o.words.back(), [&](stub& server, grpc::ClientContext& context) { return server.export_data(&context, filter); });
 }
 
 int import_data(const options& o) {
