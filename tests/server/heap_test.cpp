@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // the sanitizers bring a heap of their own
 using namespace std::chrono_literals;
 
 namespace {
@@ -19,7 +20,6 @@ std::size_t resident_kb() {
 }
 } // namespace
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST_CASE("heap: what a burst left is given back in quiet, and not while there is work") {
   server::heap_keeper heap;
   base::time_point now{1h};
