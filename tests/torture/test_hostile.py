@@ -329,27 +329,34 @@ class Deadlines(Attack):
 
 class Guessing(harness.Case):
     """A server of its own: afterwards the tester's address is locked out."""
-    names = ("alice", "bob")
+    names = ("alice", "bob", "carol")
     tables = '[limits]\nstrangers_per_address = 5000'
 
-    def test_a_thousand_wrong_passwords(self):
-        there = self.client("alice", "there")
-        tries = streams_ended = 0
-        while tries < 1_000:
+    def test_ten_thousand_wrong_passwords(self):
+        bystanders = Bystanders(self.server)
+        there = self.client("carol", "there")
+        memory, tries, streams_ended = common.memory_kb(self.server), 0, 0
+        while tries < 10_000:
             raw = self.raw()
             raw.header()
+            name = ("carol", "nobody", f"guess{tries}")[streams_ended % 3]  # one who is there, one who is not, ever new ones
             try:
-                while tries < 1_000:
+                while tries < 10_000:
                     tries += 1
-                    self.assertNotIn("<success", raw.plain("alice", f"guess {tries}"))
+                    answer = raw.plain(name, f"guess {tries}")
+                    self.assertRegex(answer, "<not-authorized/>|<temporary-auth-failure/>")
             except (EOFError, OSError):
                 streams_ended += 1
             raw.close()
-        self.assertGreaterEqual(streams_ended, 1_000 // 9)  # eight on a stream
+        self.assertGreaterEqual(streams_ended, 10_000 // 9)  # eight on a stream
+        self.assertLess(common.memory_kb(self.server) - memory, 16_384)
         late = self.raw()
         late.header()
-        self.assertNotIn("<success", late.plain("alice"))  # even the right one has to wait now
+        self.assertIn("<temporary-auth-failure/>", late.plain("carol"))  # even the right one has to wait now
         there.ping()  # who is in stays in
+        bystanders.end()
+        self.assertIsNone(bystanders.failure)
+        self.assertGreater(bystanders.count, 100)
 
 
 if __name__ == "__main__":
