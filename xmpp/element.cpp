@@ -58,7 +58,7 @@ element document::parse(std::string_view xml, std::string_view default_ns) {
     return {};
   }
   auto* root = d.doc.first_node();
-  if (root && resolve(root, {}).empty() && !default_ns.empty()) { // what the stream header would say
+  if (root && !root->first_attribute("xmlns", 5) && !default_ns.empty()) { // what the stream header would say
     auto* value = d.doc.allocate_string(default_ns.data(), default_ns.size());
     root->append_attribute(d.doc.allocate_attribute("xmlns", value, 5, default_ns.size()));
   }

@@ -42,6 +42,12 @@ TEST_CASE("element: XML that stands alone means the same") {
   CHECK(d.parse("<iq><a/></iq>").first_child().to_xml("jabber:client") == "<a/>");
   auto once = alone("<iq xmlns:p='urn:p'><p:a p:x='1'>t<b><p:c/></b></p:a></iq>");
   CHECK(again.parse(once).to_xml() == once);
+  for (std::string_view nowhere : {"<a xmlns=''/>", "<a xmlns='' x='1'><b/></a>"}) {
+    CAPTURE(nowhere);
+    CHECK(d.parse(nowhere).ns().empty()); // what it says itself counts, not what a stream header would say
+    CHECK(d.parse(nowhere).to_xml("jabber:client") == nowhere);
+    CHECK(again.parse(d.parse(nowhere).to_xml(), {}).to_xml("jabber:client") == nowhere);
+  }
   CHECK(d.parse("<a/>").is_empty());
   CHECK_FALSE(d.parse("<a>x</a>").is_empty());
   CHECK(element{}.is_empty());
