@@ -123,8 +123,9 @@ void write(writer& w, const node_type* n, std::string_view outer) {
     return colon == name.npos ? std::pair{std::string_view{}, name} : std::pair{name.substr(0, colon), name.substr(colon + 1)};
   };
   auto [prefix, local] = split(name_of(n));
-  auto ns = resolve(n, prefix);
-  w.open(local);
+  auto is_xml = prefix == "xml"; // its namespace is declared nowhere, and is nobody's default
+  auto ns = is_xml ? outer : resolve(n, prefix);
+  w.open(is_xml ? std::string_view{name_of(n)} : local);
   if (ns != outer)
     w.attr("xmlns", ns);
   std::vector<std::string_view> bound{"xml", "xmlns"};

@@ -38,6 +38,7 @@ TEST_CASE("element: XML that stands alone means the same") {
         == "<a xmlns='urn:a' xmlns:p='urn:p' p:x='1' p:y='2' xml:lang='de'/>");
   CHECK(alone("<iq><a xmlns='urn:a'>t&lt;<b xmlns=''>u</b><![CDATA[<v>]]></a></iq>") == "<a xmlns='urn:a'>t&lt;<b xmlns=''>u</b>&lt;v&gt;</a>");
   CHECK(alone("<iq><a xmlns='urn:a' x='&apos;&#10;'/></iq>") == "<a xmlns='urn:a' x='&apos;&#10;'/>");
+  CHECK(alone("<iq><xml:a><b xmlns='urn:b'/><c/></xml:a></iq>") == "<xml:a><b xmlns='urn:b'/><c xmlns='jabber:client'/></xml:a>");
   CHECK(element{}.to_xml().empty());
   CHECK(d.parse("<iq><a/></iq>").first_child().to_xml("jabber:client") == "<a/>");
   auto once = alone("<iq xmlns:p='urn:p'><p:a p:x='1'>t<b><p:c/></b></p:a></iq>");
