@@ -93,6 +93,8 @@ void home::push_far(std::uint16_t reactor, lane_item&& i) {
 }
 
 void home::push_from_anywhere(lane_item&& i) {
+  if (current_ == this) // a pool that had the answer at once
+    return lane_.push_back(std::move(i));
   in_inbox_.fetch_add(1, std::memory_order_relaxed);
   if (inbox_.push(std::move(i)) == decltype(inbox_)::result::first)
     loop_.post([this] { take_inbox(); });

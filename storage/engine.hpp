@@ -54,7 +54,7 @@ struct batch {
 struct key_range { std::string from, until; }; // until is not included
 enum class order : std::uint8_t { forward, reverse };
 
-/// Calls block: they run on the committer's thread or the storage pool, never on a reactor.
+/// Calls block, but scan_in_memory(): they run on the committer's thread or the storage pool, never on a reactor.
 class engine {
 public:
   virtual ~engine() = default;
@@ -65,6 +65,9 @@ public:
   [[nodiscard]] virtual base::result<std::optional<row>, errc> get(std::string_view key) = 0;
   /// At most `limit` rows in key order, or from the end backwards; of one moment.
   [[nodiscard]] virtual base::result<std::vector<row>, errc> scan(const key_range& range, order o, std::size_t limit) = 0;
+  /// The same where memory alone has the answer, in microseconds: on any thread, reactors too. Null: ask scan(). Never
+  /// an error: scan() has it.
+  [[nodiscard]] virtual std::optional<std::vector<row>> scan_in_memory(const key_range&, order, std::size_t /*limit*/) { return std::nullopt; }
   /// Whether the batch with this id, whose outcome was unknown, took place. If it did not, it never
   /// will from now on. Errors: conflict (this engine never answers `unknown`, so it keeps no ids),
   /// unavailable (ask again).

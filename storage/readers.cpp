@@ -25,7 +25,7 @@ std::function<void()> perform(engine& e, read& r) {
 } // namespace
 
 readers::readers(engine& e, const limits& l)
-  : engine_(e), limits_(l), done_(base::metrics::make_counter("covey_storage_reads_total", "Reads that were done.")),
+  : engine_(e), limits_(l), done_(base::metrics::make_counter("covey_storage_reads_total", "Reads that readers have done.")),
     failed_(base::metrics::make_counter("covey_storage_reads_refused_total", "Reads for which the queue had no room.")),
     waiting_(base::metrics::make_gauge("covey_storage_waiting_reads", "Reads that wait for a reader.")) {
   for (std::size_t i = 0; i < limits_.threads; ++i)

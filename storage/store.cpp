@@ -31,6 +31,16 @@ void store::get(std::string key, on_row then, completion_target* to) {
   }, to);
 }
 
+void threaded_store::do_read(read r) {
+  auto found = r.then ? engine_->scan_in_memory(r.range, r.direction, r.limit) : std::nullopt;
+  if (!found)
+    return readers_.submit(std::move(r));
+  at_once_.add();
+  if (!r.target)
+    return r.then(std::move(*found));
+  answer(r.target, [then = std::move(r.then), rows = std::make_shared<std::vector<row>>(std::move(*found))] { then(std::move(*rows)); });
+}
+
 void inline_store::do_submit(batch b, answer_to whom) {
   auto o = engine_->commit({&b, 1}).front();
   if (whom.then)

@@ -74,11 +74,13 @@ struct store_limits {
   std::size_t group_bytes = 8u << 20;
 };
 
-/// One committer thread and a few readers.
+/// One committer thread and a few readers. What is in memory is read by whoever asks: that costs less than to wake a
+/// reader, and another thread again for the answer.
 class threaded_store final : public store {
 public:
   explicit threaded_store(std::unique_ptr<engine> e, const store_limits& l = {})
-    : engine_(std::move(e)), readers_(*engine_, {l.most_reads, l.readers}),
+    : engine_(std::move(e)), at_once_(base::metrics::make_counter("covey_storage_reads_at_once_total", "Reads that memory alone answered, without a reader.")),
+      readers_(*engine_, {l.most_reads, l.readers}),
       committer_(*engine_, {l.most_batches, l.most_bytes, l.group, l.group_bytes}) {}
   /// Commits and reads what was submitted, then ends. What answers ask for meanwhile is overloaded.
   ~threaded_store() override {
@@ -89,8 +91,9 @@ public:
 
 private:
   void do_submit(batch b, answer_to whom) override { committer_.submit(std::move(b), std::move(whom)); }
-  void do_read(read what) override { readers_.submit(std::move(what)); }
+  void do_read(read what) override;
   std::unique_ptr<engine> engine_;
+  base::metrics::counter& at_once_;
   readers readers_;
   committer committer_;
 };

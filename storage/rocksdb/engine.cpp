@@ -21,6 +21,7 @@ outcome outcome_of(const rocksdb::Status& s) {
   return s.ok() ? outcome::done : s.IsCorruption() ? outcome::corrupt : outcome::unavailable;
 }
 errc errc_of(const rocksdb::Status& s) { return s.IsCorruption() ? errc::corrupt : errc::unavailable; }
+constexpr std::size_t most_in_memory = 64; // rows, and as many that are gone: more take longer than a reader's thread needs to wake up
 constexpr auto with_its_log = std::numeric_limits<std::uint64_t>::max(); // not flushed into tables
 rocksdb::Slice slice(std::string_view s) { return {s.data(), s.size()}; }
 
@@ -29,6 +30,24 @@ base::result<row, errc> unpack(std::string_view key, std::string_view value) {
     return base::fail(errc::corrupt);
   return row{std::string{key}, std::string{value.substr(8)}, base::get_be64(value)};
 }
+
+/// An iterator over the rows of a range, which outlives it.
+class bounded {
+public:
+  bounded(rocksdb::DB& db, rocksdb::ReadOptions how, const key_range& range) : lower_(slice(range.from)), upper_(slice(range.until)) {
+    how.iterate_lower_bound = &lower_;
+    how.iterate_upper_bound = &upper_;
+    rows_.reset(db.NewIterator(how));
+  }
+  void begin(order o) { o == order::forward ? rows_->SeekToFirst() : rows_->SeekToLast(); }
+  void next(order o) { o == order::forward ? rows_->Next() : rows_->Prev(); }
+  [[nodiscard]] bool is_valid() const { return rows_->Valid(); }
+  rocksdb::Iterator* operator->() const { return rows_.get(); }
+
+private:
+  rocksdb::Slice lower_, upper_; // the iterator refers to them
+  std::unique_ptr<rocksdb::Iterator> rows_;
+};
 
 /// What one commit writes, and how rows look after the batches it has so far.
 class write_group {
@@ -184,13 +203,8 @@ public:
     std::shared_lock open{open_};
     if (!db_)
       return base::fail(errc::unavailable);
-    rocksdb::ReadOptions how;
-    auto lower = slice(range.from), upper = slice(range.until);
-    how.iterate_lower_bound = &lower;
-    how.iterate_upper_bound = &upper;
-    std::unique_ptr<rocksdb::Iterator> i{db_->NewIterator(how)};
-    o == order::forward ? i->SeekToFirst() : i->SeekToLast();
-    for (; i->Valid() && found.size() < limit; o == order::forward ? i->Next() : i->Prev()) {
+    bounded i{*db_, {}, range};
+    for (i.begin(o); i.is_valid() && found.size() < limit; i.next(o)) {
       auto r = unpack(i->key().ToStringView(), i->value().ToStringView());
       if (!r)
         return failed(rocksdb::Status::Corruption("a row without version"));
@@ -199,6 +213,36 @@ public:
     if (!i->status().ok())
       return failed(i->status());
     return found;
+  }
+
+  std::optional<std::vector<row>> scan_in_memory(const key_range& range, order o, std::size_t limit) override {
+    std::shared_lock open{open_, std::try_to_lock};
+    if (!open || !db_)
+      return std::nullopt;
+    std::vector<row> found;
+    if (range.until <= range.from || limit == 0)
+      return found;
+    rocksdb::ReadOptions how;
+    how.read_tier = rocksdb::ReadTier::kBlockCacheTier; // else Incomplete
+    if (is_one_key(range)) {
+      rocksdb::PinnableSlice value;
+      auto s = db_->Get(how, db_->DefaultColumnFamily(), slice(range.from), &value);
+      if (s.ok())
+        if (auto r = unpack(range.from, value.ToStringView()))
+          found.push_back(std::move(*r));
+      return s.IsNotFound() || !found.empty() ? std::optional{std::move(found)} : std::nullopt;
+    }
+    how.max_skippable_internal_keys = most_in_memory; // what has been erased costs time, too
+    bounded i{*db_, how, range};
+    for (i.begin(o); i.is_valid(); i.next(o)) {
+      if (found.size() == limit)
+        return found;
+      auto r = unpack(i->key().ToStringView(), i->value().ToStringView());
+      if (!r || found.size() == most_in_memory)
+        return std::nullopt;
+      found.push_back(std::move(*r));
+    }
+    return i->status().ok() ? std::optional{std::move(found)} : std::nullopt;
   }
 
   /// Nobody needs to ask: this engine always knows what became of a batch.

@@ -1,4 +1,5 @@
 // What every engine promises (storage/engine.hpp), over all of them.
+#include "storage/table.hpp"
 #include "tests/storage/engines.hpp"
 
 using namespace storage;
@@ -254,4 +255,46 @@ FOR_EVERY_ENGINE("many rows, larger than the buffers: same rows and versions as 
     CHECK(r.version == m->second.second);
     ++m;
   }
+}
+
+FOR_EVERY_ENGINE("what memory alone answers is what a scan finds") {
+  fresh<Kind> db;
+  std::vector<change> many;
+  for (int i = 100; i < 300; ++i)
+    many.push_back(put{"k" + std::to_string(i), "v"});
+  REQUIRE(commit(*db, make(many)) == outcome::done);
+  REQUIRE(commit(*db, make({erase{"k101"}, put{"k102", "w"}})) == outcome::done);
+  for (int round = 0; round < 2; ++round) {
+    for (auto& range : std::vector<key_range>{only("k100"), only("k101"), only("none"), key_range{"k100", "k104"}, key_range{"k100", "k300"}, key_range{"x", "y"},
+                        key_range{"k2", "k1"}})
+      for (auto o : {order::forward, order::reverse})
+        for (std::size_t limit : {0u, 1u, 3u, 1'000u})
+          if (auto found = db->scan_in_memory(range, o, limit))
+            CHECK(text(std::move(*found)) == text(db->scan(range, o, limit)));
+    db.reopen();
+  }
+}
+
+TEST_CASE("rocksdb: memory answers what was just written and a name that is not there, not what it would have to read for") {
+  fresh<on_rocksdb> db;
+  std::vector<change> many;
+  for (int i = 100; i < 300; ++i)
+    many.push_back(put{"k" + std::to_string(i), std::string(2'000, 'v')});
+  REQUIRE(commit(*db, make(many)) == outcome::done);
+  auto at_once = [&](key_range r, std::size_t limit = 1'000) { return db->scan_in_memory(r, order::forward, limit); };
+  REQUIRE(at_once(only("k100")));
+  CHECK(at_once(only("k100"))->size() == 1);
+  CHECK(at_once(only("none"))->empty());
+  CHECK(at_once({"k100", "k110"})->size() == 10);
+  CHECK(at_once({"k100", "k300"}, 20)->size() == 20);
+  CHECK_FALSE(at_once({"k100", "k300"})); // too many for a caller who must not wait
+  for (int i = 100; i < 300; ++i)
+    REQUIRE(commit(*db, make({erase{"k" + std::to_string(i)}})) == outcome::done);
+  CHECK_FALSE(at_once({"k1", "k300"})); // as are those that are gone
+  CHECK(at_once(only("k100"))->empty());
+  REQUIRE(commit(*db, make(many)) == outcome::done);
+  db.reopen(); // the log became a table, which nobody has read
+  CHECK_FALSE(at_once(only("k100")));
+  REQUIRE(get(*db, "k100"));
+  REQUIRE(at_once(only("k100")));
 }
