@@ -244,13 +244,15 @@ void session::on_deliver(xmpp::delivery&& what) {
   if (stage_ != place_in_time::own) [[unlikely]] {
     if (stage_ == place_in_time::taking_over)
       return early_.push_back(std::move(what)); // charged; moves over before anything else
+    if (stage_ == place_in_time::ended) {
+      limit_->used.release(what.what->cost());
+      return route_again(home_, std::move(what));
+    }
     if (stage_ == place_in_time::moved)
       return home_.post<session>(successor_.reactor, successor_.ref, [d = std::move(what)](session& s) mutable { s.on_deliver(std::move(d)); });
   }
-  if (what.is_again && has(what)) { // its first copy is on its way
-    limit_->used.release(what.what->cost());
-    return;
-  }
+  if (is_known(what)) [[unlikely]]
+    return drop_known(std::move(what));
   if (held_) [[unlikely]] {
     xmpp::delivery replaced;
     if (held_->hold(what, replaced)) {
@@ -347,7 +349,16 @@ void session::end() {
   stream_ = nullptr;
   for (auto& d : again)
     route_again(home_, std::move(d));
-  home_.end(*this);
+  stage_ = place_in_time::ended;
+  leave();
+}
+
+/// Whoever holds one of its stanzas may lose it: somebody must be there to send it again (session_management.cpp).
+void session::leave() {
+  constexpr auto at_most = std::chrono::minutes{2}; // longer than storing or three more tries may take
+  if (open_count() == 0)
+    return home_.end(*this);
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { home_.end(*this); }); }));
 }
 
 void session::on_crash(std::string_view) {

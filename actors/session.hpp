@@ -5,6 +5,7 @@
 #include "actors/session_info.hpp"
 #include "xmpp/im/client_state.hpp"
 #include "xmpp/stream/management.hpp"
+#include "xmpp/stream/recent_ids.hpp"
 #include <boost/container/small_vector.hpp>
 
 namespace actors {
@@ -33,6 +34,8 @@ public:
   /// XEP-0199 section 4.4: is the client still there?
   void ping_client();
   void on_completed(std::uint32_t number, modules::outcome how) override;
+  /// Of what it sent at an earlier place.
+  void on_completed_before(std::uint32_t number, modules::outcome how);
 
   /// Ends the stream with this error, then itself.
   void close(xmpp::stream_errc why, const std::string& text);
@@ -65,6 +68,11 @@ public:
   [[nodiscard]] std::uint64_t log_id() const override { return log_id_; }
 
 private:
+  struct open_stanza {
+    xmpp::stanza_ref what;
+    base::time_point since; // it came then
+    std::uint8_t tries = 0;
+  };
   enum class entry : std::uint8_t { goes_on, is_answered };
   entry admit(xmpp::stanza& s);
   entry check_iq(const xmpp::stanza& s);
@@ -94,11 +102,17 @@ private:
   void arm_next();
   void set_inactive(bool is);
   void release_held();
-  [[nodiscard]] bool has(const xmpp::delivery& what);
+  [[nodiscard]] bool is_known(const xmpp::delivery& what);
+  void drop_known(xmpp::delivery&& what);
+  void remember(const xmpp::delivery& what);
+  xmpp::stream::management::unacknowledged::entry* find_unacknowledged(const xmpp::delivery& what);
   std::vector<xmpp::delivery> drop_unacknowledged();
   // completions: `h` is the low-water mark of what has ended
   void open_completion(const xmpp::stanza_ref& s);
   void move_mark();
+  void send_again(open_stanza& kept);
+  void forget_open();
+  void leave();
   void on_ack_wanted();
   void tell_handled();
   void route_oldest_again();
@@ -125,21 +139,19 @@ private:
   base::wall_time since_;
   const std::uint64_t log_id_; // of the stream that bound it
   std::vector<xmpp::jid_ref> directed_; // who got directed presence (RFC 6121 section 4.6.3)
-  struct open_stanza {
-    xmpp::stanza_ref what;
-    base::time_point since; // it came then
-    std::uint8_t tries = 0;
-  };
   std::vector<open_stanza> open_;       // ring of stanzas whose completion is open
   std::uint32_t base_ = 1, next_ = 1;
   std::unique_ptr<managed> managed_;    // with stream management
   std::unique_ptr<xmpp::im::held_back> held_;
+  std::unique_ptr<xmpp::stream::recent_ids> recent_; // written to its client, and may come again
   std::unique_ptr<xmpp::stream::bind_extras> extras_; // until it is bound
   std::vector<xmpp::delivery> early_;   // came before what it takes over
+  std::unique_ptr<net::timer> leaves_;  // whose own stanzas are still under way, and that is no session any more
   cluster::place successor_;            // who takes over; then everything goes there
   std::uint32_t resumed_at_ = 0;        // what its client had handled
-  enum class place_in_time : std::uint8_t { own, taking_over, silent, moving, moved } stage_ = place_in_time::own;
+  enum class place_in_time : std::uint8_t { own, taking_over, silent, moving, moved, ended } stage_ = place_in_time::own;
   bool is_ended_ = false, is_inactive_ = false, pauses_ = false;
+  bool has_forgotten_ = false; // what was open when it was resumed: its client sends that again
 };
 
 } // namespace actors

@@ -39,6 +39,7 @@ struct session::value {
   std::uint32_t base = 1, next = 1;
   std::unique_ptr<managed> kept;
   std::unique_ptr<xmpp::im::held_back> held;
+  std::unique_ptr<xmpp::stream::recent_ids> recent;
 };
 
 } // namespace actors

@@ -85,6 +85,7 @@ void session::acknowledge(std::uint32_t h) {
 // --- what the client is sent
 
 void session::send_on(xmpp::delivery&& what) {
+  remember(what);
   if (!managed_) {
     if (stream_) [[likely]]
       return stream_->send(std::move(what));
@@ -111,11 +112,58 @@ void session::want_ack() {
   arm(now + ask_again);
 }
 
-/// The same stanza once more, because whoever held it may be gone.
-bool session::has(const xmpp::delivery& what) {
-  return managed_ && std::ranges::any_of(managed_->queue.entries(), [&](auto& e) {
-           return e.what.what == what.what || (what.what->stanza_id && e.what.what->stanza_id == what.what->stanza_id && e.what.is_copy == what.is_copy);
-         });
+namespace {
+/// 8 bytes of the stanza-id; a carbon copy is another message.
+std::uint64_t short_id(const xmpp::delivery& d) { return d.what->stanza_id.a ^ static_cast<std::uint64_t>(d.is_copy); }
+/// Its sender gives the same one the same name: a client by its origin-id, a session that routes again by its completion.
+bool may_come_again(const xmpp::delivery& d) {
+  return d.what->kind() == stanza_kind::message && d.what->stanza_id && (d.what->completion || d.what->tag().origin_id || d.is_again || d.is_stored);
+}
+} // namespace
+
+void session::remember(const xmpp::delivery& what) {
+  if (!may_come_again(what))
+    return;
+  if (!recent_)
+    recent_ = std::make_unique<xmpp::stream::recent_ids>();
+  recent_->insert(short_id(what), home_.now());
+}
+
+/// The same message once more: whoever sent it lost its stream, its node, or who held it. What is not acknowledged is
+/// known for longer than what is.
+bool session::is_known(const xmpp::delivery& what) {
+  if (!recent_ || !may_come_again(what) || (!what.is_again && !what.what->tag().origin_id))
+    return false;
+  if (recent_->contains(short_id(what), home_.now()))
+    return true;
+  return managed_ && !managed_->queue.empty() && home_.now() - managed_->queue.entries().front().since >= xmpp::stream::recent_ids::life
+         && find_unacknowledged(what);
+}
+
+xmpp::stream::management::unacknowledged::entry* session::find_unacknowledged(const xmpp::delivery& what) {
+  if (!managed_)
+    return nullptr;
+  auto all = managed_->queue.entries();
+  auto i = std::ranges::find_if(all, [&](auto& e) { return e.what.what->stanza_id == what.what->stanza_id && e.what.is_copy == what.is_copy; });
+  return i == all.end() ? nullptr : &*i;
+}
+
+/// Its client gets it once. Whoever waits for the second one learns what becomes of the first.
+void session::drop_known(xmpp::delivery&& what) {
+  auto cost = what.what->cost();
+  auto* first = find_unacknowledged(what);
+  auto completion = what.what->completion;
+  if (!first) { // acknowledged, or written to a client that cannot say so
+    what.settle();
+    home_.complete(completion, modules::outcome::acknowledged);
+  } else if (completion && !(completion == first->what.what->completion)) {
+    std::swap(first->what.what, what.what); // one ack ends it: whoever waited for the first one has given up
+    cost = what.what->cost();
+    if (first->is_spooled) // there is a row, or soon will be
+      home_.post_to_entity(home_.around().registry().charge_always(bare_, home_.index(), home::control_cost),
+                           [sid = session_id_, again = first->what](entity& e) mutable { e.on_spool(sid, {std::move(again)}); });
+  }
+  limit_->used.release(cost);
 }
 
 /// What nobody has acknowledged for a while is stored by the account, so that its sender need not wait.
@@ -209,31 +257,50 @@ void session::open_completion(const xmpp::stanza_ref& s) {
 
 void session::on_completed(std::uint32_t number, modules::outcome how) {
   if (stage_ == place_in_time::moved) {
-    home_.post<session>(successor_.reactor, successor_.ref, [number, how](session& s) { s.on_completed(number, how); });
-    auto& mine = open_[number & (open_.size() - 1)].what;
-    if (number - base_ < open_count() && mine) {
-      mine = nullptr;
-      move_mark();
-    }
-    if (open_count() == 0)
-      home_.end(*this);
-    return;
+    home_.post<session>(successor_.reactor, successor_.ref, [number, how](session& s) { s.on_completed_before(number, how); });
+    if (how == modules::outcome::abandoned) // it is sent once more, and its end comes here, too
+      return;
   }
-  if (!managed_ || number - base_ >= open_count())
+  if (number - base_ >= open_count())
     return; // ended before
   auto& kept = open_[number & (open_.size() - 1)];
   if (!kept.what)
     return;
-  if (how == modules::outcome::abandoned && !is_ended_ && ++kept.tries <= most_tries)
-    return route(home_, {kept.what, {}, {}, false, false, false, true, delayed_since(kept.what, kept.since)}); // whoever held it is gone: once more
+  if (how == modules::outcome::abandoned)
+    return send_again(kept);
   kept.what = nullptr;
   if (number == base_)
     move_mark();
 }
 
+/// Whoever held it is gone: once more, though its sender may have left, too.
+void session::send_again(open_stanza& kept) {
+  if (++kept.tries > most_tries)
+    return bounce(home_, *kept.what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"}); // ends it
+  route(home_, {kept.what, {}, {}, false, false, false, true, delayed_since(kept.what, kept.since)});
+}
+
+void session::on_completed_before(std::uint32_t number, modules::outcome how) {
+  if (has_forgotten_) // that number is another stanza's now
+    return;
+  if (stage_ == place_in_time::moved)
+    return home_.post<session>(successor_.reactor, successor_.ref, [number, how](session& s) { s.on_completed_before(number, how); });
+  on_completed(number, how);
+}
+
+/// The client has been told less than what came before: it sends the rest again, under the same numbers.
+void session::forget_open() {
+  has_forgotten_ = true;
+  for (auto k = base_; k != next_; ++k)
+    open_[k & (open_.size() - 1)] = {};
+  next_ = base_;
+}
+
 void session::move_mark() {
   while (base_ != next_ && !open_[base_ & (open_.size() - 1)].what)
     ++base_;
+  if (is_ended_ && open_count() == 0)
+    return home_.end(*this);
   if (!managed_)
     return;
   auto& m = *managed_;
@@ -281,12 +348,7 @@ void session::tell_handled() {
 /// receivers know it by its identity.
 void session::route_oldest_again() {
   managed_->mark_moved = home_.now();
-  auto& oldest = open_[base_ & (open_.size() - 1)];
-  if (oldest.tries >= most_tries) {
-    auto what = oldest.what;
-    return bounce(home_, *what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"});
-  }
-  on_completed(base_, modules::outcome::abandoned);
+  send_again(open_[base_ & (open_.size() - 1)]);
 }
 
 // --- time

@@ -65,6 +65,7 @@ void session::adopt(value& from, std::uint32_t h) {
   next_ = from.next;
   managed_ = std::move(from.kept);
   held_ = std::move(from.held);
+  recent_ = std::move(from.recent);
   stage_ = place_in_time::silent;
   acknowledge(h);
   for (auto& d : std::exchange(early_, {}))
@@ -82,6 +83,7 @@ void session::resume_now() {
   auto& m = *managed_;
   m.is_asked = m.owes_ack = m.owes_answer = false;
   m.lost = {};
+  forget_open();
   stream_->on_resumed(full_, completed_mark(), limit_);
   if (!stream_)
     return;
@@ -142,11 +144,11 @@ void session::on_moved(bool is_attached) {
   all->next = next_;
   all->kept = std::move(managed_);
   all->held = std::move(held_);
+  all->recent = std::move(recent_);
   home_.post<session>(successor_.reactor, successor_.ref, [all = std::move(all), h = resumed_at_](session& s) { s.adopt(*all, h); });
   stage_ = place_in_time::moved;
   is_ended_ = true;
-  if (open_count() == 0)
-    home_.end(*this);
+  leave();
 }
 
 } // namespace actors

@@ -150,13 +150,20 @@ private:
     auto bytes = m.stanza.size();
     ++box.messages;
     box.bytes += bytes;
-    if (owner) // an ack may overtake the commit: what is erased then is erased behind it
+    // an ack may overtake the commit: what is erased then is erased behind it; the same message again leaves the first one's row
+    bool is_first = owner && std::ranges::find(box.rows, id, &mailbox::owned::id) == box.rows.end();
+    if (is_first)
       box.rows.push_back({id, box.last_entry, owner, bytes});
-    out.commit(std::move(b), [this, what, owner, id, bytes, &account](storage::outcome o, effects& done) {
-      if (o == storage::outcome::done)
+    out.commit(std::move(b), [this, what, owner, id, bytes, is_first, entry = box.last_entry, &account](storage::outcome o, effects& done) {
+      if (o == storage::outcome::done) {
+        for (auto& r : of(account).rows)
+          if (r.id == id)
+            r.entry = entry; // of the attempt that was done
         return done.complete(what.what->completion, outcome::stored);
+      }
       uncount(of(account), bytes);
-      disown(account, id);
+      if (is_first && o != storage::outcome::unknown) // else it may be there, under this key
+        disown(account, id);
       if (o == storage::outcome::conflict) // it is there already
         return done.complete(what.what->completion, outcome::stored);
       failed(what, owner, account, done, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "the message could not be stored"});
@@ -245,6 +252,7 @@ private:
                        {{"jid", account.bare()->bare()}, {"entry", std::to_string(tables::entry_of(row))}});
       return false;
     }
+    s->stanza_id = id; // should its sender send it again
     if (owner != box.rows.end())
       owner->session = session;
     else

@@ -26,6 +26,7 @@ struct completion_id {
   std::uint16_t reactor = 0;
   std::uint16_t node = 0;
   explicit operator bool() const { return session != 0; }
+  friend bool operator==(const completion_id&, const completion_id&) = default;
 };
 
 class stanza;

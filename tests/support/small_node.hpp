@@ -6,6 +6,7 @@
 #include "actors/entity.hpp"
 #include "actors/node.hpp"
 #include "actors/reactor.hpp"
+#include "actors/session.hpp"
 #include "actors/stream.hpp"
 #include "base/log.hpp"
 #include "modules/all.hpp"
@@ -46,7 +47,7 @@ struct no_accounts final : modules::accounts {
 };
 
 struct plain_settings final : modules::settings {
-  std::int64_t number(std::string_view) const override { return 1'000; }
+  std::int64_t number(std::string_view key) const override { return key.ends_with("size") ? 1 << 20 : 1'000; }
   bool flag(std::string_view) const override { return false; }
   std::string text(std::string_view) const override { return {}; }
   std::vector<std::string> list(std::string_view) const override { return {}; }
@@ -90,13 +91,16 @@ public:
   }
   bool sees(std::string_view word) { return read_until(word).ends_with(word); }
   bool login(const std::string& name, const std::string& resource) {
+    return login_only(name) && send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + resource + "</resource></bind></iq>")
+           && sees("</iq>");
+  }
+  /// Without a resource.
+  bool login_only(const std::string& name) {
     auto plain = std::string{"\0", 1} + name + std::string{"\0x", 2};
     auto header = "<stream:stream to='b' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
     return send(header) && sees("</stream:features>")
            && send("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + base::to_base64(plain) + "</auth>")
-           && sees("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>") && send(header) && sees("</stream:features>")
-           && send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + resource + "</resource></bind></iq>")
-           && sees("</iq>");
+           && sees("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>") && send(header) && sees("</stream:features>");
   }
   bool ping() {
     auto id = "p" + std::to_string(++pings_);
@@ -131,7 +135,7 @@ public:
       extend(h->view);
     h->stream.domain = "b";
     h->stream.has_tls = h->stream.require_tls = false;
-    h->stream.plain_without_tls = true;
+    h->stream.plain_without_tls = h->stream.stream_management = true;
     h->stream.mechanisms = {xmpp::sasl::mechanism_kind::plain};
     around.put_host(std::move(h));
     for (auto& r : reactors_)
@@ -192,9 +196,19 @@ public:
     if (reactors_.empty())
       return;
     around.drain();
-    for (auto& r : reactors_)
+    for (auto& r : reactors_) {
       r->end_all();
-    CHECK(wait_until([&] { return around.registry().session_count() == 0 && around.registry().is_quiet() && around.operations.load() == 0; }));
+      r->lights().post_from_anywhere([](home& h) { // and those that wait for their client
+        h.table().for_each([&](light& l) {
+          if (auto* s = dynamic_cast<session*>(&l); s && s->is_bound() && s->is_detached())
+            h.post<session>(h.index(), s->id(), [](session& gone) { gone.close(xmpp::stream_errc::system_shutdown, {}); });
+        });
+      });
+    }
+    auto is_left = [&] { return std::to_string(around.registry().session_count()) + " sessions, " + std::to_string(around.registry().address_count()) + " addresses, "
+                                + std::to_string(around.operations.load()) + " operations"; };
+    bool is_over = wait_until([&] { return around.registry().session_count() == 0 && around.registry().is_quiet() && around.operations.load() == 0; });
+    CHECK_MESSAGE(is_over, is_left());
     for (auto& r : reactors_)
       r->end_all(caf::exit_reason::kill);
     system_.await_all_actors_done();

@@ -1,0 +1,100 @@
+// XEP-0198 where the storage is slow or somebody leaves at the wrong moment: counts stay right, nothing comes twice,
+// nothing is lost with its sender.
+#include "tests/support/small_node.hpp"
+
+using namespace actors;
+using namespace actors::testing;
+
+namespace {
+constexpr auto enable = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
+
+std::string message(const std::string& to, const std::string& name) {
+  return "<message to='" + to + "' type='chat' id='" + name + "'><origin-id xmlns='urn:xmpp:sid:0' id='" + name + "'/><body>" + name + "</body></message>";
+}
+std::string between(const std::string& text, std::string_view before, char after) {
+  auto at = text.find(before);
+  if (at == text.npos)
+    return {};
+  at += before.size();
+  return text.substr(at, text.find(after, at) - at);
+}
+/// From `word` on, one empty element.
+std::string element(small_client& c, const std::string& word) {
+  (void)c.read_until(word);
+  return c.read_until("/>");
+}
+/// The id to resume with.
+std::string enabled(small_client& c) {
+  c.send(enable);
+  return between(element(c, "<enabled "), " id='", '\'');
+}
+node_settings slow() {
+  auto s = small_node::quick();
+  s.storage_timeout = std::chrono::milliseconds{300};
+  s.spool_after = std::chrono::milliseconds{50};
+  return s;
+}
+} // namespace
+
+TEST_CASE("resumption: what has not ended in time is sent again, under the same numbers, and comes once") {
+  for (std::size_t back : {0u, 1u}) {
+    CAPTURE(back);
+    small_node node{2, slow()};
+    auto& engine = dynamic_cast<storage::memory_engine&>(node.store.blocking());
+    node.add_account("a");
+    node.add_account("c");
+    auto a = node.connect(0), c = node.connect(1);
+    REQUIRE(a->login("a", "x"));
+    REQUIRE(c->login("c", "y"));
+    c->send("<presence/>");
+    REQUIRE(c->ping());
+    REQUIRE(!enabled(*c).empty());
+    auto id = enabled(*a);
+    REQUIRE(!id.empty());
+    engine.set_delay(std::chrono::seconds{2}); // so that nothing is stored, and c says nothing
+    a->send(message("c@b/y", "one") + message("c@b/y", "two") + message("c@b/y", "three"));
+    REQUIRE(c->sees("<body>three</body>"));
+    a->shut();
+    auto again = node.connect(back);
+    REQUIRE(again->login_only("a"));
+    again->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='0'/>");
+    CHECK(between(element(*again, "<resumed "), " h='", '\'') == "0");
+    engine.set_delay({});
+    again->send(message("c@b/y", "one") + message("c@b/y", "two") + message("c@b/y", "three") + message("c@b/y", "four"));
+    auto got = c->read_until("<body>four</body>");
+    CHECK(got.find("<body>") == got.rfind("<body>")); // nothing else
+    c->send("<a xmlns='urn:xmpp:sm:3' h='4'/>");
+    REQUIRE(c->ping());
+    again->send("<r xmlns='urn:xmpp:sm:3'/>");
+    std::string h;
+    for (int n = 0; n < 50 && h != "4"; ++n) {
+      h = between(element(*again, "<a xmlns='urn:xmpp:sm:3'"), " h='", '\'');
+      CHECK(std::stoul("0" + h) <= 4);
+      if (h != "4")
+        again->send("<r xmlns='urn:xmpp:sm:3'/>");
+    }
+    CHECK(h == "4");
+  }
+}
+
+TEST_CASE("a message outlives its sender: its receiver goes after him, and it waits for the next session") {
+  small_node node{2, small_node::quick()};
+  node.add_account("a");
+  node.add_account("c");
+  auto a = node.connect(0), c = node.connect(1);
+  REQUIRE(a->login("a", "x"));
+  REQUIRE(c->login("c", "y"));
+  c->send("<presence/><enable xmlns='urn:xmpp:sm:3'/>");
+  REQUIRE(c->sees("<enabled "));
+  REQUIRE(c->ping());
+  REQUIRE(!enabled(*a).empty());
+  a->send(message("c@b/y", "last words") + "</stream:stream>");
+  REQUIRE(a->sees("</stream:stream>"));
+  REQUIRE(c->sees("<body>last words</body>"));
+  c->shut(); // without an ack
+  REQUIRE(node.wait_until([&] { return node.around.registry().session_count() == 0; }));
+  auto next = node.connect(0);
+  REQUIRE(next->login("c", "z"));
+  next->send("<presence/>");
+  CHECK(next->sees("<body>last words</body>"));
+}

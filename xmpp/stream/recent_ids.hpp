@@ -1,0 +1,49 @@
+// Which messages a session has written in the last while, by 8 bytes of their stanza-ids: what comes again is known
+// (docs/delivery.md). Pure.
+#pragma once
+#include "base/clock.hpp"
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <cstdint>
+
+namespace xmpp::stream {
+
+/// Two generations: an id is known for `life` to twice that, at least while no more than `most` came meanwhile.
+class recent_ids {
+public:
+  static constexpr base::duration life = std::chrono::seconds{30};
+  static constexpr std::size_t most = 2'048;
+
+  [[nodiscard]] bool contains(std::uint64_t id, base::time_point now) {
+    age(now);
+    return young_.contains(id) || old_.contains(id);
+  }
+  void insert(std::uint64_t id, base::time_point now) {
+    age(now);
+    if (young_.size() >= most)
+      turn(now);
+    young_.insert(id);
+  }
+  /// When all will be forgotten, if nothing comes.
+  [[nodiscard]] base::time_point end() const { return begin_ + 2 * life; }
+  [[nodiscard]] std::size_t size() const { return young_.size() + old_.size(); }
+
+private:
+  void age(base::time_point now) {
+    if (now - begin_ >= 2 * life)
+      young_ = {};
+    if (now - begin_ >= life)
+      turn(now);
+  }
+  void turn(base::time_point now) {
+    old_ = std::exchange(young_, {});
+    begin_ = now;
+  }
+  struct as_it_is { // the ids are hashes
+    using is_avalanching = void;
+    std::size_t operator()(std::uint64_t id) const { return id; }
+  };
+  boost::unordered_flat_set<std::uint64_t, as_it_is> young_, old_;
+  base::time_point begin_{}; // of the young ones
+};
+
+} // namespace xmpp::stream
