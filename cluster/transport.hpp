@@ -75,6 +75,7 @@ struct transport_limits {
   std::size_t packet = 1u << 20;         // bytes of one packet's frames: largest frame, and what is gathered into one write
   std::size_t queue = 8u << 20;          // bytes that wait to be written to one link
   std::size_t inbox = 64u << 20;         // bytes of one link that were read and not yet handled; beyond: overrun
+  std::size_t memory = 128u << 20;       // bytes that the network library holds for all links; beyond: the greedy one ends
   std::size_t strangers = 64;            // connections that have not shown who they are
   std::size_t strangers_per_address = 16; // the same of one address (IPv6: /64)
   std::chrono::milliseconds hello{5'000}; // from accept, or dial, to a link

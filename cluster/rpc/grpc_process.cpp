@@ -3,30 +3,34 @@
 #include "cluster/rpc/grpc_process.hpp"
 #include "base/log.hpp"
 #include "proto/cluster_link.grpc.pb.h"
+#include <atomic>
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
+#include <mutex>
 
 namespace cluster::rpc {
 
 namespace {
+struct kept {
+  covey::link::node::CallbackService service;
+  std::unique_ptr<grpc::Server> server;
+};
+std::atomic<kept*> holder{nullptr}; // never destroyed: gRPC's threads outlive main()
+
 /// Strangers cause such lines: a handshake that failed, a name in a client hello that is none of ours.
 void log_line(gpr_log_func_args* a) { base::log::debug("cluster.grpc", a->message); }
 } // namespace
 
 void prepare_grpc() {
-  static auto* const holder = [] {
+  static std::once_flag once;
+  std::call_once(once, [] {
     gpr_set_log_function(log_line);
-    struct kept {
-      covey::link::node::CallbackService service;
-      std::unique_ptr<grpc::Server> server;
-    };
-    auto* k = new kept; // never destroyed
+    auto* k = new kept;
     grpc::ServerBuilder b;
     b.RegisterService(&k->service);
     k->server = b.BuildAndStart();
-    return k;
-  }();
-  (void)holder;
+    holder = k;
+  });
 }
 
 } // namespace cluster::rpc

@@ -53,10 +53,11 @@ std::string target_of(const std::string& address) {
   return n && n->is_v4() && host.find('/') == host.npos ? "ipv4:" + address : "dns:///" + address;
 }
 
-grpc::ChannelArguments channel_arguments(const wire::transport_limits& limits) {
+grpc::ChannelArguments channel_arguments(const wire::transport_limits& limits, const grpc::ResourceQuota& memory) {
   grpc::ChannelArguments a;
   a.SetMaxReceiveMessageSize(static_cast<int>(limits.packet) + 65'536);
   a.SetMaxSendMessageSize(-1);
+  a.SetResourceQuota(memory);
   a.SetInt(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(longest_metadata));
   a.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1); // one connection per dial, with the certificate of that moment
   a.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
@@ -88,14 +89,14 @@ grpc::Status status_of(const wire::refusal& why) {
 }
 
 void dialled_stream::start(const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
-                           const wire::transport_limits& limits) {
+             const grpc::ChannelArguments& arguments) {
   check_->verify = [authorities = who.authorities, node](const std::string& chain) -> base::result<std::string, wire::refusal> {
     auto found = verify_peer(chain, authorities, true);
     if (found && !node.empty() && *found != node)
       return base::fail(wire::refusal{refusal_code::wrong_certificate, '"' + node + "\" was dialled, the certificate there is of \"" + *found + '"'});
     return found;
   };
-  stub_ = covey::link::node::NewStub(grpc::CreateCustomChannel(target_of(address), credentials_for(who.certificate, who.key, check_), channel_arguments(limits)));
+  stub_ = covey::link::node::NewStub(grpc::CreateCustomChannel(target_of(address), credentials_for(who.certificate, who.key, check_), arguments));
   context_.AddMetadata(hello_key, encode(own).SerializeAsString());
   self_ = shared_from_this();
   stub_->async()->link(&context_, this);

@@ -13,7 +13,8 @@ inline constexpr std::size_t longest_metadata = 8'192; // bytes, of all of it
 
 /// "ipv4:192.0.2.1:5269", "ipv6:[::1]:5269" or "dns:///host:5269", so that addresses need no resolver.
 [[nodiscard]] std::string target_of(const std::string& address);
-[[nodiscard]] grpc::ChannelArguments channel_arguments(const wire::transport_limits& limits);
+/// `memory`: what gRPC may hold. It holds a message whole before it looks at its size.
+[[nodiscard]] grpc::ChannelArguments channel_arguments(const wire::transport_limits& limits, const grpc::ResourceQuota& memory);
 
 /// Whom a dialled connection may reach, and why not, if not. The handshake's thread writes, the call's end reads.
 struct peer_check {
@@ -29,7 +30,8 @@ struct peer_check {
 class dialled_stream final : public stream, public grpc::ClientBidiReactor<covey::link::packet, covey::link::packet> {
 public:
   using stream::stream;
-  void start(const std::string& address, const wire::hello& own, const identity& who, const std::string& node, const wire::transport_limits& limits);
+  void start(const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
+             const grpc::ChannelArguments& arguments);
 
 private:
   void OnReadDone(bool ok) override;

@@ -25,7 +25,9 @@ base::result<join_grant, join_failure> ask_for_certificate(const std::string& ad
       return base::fail(wire::refusal{wire::refusal_code::wrong_certificate, "its authority is not the one that the token names"});
     return verify_peer(chain, {*root}, true);
   };
-  auto stub = covey::link::node::NewStub(grpc::CreateCustomChannel(target_of(address), credentials_for({}, {}, check), channel_arguments({})));
+  grpc::ResourceQuota memory{"join"};
+  memory.Resize(16u << 20);
+  auto stub = covey::link::node::NewStub(grpc::CreateCustomChannel(target_of(address), credentials_for({}, {}, check), channel_arguments({}, memory)));
   covey::link::join_request in;
   in.set_secret(r.secret);
   in.set_node(r.node);

@@ -35,7 +35,9 @@ public:
   core(settings s, wire::post_function post, wire::transport_events& events)
     : settings_(std::move(s)), post_(std::move(post)), events_(events), own_(settings_.own),
       door_({settings_.limits.strangers, settings_.limits.strangers_per_address, settings_.limits.hello}, [this](int fd) { take(fd); },
-            [this](base::time_point now) { return tick(now); }) {}
+            [this](base::time_point now) { return tick(now); }) {
+    memory_.Resize(settings_.limits.memory);
+  }
 
   base::result<void, std::string> start();
   void stop();
@@ -105,6 +107,7 @@ private:
   }
 
   settings settings_;
+  grpc::ResourceQuota memory_{"cluster"};
   const wire::post_function post_;
   wire::transport_events& events_;
   // the owner's thread
@@ -154,6 +157,7 @@ base::result<void, std::string> node_service::core::start() {
     b.RegisterService(this);
     b.SetMaxReceiveMessageSize(static_cast<int>(settings_.limits.packet) + 65'536);
     b.SetMaxSendMessageSize(-1);
+    b.SetResourceQuota(memory_);
     b.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 4);
     b.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(longest_metadata));
     b.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, static_cast<int>(settings_.limits.hello.count()));
@@ -249,7 +253,7 @@ void node_service::core::begin_dial(link_id id, const std::string& address, cons
     else
       s->abort(); // closed meanwhile
   });
-  s->start(address, own, *who, node, settings_.limits);
+  s->start(address, own, *who, node, channel_arguments(settings_.limits, memory_));
 }
 
 void node_service::core::answered(const stream_ref& s, const wire::hello& peer, const std::string& bears) {

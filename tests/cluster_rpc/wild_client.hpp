@@ -2,6 +2,7 @@
 #pragma once
 #include "cluster/rpc/grpc_streams.hpp"
 #include "tests/cluster_rpc/nodes.hpp"
+#include <fstream>
 #include <future>
 
 namespace rpc_tests {
@@ -56,17 +57,29 @@ public:
     (void)answered(own, h);
     return rest(h);
   }
-  /// One message, for as long as it takes or the call stands.
-  void flood(std::size_t size, std::chrono::milliseconds time) {
-    context_.set_deadline(std::chrono::system_clock::now() + time);
+  /// One message without a good hello, in a call that the node has refused. Bytes that the node's machine took of it.
+  std::size_t flood(std::size_t size) {
+    auto before = written();
     begin({});
     covey::link::packet p;
     p.add_frames(std::string(size, 'x'));
     call_->Write(p);
     (void)end();
+    return written() - before;
   }
 
 private:
+  /// Bytes that this process has written, sockets included.
+  static std::size_t written() {
+    std::ifstream in{"/proc/self/io"};
+    for (std::string name; in >> name;) {
+      std::size_t n = 0;
+      in >> n;
+      if (name == "wchar:")
+        return n;
+    }
+    return 0;
+  }
   void begin(const std::string& hello) {
     if (!hello.empty())
       context_.AddMetadata(rpc::hello_key, hello);
