@@ -192,7 +192,6 @@ void stream::on_read(packet& p) {
       } else if (!ending_) { // else nobody wants them
         is_first_frame = inbox_.empty();
         std::size_t bytes = 0;
-        inbox_.reserve(inbox_.size() + static_cast<std::size_t>(p.frames_size()));
         for (auto& f : *p.mutable_frames()) {
           bytes += f.size();
           inbox_bytes_ += f.size() + frame_cost;
