@@ -22,14 +22,14 @@ bool sync_folder(const std::string& folder) {
   return ok;
 }
 
-base::result<void, std::string> write_whole(const std::string& path, const std::string& text) {
+base::result<void, std::string> write_whole(const std::string& path, const std::string& text, mode_t mode) {
   auto beside = path + ".new";
   auto fail = [&] {
     auto why = path + " cannot be written: " + std::strerror(errno);
     unlink(beside.c_str());
     return base::fail(why);
   };
-  int fd = open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  int fd = open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   auto* f = fd < 0 ? nullptr : fdopen(fd, "w");
   if (!f)
     return fail();

@@ -2,11 +2,12 @@
 #pragma once
 #include "base/result.hpp"
 #include <string>
+#include <sys/types.h>
 
 namespace server {
 
-/// Written beside, synced, renamed, and the folder synced; for the owner alone. Errors: a text for the operator.
-[[nodiscard]] base::result<void, std::string> write_whole(const std::string& path, const std::string& text);
+/// Written beside, synced, renamed, and the folder synced; by default for the owner alone. Errors: a text for the operator.
+[[nodiscard]] base::result<void, std::string> write_whole(const std::string& path, const std::string& text, mode_t mode = 0600);
 /// Gone for good when this returns; a file that is not there is none. Errors as above.
 [[nodiscard]] base::result<void, std::string> remove_file(const std::string& path);
 /// What was created, renamed or removed in the folder outlives a power cut.

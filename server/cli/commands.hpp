@@ -10,7 +10,8 @@ using stub = pb::admin::Stub;
 
 struct options {
   std::string config, jid, reason, domain, data, shell, file, nameserver;
-  std::vector<std::string> settings, words;
+  std::string name, node, folder, out, token, life = "1h"; // of the cluster
+  std::vector<std::string> settings, words, addresses;
   password_source password;
   bool json = false, yes = false, effective = false, erase_data = false;
 };
@@ -51,5 +52,9 @@ int import_data(const options& o);
 // --- commands that need none
 int doctor(const options& o);  // doctor.cpp
 int restore(const options& o); // backup.cpp
+int cluster_init(const options& o); // cluster.cpp
+int cluster_issue(const options& o);
+int cluster_token(const options& o);
+int join(const options& o);
 
 } // namespace cli

@@ -312,6 +312,27 @@ int main(int argc, char** argv) {
   asks(gone);
   command(host, "list", "All hosts, with sessions and certificates", "covey host list --json", host_list);
 
+  auto* cluster = app.add_subcommand("cluster", "The cluster's authority, and who may join")->require_subcommand(1)->footer("Example: covey cluster init-ca example");
+  auto in_folder = [&](CLI::App* c) {
+    c->add_option("--folder", o.folder, "Instead of the folder \"cluster\" in the data folder");
+    return c;
+  };
+  auto* init = in_folder(command(cluster, "init-ca", "Make the cluster's authority, and this node's certificate", "covey cluster init-ca example --node node1", cluster_init));
+  init->add_option("name", o.name, "The cluster's name")->required();
+  init->add_option("--node", o.node, "This node's name; without it the machine's");
+  init->add_option("--address", o.addresses, "A host name or address to stand in the certificate; may be given again")->allow_extra_args(false);
+  auto* issue = in_folder(command(cluster, "issue-cert", "A node's certificate and key, made new or renewed", "covey cluster issue-cert node2", cluster_issue));
+  issue->add_option("node", o.node, "The node's name")->required();
+  issue->add_option("--address", o.addresses, "A host name or address to stand in the certificate; may be given again")->allow_extra_args(false);
+  issue->add_option("--out", o.out, "Folder for the three files; without it issued/NODE in the cluster's folder");
+  auto* token = in_folder(command(cluster, "token", "A token with which one node may join", "covey cluster token --address node1.example.org:5290", cluster_token));
+  token->add_option("--address", o.addresses, "HOST:PORT at which this node is reached; without it the machine's name and port 5290")->expected(1);
+  token->add_option("--life", o.life, "How long it is good")->capture_default_str();
+  auto* joining = in_folder(command(&app, "join", "Become a node of a cluster", "covey join covey1.pWUTuf2…", join));
+  joining->add_option("token", o.token, "What `covey cluster token` printed")->required();
+  joining->add_option("--node", o.node, "This node's name; without it the machine's");
+  joining->add_option("--address", o.addresses, "HOST:PORT at which this node is reached; without it the machine's name and port 5290")->expected(1);
+
   auto* config = app.add_subcommand("config", "The configuration")->require_subcommand(1)->footer("Example: covey config check");
   command(config, "check", "Find every mistake; needs no server", "covey config check --config covey.toml", config_check);
   command(config, "show", "What is set, and where", "covey config show --effective", config_show)

@@ -14,7 +14,8 @@ const std::string password = "correct horse 1";
 
 const words all_commands[] = {{}, {"setup"}, {"user"}, {"user", "add"}, {"user", "password"}, {"user", "remove"}, {"sessions"}, {"kick"}, {"invite"}, {"stats"},
                               {"stop"}, {"reload"}, {"doctor"}, {"backup"}, {"restore"}, {"export"}, {"import"}, {"host"}, {"host", "add"}, {"host", "set"}, {"host", "remove"}, {"host", "list"},
-                              {"config"}, {"config", "check"}, {"config", "show"}, {"config", "diff"}, {"config", "docs"}, {"completion"}};
+                              {"config"}, {"config", "check"}, {"config", "show"}, {"config", "diff"}, {"config", "docs"}, {"completion"},
+                              {"cluster"}, {"cluster", "init-ca"}, {"cluster", "issue-cert"}, {"cluster", "token"}, {"join"}};
 
 words with(words a, const words& b) {
   a.insert(a.end(), b.begin(), b.end());

@@ -65,7 +65,7 @@ def programs(folder, layers):
 
 if wanted("style"):
     run("style", ["/usr/bin/python3", "tests/support/style.py"])
-memory_checked = ["base", "xmpp", "net", "storage", "cluster", "modules", "actors", "config"]  # test_server starts whole programs: plain only
+memory_checked = ["base", "xmpp", "net", "storage", "cluster", "cluster_rpc", "modules", "actors", "config"]  # test_server starts whole programs: plain only
 if wanted("asan") and build("build-asan", [f"test_{layer}" for layer in memory_checked], "-DCOVEY_SANITIZE=asan", "-DCOVEY_BENCH=OFF"):
     for program in programs("build-asan", memory_checked):
         run("asan/" + program.name, [str(program)])
