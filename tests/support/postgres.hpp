@@ -127,7 +127,7 @@ private:
   pid_t guard_ = 0;
 };
 
-/// One server. Its database is named postgres, its user covey, its data gone with the folder.
+/// One server. Its database is named postgres, its user covey; it ends and its data goes with the folder.
 class postgres {
 public:
   /// `settings`: "fsync = off", one a line.
@@ -140,12 +140,13 @@ public:
     in_.run("pg_basebackup", {"-D", data(), "-R", "-X", "stream", "-c", "fast", "-N", "-d", primary.connection() + " application_name=" + name_});
     configure(settings);
   }
-  ~postgres() { stop(); }
   postgres(const postgres&) = delete;
   postgres& operator=(const postgres&) = delete;
 
   void start() {
-    std::filesystem::remove(data() + "/postmaster.pid"); // of one that was killed; its number may be somebody else's by now
+    // of one that was killed; its number may be somebody else's by now, or that of a process that nobody has buried
+    std::filesystem::remove(data() + "/postmaster.pid");
+    std::filesystem::remove(socket_folder() + "/.s.PGSQL.5432.lock");
     in_.run("pg_ctl", {"-D", data(), "-l", in_ / (name_ + ".log"), "-w", "-t", "60", "start"});
   }
   void stop() {
@@ -175,12 +176,13 @@ public:
     for (pid_t p; children >> p;)
       ::kill(p, is_frozen ? SIGSTOP : SIGCONT);
   }
-  /// More settings; a running server takes them.
+  /// More settings; a running server takes them some time later.
   void set(const std::string& line) {
     std::ofstream{data() + "/postgresql.auto.conf", std::ios::app} << line << '\n';
-    in_.run("pg_ctl", {"-D", data(), "reload"});
+    if (pid() > 0)
+      in_.run("pg_ctl", {"-D", data(), "reload"});
   }
-  [[nodiscard]] std::string socket_folder() const { return in_ / name_; }
+  [[nodiscard]] std::string socket_folder() const { return in_ / (name_ + ".socket"); }
   [[nodiscard]] std::string connection() const { return "host=" + socket_folder() + " user=covey dbname=postgres"; }
 
 private:
@@ -198,6 +200,8 @@ private:
     return in && is_running(p) ? p : 0;
   }
   void configure(const std::string& settings) {
+    std::filesystem::create_directory(socket_folder());
+    std::filesystem::permissions(socket_folder(), std::filesystem::perms::all); // the server is another user's
     std::ofstream{data() + "/postgresql.auto.conf", std::ios::app}
         << settings << "\nlisten_addresses = ''\nunix_socket_directories = '" << socket_folder()
         << "'\nshared_buffers = 32MB\nmax_connections = 60\nlog_min_messages = warning\nautovacuum_naptime = 1h\n";
