@@ -51,5 +51,6 @@ int import_data(const options& o);
 // --- commands that need none
 int doctor(const options& o);  // doctor.cpp
 int restore(const options& o); // backup.cpp
+int migrate(const options& o); // migrate.cpp
 
 } // namespace cli

@@ -62,4 +62,23 @@ base::result<std::unique_ptr<engine>, std::string> open_sql(const sql_options& o
   return e;
 }
 
+base::result<sql_state, std::string> look_at_sql(const std::string& connection) {
+  auto to = sql::parse_connection(connection);
+  if (!to)
+    return base::fail(to.error());
+  auto c = sql::connection::open(*to);
+  if (!c)
+    return base::fail(c.error());
+  sql::statement ask{"select (current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on')::text, "
+                     "(select count(*)::text from pg_stat_replication where sync_state in ('sync', 'quorum'))",
+                     {}};
+  auto r = (*c)->run({&ask, 1}, base::steady::now() + std::chrono::seconds{5});
+  if (!r || !r->is_ok())
+    return base::fail(r ? r->text : std::string{"the connection was lost"});
+  auto& row = r->all.front().rows.front();
+  auto n = row[1].value_or("0");
+  return sql_state{"PostgreSQL " + (*c)->told("server_version") + " at " + (*c)->peer() + ", " + n + " synchronous standby" + (n == "1" ? "" : "s"),
+                   row[0] == "true"};
+}
+
 } // namespace storage

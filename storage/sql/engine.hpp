@@ -20,4 +20,12 @@ struct sql_options {
 /// that says what to do; it never has the password in it.
 [[nodiscard]] base::result<std::unique_ptr<engine>, std::string> open_sql(const sql_options& o);
 
+/// What a look at a database tells, without changing anything.
+struct sql_state {
+  std::string text;       // "PostgreSQL 15.18 at db1 5432, 1 synchronous standby"
+  bool is_durable = true; // false: fsync or full_page_writes is off, so that a crash of its machine loses what was acknowledged
+};
+/// Connects, asks, goes. Blocks. Errors: a text without the password.
+[[nodiscard]] base::result<sql_state, std::string> look_at_sql(const std::string& connection);
+
 } // namespace storage

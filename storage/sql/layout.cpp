@@ -14,7 +14,7 @@ constexpr const char* batch_log_text =
     "create table batch_log (node bigint not null, seq bigint not null, state smallint not null default 1, "
     "at timestamp with time zone not null default now(), primary key (node, seq))";
 constexpr const char* version_text =
-    "create table covey_layout (one_row boolean primary key default true check (one_row), version bigint not null)";
+    "create table table_layout (one_row boolean primary key default true check (one_row), version bigint not null)";
 
 std::string definition(const sql_column& c, bool is_key) {
   bool is_text = c.type == column_type::text || c.type == column_type::xml;
@@ -82,7 +82,7 @@ base::result<void, std::string> provide_layout(connection& c, const sql_tables& 
     return base::fail("the database has the encoding " + encoding + ", covey needs UTF8: createdb -E UTF8 -T template0 -O covey covey");
   work w{c, deadline};
   std::vector<const sql_table*> all{&tables.other()};
-  std::vector<std::string> names{"batch_log", "covey_layout", tables.other().name()};
+  std::vector<std::string> names{"batch_log", "table_layout", tables.other().name()};
   for (auto& t : tables.declared()) {
     all.push_back(t.get());
     names.push_back(t->name());
@@ -91,22 +91,22 @@ base::result<void, std::string> provide_layout(connection& c, const sql_tables& 
   if (!there)
     return base::fail(there.error());
   std::vector<statement> todo{{"begin", {}}};
-  if (there->contains("covey_layout")) {
-    auto r = w.run({{"select version from covey_layout", {}}}, "the version of the tables cannot be read");
+  if (there->contains("table_layout")) {
+    auto r = w.run({{"select version from table_layout", {}}}, "the version of the tables cannot be read");
     if (!r)
       return base::fail(r.error());
     auto& rows = r->all.front().rows;
     auto found = rows.empty() ? std::nullopt : wire::read_number(rows[0][0]);
     if (!found)
-      return base::fail(std::string{"covey_layout has no version: the tables of this database are damaged, or not covey's"});
+      return base::fail(std::string{"table_layout has no version: the tables of this database are damaged, or not covey's"});
     if (*found > version)
       return base::fail("the tables of this database have layout " + std::to_string(*found) + ", made by a newer covey; this one knows up to "
                         + std::to_string(version));
     if (*found < version)
-      todo.push_back({"update covey_layout set version = $1::bigint", {wire::number(version)}});
+      todo.push_back({"update table_layout set version = $1::bigint", {wire::number(version)}});
   } else {
     todo.push_back({version_text, {}});
-    todo.push_back({"insert into covey_layout(version) values ($1::bigint)", {wire::number(version)}});
+    todo.push_back({"insert into table_layout(version) values ($1::bigint)", {wire::number(version)}});
   }
   if (!there->contains("batch_log"))
     todo.push_back({batch_log_text, {}});
@@ -116,7 +116,7 @@ base::result<void, std::string> provide_layout(connection& c, const sql_tables& 
       todo.push_back({create_text(*t), {}});
       continue;
     }
-    if (!there->contains("covey_layout"))
+    if (!there->contains("table_layout"))
       return base::fail("there is a table " + t->name() + " that covey did not make. Give covey a database of its own, or a schema "
                         "(options='-c search_path=covey' in storage.connection)");
     auto wrong = [&](const std::string& column) { return base::fail("the table " + t->name() + " has another column " + column + " than covey made: it was changed, or is not covey's"); };

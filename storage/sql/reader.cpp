@@ -15,10 +15,12 @@ const statement at_one_moment{"begin isolation level repeatable read read only",
 } // namespace
 
 errc told_error(const replies& r) {
-  bool is_corrupt = r.state.starts_with("XX");
-  base::log::error(is_corrupt ? "storage.corrupt" : "storage.statement_failed",
-                   is_corrupt ? "bytes on disk are not what was written" : "the database refused a statement", {{"error", r.text}, {"state", r.state}});
-  return is_corrupt ? errc::corrupt : errc::unavailable;
+  if (r.state.starts_with("XX")) {
+    base::log::error("storage.corrupt", "bytes on disk are not what was written", {{"error", r.text}});
+    return errc::corrupt;
+  }
+  base::log::error("storage.statement_failed", "the database refused a statement", {{"error", r.text}, {"state", r.state}});
+  return errc::unavailable;
 }
 
 base::result<reader::rows, errc> reader::read_table(const sql_table& t, const reply& r) const {

@@ -1,5 +1,6 @@
 // PostgreSQL: keys and records as columns, and back; the tables that it makes; two nodes on one database.
 #include "proto/storage.pb.h"
+#include "storage/copy_rows.hpp"
 #include "storage/sql/bounds.hpp"
 #include "storage/sql/layout.hpp"
 #include "storage/sql/text.hpp"
@@ -291,13 +292,13 @@ TEST_CASE("sql: tables of a newer covey, of somebody else, and columns that came
   CHECK(first_cell(*c, "select disabled::text || ' ' || coalesce(length(sha512_salt)::text, 'none') from accounts") == "false none");
   ask(*c, {{"alter table accounts alter column sha1_iterations type text", {}}});
   CHECK(says(open_sql({.connection = to}), "accounts has another column sha1_iterations"));
-  ask(*c, {{"alter table accounts alter column sha1_iterations type bigint using null", {}}, {"update covey_layout set version = 2", {}}});
+  ask(*c, {{"alter table accounts alter column sha1_iterations type bigint using null", {}}, {"update table_layout set version = 2", {}}});
   CHECK(says(open_sql({.connection = to}), "layout 2, made by a newer covey; this one knows up to 1"));
   // up is automatic
   sql::sql_tables all{tables::all};
-  ask(*c, {{"update covey_layout set version = 1", {}}});
+  ask(*c, {{"update table_layout set version = 1", {}}});
   REQUIRE(sql::provide_layout(*c, all, base::steady::now() + std::chrono::seconds{10}, 2).has_value());
-  CHECK(first_cell(*c, "select version::text from covey_layout") == "2");
+  CHECK(first_cell(*c, "select version::text from table_layout") == "2");
 }
 
 TEST_CASE("sql: a user that may not make tables is enough where they are") {
@@ -407,4 +408,81 @@ TEST_CASE("sql: two nodes on the same rows: every success counts once") {
   CHECK(sum == static_cast<std::uint64_t>(successes));
   CHECK(made == static_cast<std::uint64_t>(created));
   CHECK(successes > 0);
+}
+
+TEST_CASE("sql: rows of one engine, copied into another and back, are the same") {
+  temporary_folder folder;
+  memory_engine from;
+  auto db = open_or_fail(sql_options{.connection = schema_connection(folder / "db")});
+  auto back = open_or_fail(small(folder / "back"));
+  REQUIRE(tables::check_schema(from).has_value());
+  for (int i = 0; i < 1'500; ++i) {
+    covey::storage::roster_item item;
+    fill(item);
+    batch b = make({put{key_builder{tables::rosters}.text("h").text("u" + std::to_string(i % 40)).text(std::to_string(i)).take(), item.SerializeAsString()}});
+    REQUIRE(commit(from, b) == outcome::done);
+  }
+  std::uint64_t shown = 0;
+  auto copied = copy_rows(from, *db, [&](std::uint64_t n) { shown = n; });
+  REQUIRE(copied.has_value());
+  CHECK(*copied == 1'501);
+  CHECK(shown >= 2'500);
+  REQUIRE(copy_rows(*db, *back, [](auto) {}).has_value());
+  auto texts = [](engine& e) { return all(e); };
+  CHECK(texts(*back) == texts(from));
+  CHECK(tables::check_schema(*back).has_value());
+  // only into nothing; and what broke off is no database
+  auto again = copy_rows(from, *db, [](auto) {});
+  REQUIRE_FALSE(again.has_value());
+  CHECK(again.error().find("a database already") != std::string::npos);
+  memory_engine broken;
+  broken.fail_next(1, outcome::unavailable);
+  CHECK_FALSE(copy_rows(from, broken, [](auto) {}).has_value());
+  memory_engine cut;
+  REQUIRE(commit(cut, make({put{key_builder{tables::secrets}.text("s").take(), ""}})) == outcome::done);
+  again = copy_rows(from, cut, [](auto) {});
+  REQUIRE_FALSE(again.has_value());
+  CHECK(again.error().find("was interrupted") != std::string::npos);
+  CHECK_FALSE(tables::check_schema(cut).has_value());
+}
+
+TEST_CASE("sql: a row that the target cannot hold, or changes, is told") {
+  temporary_folder folder;
+  memory_engine from;
+  REQUIRE(tables::check_schema(from).has_value());
+  REQUIRE(commit(from, make({put{key_builder{tables::secrets}.text("bad\xff").take(), ""}})) == outcome::done);
+  auto db = open_or_fail(sql_options{.connection = schema_connection(folder / "db")});
+  auto r = copy_rows(from, *db, [](auto) {});
+  REQUIRE_FALSE(r.has_value());
+  CHECK(r.error().find("did not take rows of secrets") != std::string::npos);
+  // a field that this version does not know has no column
+  memory_engine newer;
+  REQUIRE(commit(newer, make({put{key_builder{tables::secrets}.text("s").take(), "\x7a\x01x"}})) == outcome::done);
+  r = copy_rows(newer, *db, [](auto) {});
+  REQUIRE_FALSE(r.has_value());
+  CHECK(r.error().find("a row of secrets came out differently") != std::string::npos);
+}
+
+TEST_CASE("sql: a file of rows that is cut or damaged is told") {
+  temporary_folder folder;
+  memory_engine from;
+  {
+    rows_writer out{folder / "rows"};
+    out.add({"k1", "v1", 1});
+    out.add({"k2", "", 7});
+    REQUIRE(out.finish());
+  }
+  std::ifstream in{folder / "rows", std::ios::binary};
+  std::string whole{std::istreambuf_iterator<char>{in}, {}};
+  memory_engine good;
+  REQUIRE(load_rows(folder / "rows", good) == 2u);
+  CHECK(all(good) == "k1=v1@1 k2=@1");
+  for (std::size_t n = 0; n < whole.size(); ++n) {
+    std::ofstream{folder / "cut", std::ios::binary | std::ios::trunc} << whole.substr(0, n);
+    memory_engine e;
+    CAPTURE(n);
+    CHECK_FALSE(load_rows(folder / "cut", e).has_value());
+    CHECK(e.rows() == 0);
+  }
+  CHECK_FALSE(load_rows(folder / "absent", from).has_value());
 }
