@@ -1,4 +1,4 @@
-// The form of a backup: store/…, hosts/…, certificates/…, covey.toml, and at its end the list of all of them.
+// The form of a backup: store/…, databases/…, hosts/…, certificates/…, covey.toml, and at its end the list of all of them.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -7,7 +7,7 @@ namespace server::archive {
 
 inline constexpr std::size_t piece = 256 * 1024; // read and written at once
 inline constexpr const char* list_name = "CONTENTS";
-inline constexpr const char* folders[]{"store", "hosts", "certificates"};
+inline constexpr const char* folders[]{"store", "databases", "hosts", "certificates"};
 inline constexpr const char* list_head = "covey backup 1\n";
 inline constexpr std::uint64_t longest_list = 16u << 20;
 

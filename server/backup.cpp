@@ -33,6 +33,16 @@ base::result<std::unique_ptr<backup>, std::string> backup::begin(runner& r, cons
     if (auto ok = b->add_folder("store", b->copy_); !ok)
       return base::fail(ok.error());
   }
+  int database = 0;
+  for (auto* store : r.databases()) {
+    auto folder = b->copy_ + "-database" + std::to_string(++database);
+    b->more_copies_.push_back(folder);
+    fs::remove_all(folder, ec);
+    if (!store->blocking().snapshot(folder))
+      return base::fail("no copy of the PostgreSQL database can be made in " + folder + ": the log says why");
+    if (auto ok = b->add_file("databases/" + std::to_string(database) + ".rows", folder + "/rows"); !ok)
+      return base::fail(ok.error());
+  }
   for (auto* name : {"hosts", "certificates"})
     if (auto ok = b->add_folder(name, data + '/' + name); !ok)
       return base::fail(ok.error());
@@ -51,6 +61,8 @@ base::result<std::unique_ptr<backup>, std::string> backup::begin(runner& r, cons
 backup::~backup() {
   std::error_code ec;
   fs::remove_all(copy_, ec);
+  for (auto& copy : more_copies_)
+    fs::remove_all(copy, ec);
 }
 
 base::result<void, std::string> backup::add_folder(const std::string& name, const std::string& path) {

@@ -30,6 +30,7 @@ private:
   base::result<void, std::string> add_folder(const std::string& name, const std::string& path);
   base::result<void, std::string> add_file(const std::string& name, const std::string& path);
   std::string copy_; // the database's
+  std::vector<std::string> more_copies_; // of PostgreSQL: files of rows
   std::vector<source> sources_;
   std::size_t at_ = 0;
   std::ifstream in_;

@@ -5,11 +5,13 @@
 #include "server/config/load.hpp"
 #include "server/heap.hpp"
 #include "server/health.hpp"
+#include "server/migrate.hpp"
 #include "server/renewal.hpp"
 #include "server/restore.hpp"
 #include "server/runner.hpp"
 #include "server/service_manager.hpp"
 #include "server/watch.hpp"
+#include "storage/sql/engine.hpp"
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -17,6 +19,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,6 +33,10 @@ int usage(int code) {
                "FILE: default COVEY_CONFIG, or /etc/covey/covey.toml.\n\n"
                "       coveyd --check-database FOLDER\n\n"
                "Verifies every checksum of a database that nobody has open; what is wrong goes to standard output.\n\n"
+               "       coveyd [--config FILE] --migrate FROM TO\n\n"
+               "Copies all rows between rocksdb and postgresql, for covey migrate; tells how far it is, then how it ended.\n\n"
+               "       coveyd [--config FILE] --check-connections\n\n"
+               "Looks at the databases of the configuration, for covey doctor: a line for each.\n\n"
                "Exit status: 0 ended as asked, 1 could not start, 2 usage, 78 mistakes in the configuration.\n");
   return code;
 }
@@ -67,6 +74,36 @@ void serve(server::changes& changes, server::health& health, const sigset_t& sig
   }
 }
 
+/// For `covey doctor`: "good TEXT", "careless TEXT" or "bad TEXT" for each database.
+int check_connections(const std::string& file) {
+  std::set<std::string> all;
+  for (auto& h : server::load_config(file, server::own_environment(), {false, false}).config.hosts)
+    if (h.engine == "postgresql")
+      all.insert(h.connection);
+  for (auto& connection : all) {
+    auto found = storage::look_at_sql(connection);
+    std::printf("%s %s\n", !found ? "bad" : found->is_durable ? "good" : "careless", (found ? found->text : found.error()).c_str());
+  }
+  return 0;
+}
+
+/// For `covey migrate`: lines "progress ROWS", then one that says how it ended.
+int migrate(const std::string& file, const std::string& from, const std::string& to) {
+  auto loaded = server::load_config(file, server::own_environment(), {true, false});
+  for (auto& p : loaded.problems)
+    std::printf("%s\n", server::to_text(p).c_str());
+  if (!loaded.problems.empty())
+    return server::exit_config;
+  base::log::start(base::log::level::error, base::log::format::text);
+  auto rows = server::migrate(loaded.config, from, to, [](std::uint64_t n) {
+    std::printf("progress %llu\n", static_cast<unsigned long long>(n));
+    std::fflush(stdout);
+  });
+  std::printf("%s\n", rows ? ("rows " + std::to_string(*rows)).c_str() : rows.error().c_str());
+  base::log::flush();
+  return rows ? 0 : 1;
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -81,6 +118,12 @@ int main(int argc, char** argv) {
       if (!ok)
         std::puts(ok.error().c_str());
       return ok ? 0 : 1;
+    }
+    if (std::strcmp(argv[i], "--check-connections") == 0 && i + 1 == argc)
+      return check_connections(file);
+    if (std::strcmp(argv[i], "--migrate") == 0 && i + 3 == argc) {
+      umask(0077);
+      return migrate(file, argv[i + 1], argv[i + 2]);
     }
     if (std::strcmp(argv[i], "--config") == 0 && i + 1 < argc)
       file = argv[++i];

@@ -11,6 +11,7 @@
 #include "server/login_settings.hpp"
 #include "storage/memory/engine.hpp"
 #include "storage/rocksdb/engine.hpp"
+#include "storage/sql/engine.hpp"
 #include "storage/tables.hpp"
 #include <algorithm>
 #include <future>
@@ -47,6 +48,7 @@ struct runner::parts {
   /// Earlier generations: an answer of the storage or of a pool may still be on its way to their handlers.
   std::vector<std::pair<std::chrono::steady_clock::time_point, actors::host_ref>> retired;
   std::unique_ptr<storage::store> embedded; // RocksDB, one for all hosts of this node
+  std::map<std::string, std::unique_ptr<storage::store>> databases; // by connection: each shared by all hosts that name it
   std::vector<std::unique_ptr<actors::reactor>> reactors;
   std::unique_ptr<doors> entrances;
 
@@ -87,6 +89,14 @@ std::uint16_t runner::port_of(const std::string& what) const {
 storage::store* runner::embedded_store() {
   std::shared_lock guard{parts_->hosts_mutex};
   return parts_->embedded.get();
+}
+
+std::vector<storage::store*> runner::databases() {
+  std::shared_lock guard{parts_->hosts_mutex};
+  std::vector<storage::store*> all;
+  for (auto& [connection, store] : parts_->databases)
+    all.push_back(store.get());
+  return all;
 }
 
 base::result<void, std::string> runner::start() {
@@ -140,6 +150,19 @@ base::result<host_base*, std::string> runner::base_of(const host_config& h, std:
   if (h.engine == "memory") {
     fresh.own_store = std::make_unique<storage::threaded_store>(std::make_unique<storage::memory_engine>());
     fresh.store = fresh.own_store.get();
+  } else if (h.engine == "postgresql") {
+    auto there = p.databases.find(h.connection); // changed by this thread alone
+    if (there == p.databases.end()) {
+      auto now = settings();
+      auto engine = storage::open_sql({.connection = h.connection, .readers = now->database_readers, .patience = now->database_patience});
+      if (!engine)
+        return base::fail(engine.error());
+      if (auto ok = storage::tables::check_schema(**engine); !ok)
+        return base::fail(ok.error());
+      std::lock_guard guard{p.hosts_mutex};
+      there = p.databases.emplace(h.connection, std::make_unique<storage::threaded_store>(std::move(*engine), storage::store_limits{.readers = now->database_readers})).first;
+    }
+    fresh.store = there->second.get();
   } else {
     if (!p.embedded) {
       auto now = settings();
@@ -221,10 +244,14 @@ void runner::keep_until_restart(config& next, const config& now) {
   next.ticket_rotation = now.ticket_rotation;
   next.write_buffer = now.write_buffer;
   next.block_cache = now.block_cache;
+  next.database_readers = now.database_readers;
+  next.database_patience = now.database_patience;
   for (auto& h : next.hosts)
     for (auto& old : now.hosts)
-      if (old.domain == h.domain)
+      if (old.domain == h.domain) {
         h.engine = old.engine;
+        h.connection = old.connection;
+      }
 }
 
 /// `f(home&)` on each reactor; blocks until all have answered, and adds up. Not for a reactor's thread.
@@ -333,6 +360,7 @@ void runner::stop() {
     r->stop();
   p.hashing = nullptr;  // its jobs name the stores
   p.embedded = nullptr; // commits what waits
+  p.databases.clear();
   p.hosts.clear();
   p.reactors.clear();
   parts_ = nullptr;

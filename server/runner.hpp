@@ -46,6 +46,8 @@ public:
   [[nodiscard]] storage::store* store_of(std::string_view domain);
   /// The one that is in files. Null: no host uses it.
   [[nodiscard]] storage::store* embedded_store();
+  /// PostgreSQL databases, in the order of their connection strings.
+  [[nodiscard]] std::vector<storage::store*> databases();
   [[nodiscard]] std::uint16_t port_of(const std::string& what) const; // "c2s", "c2s_direct", "http"
   [[nodiscard]] bool is_ready() const { return is_ready_; }
   /// Asks each client; `then` on any thread, once, with those that answered.

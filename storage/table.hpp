@@ -11,8 +11,8 @@
 
 namespace storage {
 
-/// Of keys: text, u64, u128. `time_us`: microseconds since 1970.
-enum class column_type : std::uint8_t { text, bytes, u32, u64, u128, boolean, time_us, text_list };
+/// Of keys: text, u64, u128. `time_us`: microseconds since 1970. `xml`: a field of bytes that is UTF-8 without NUL.
+enum class column_type : std::uint8_t { text, bytes, xml, u32, u64, u128, boolean, time_us, text_list };
 /// A value column is named by the path of its field in the record, with `.` between the parts.
 struct column { std::string_view name; column_type type; };
 

@@ -22,14 +22,14 @@ inline constexpr column tokens_value[]{
     {"current.seed", bytes}, {"current.mechanism", text}, {"current.issued_us", time_us}, {"current.expires_us", time_us}, {"current.count", u32}};
 inline constexpr column head_value[]{{"roster_version", u64}};
 inline constexpr column roster_key[]{{"host", text}, {"account", text}, {"contact", text}};
-inline constexpr column roster_value[]{{"name", text}, {"groups", text_list}, {"state", u32}, {"listed", boolean}, {"request", bytes}};
+inline constexpr column roster_value[]{{"name", text}, {"groups", text_list}, {"state", u32}, {"listed", boolean}, {"request", xml}};
 inline constexpr column offline_key[]{{"host", text}, {"account", text}, {"entry", u64}, {"stanza_id", u128}};
-inline constexpr column offline_value[]{{"stanza", bytes}, {"stored_us", time_us}, {"expires_us", time_us}};
+inline constexpr column offline_value[]{{"stanza", xml}, {"stored_us", time_us}, {"expires_us", time_us}};
 inline constexpr column offline_id_key[]{{"host", text}, {"account", text}, {"stanza_id", u128}};
 inline constexpr column offline_id_value[]{{"bytes", u32}};
 inline constexpr column private_key[]{{"host", text}, {"account", text}, {"namespace", text}, {"name", text}};
-inline constexpr column private_value[]{{"xml", bytes}};
-inline constexpr column vcard_value[]{{"xml", bytes}};
+inline constexpr column private_value[]{{"xml", xml}};
+inline constexpr column vcard_value[]{{"xml", xml}};
 inline constexpr column vcard_photo_value[]{{"sha1", text}};
 inline constexpr column last_activity_value[]{{"left_us", time_us}, {"status", text}};
 inline constexpr column invitation_key[]{{"host", text}, {"account", text}, {"token", text}};

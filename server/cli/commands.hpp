@@ -52,6 +52,7 @@ int import_data(const options& o);
 // --- commands that need none
 int doctor(const options& o);  // doctor.cpp
 int restore(const options& o); // backup.cpp
+int migrate(const options& o); // migrate.cpp
 int cluster_init(const options& o); // cluster.cpp
 int cluster_issue(const options& o);
 int cluster_token(const options& o);

@@ -292,6 +292,11 @@ int main(int argc, char** argv) {
   back->add_option("file", o.file, "The archive")->required();
   asks(back);
 
+  command(&app, "migrate", "Copy all data to another engine; the server must not run", "covey migrate rocksdb postgresql", migrate)
+      ->add_option("words", o.words, "From and to: rocksdb, postgresql, postgresql:DOMAIN; from may be a file of rows, too")
+      ->required()
+      ->expected(2);
+
   auto* out = command(&app, "export", "Write accounts into a file of XEP-0227, for another server", "covey export example.org accounts.xml", export_data);
   out->add_option("words", o.words, "A host or a bare JID (without it: all), and the file")->required()->expected(1, 2);
   asks(out);

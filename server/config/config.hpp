@@ -31,7 +31,8 @@ struct host_config {
   std::string file = {};             // its own, where it was added at run time
   std::string certificate, key;      // files; empty: the local certificate authority's
   std::string client_ca;             // file; empty: EXTERNAL is not to be had
-  std::string engine = "rocksdb";    // or "memory"
+  std::string engine = "rocksdb";    // or "postgresql", "memory"
+  std::string connection;            // of PostgreSQL; may have a password in it
   std::vector<std::string> admins;   // bare JIDs
   std::map<std::string, bool> modules_on;
   std::map<std::string, module_settings> modules;
@@ -67,6 +68,8 @@ struct config {
   std::chrono::milliseconds ticket_rotation = std::chrono::hours{12};
   std::uint32_t iterations = 10'000; // of SCRAM keys
   std::size_t write_buffer = 4u << 20, block_cache = 4u << 20; // of the embedded store
+  std::size_t database_readers = 4;  // connections to each PostgreSQL database
+  base::duration database_patience = std::chrono::seconds{30};
   actors::node_settings node;
   std::vector<host_config> hosts;
 

@@ -65,6 +65,8 @@ public:
     n.spool_after = ms("delivery.spool_after");
     out_.config.write_buffer = static_cast<std::size_t>(values_.get("storage.write_buffer").v.number);
     out_.config.block_cache = static_cast<std::size_t>(values_.get("storage.cache").v.number);
+    c.database_readers = u32("storage.connections");
+    c.database_patience = ms("storage.patience");
     n.ack_timeout = ms("management.ack_timeout");
     n.idle_entities = u32("limits.idle_entities");
     n.storage_timeout = ms("storage.timeout");
@@ -294,6 +296,9 @@ private:
     }
     h.client_ca = text("tls.client_ca", d);
     h.engine = text("storage.engine", d);
+    h.connection = text("storage.connection", d);
+    if (h.engine == "postgresql" && h.connection.empty() && !is_in_question("storage.connection"))
+      say("storage.engine", d, "storage.connection beside it", "storage.connection = " + example_of(*values_.find("storage.connection")), "\"postgresql\" alone");
     h.require_tls = flag("tls.require", d);
     h.plain_without_tls = flag("sasl.plain_without_tls", d);
     if (h.plain_without_tls && h.require_tls)

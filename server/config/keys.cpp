@@ -14,7 +14,7 @@ bool is_live(const key& k) {
       "compression.ratio", "compression.streams", "delivery.spool_after", "management.ack_timeout", "storage.timeout",
       "log.level", "log.format", "log.file", "drain_timeout"};
   if (k.scope == key_scope::host)
-    return k.name != "storage.engine";
+    return k.name != "storage.engine" && k.name != "storage.connection";
   if (k.name.starts_with("limits.rate."))
     return true;
   return std::find(std::begin(live_of_node), std::end(live_of_node), k.name) != std::end(live_of_node);
@@ -34,7 +34,10 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
       {"run", text, "/run/covey", "Folder of the administration socket.", node},
       {"reactors", number, "0", "Threads that serve clients; 0: one per core.", node, 0, 256},
       {"resource_conflict", text, "replace", "What happens when a resource is bound twice.", host, 0, 0, {"replace", "refuse", "rename"}},
-      {"storage.engine", text, "rocksdb", "Where the host's data lives; memory forgets it at the end.", host, 0, 0, {"rocksdb", "memory"}},
+      {"storage.engine", text, "rocksdb", "Where the host's data lives: in files of this node, in PostgreSQL (docs/postgresql.md), or in memory, which forgets it at the end.", host, 0, 0, {"rocksdb", "postgresql", "memory"}},
+      {"storage.connection", text, "", "Where PostgreSQL is, as libpq has it: keywords or URI, several hosts. Never shown with its password; better none in it, but a passfile.", host, 0, 0, {}, "host=db1,db2 dbname=covey user=covey"},
+      {"storage.connections", number, "4", "Connections to each PostgreSQL database that read; one more writes.", node, 1, 100},
+      {"storage.patience", duration, "30s", "How long a PostgreSQL database that is away is waited for before all that needs it is refused.", node, second, 600 * second},
       {"storage.write_buffer", size, "4 MB", "Memory for changes before they go into a file of their own; there are two.", node, 64 * kilo, 1'024 * mega},
       {"storage.cache", size, "4 MB", "Memory for blocks of the database that were read; the system caches files, too.", node, mega, 64 * 1'024 * mega},
       {"storage.timeout", duration, "5s", "How long a read or a commit may take before whoever needs it is told to try again.", node, 100, 3'600 * second},

@@ -113,7 +113,7 @@ private:
       values_.mark_refused(name);
       return add(at, name, text_of(node), allowed_text(*declared), assignment(at, name, mended(*declared, text_of(node))));
     }
-    values_.put(host, name, {std::move(*v), text_of(node), file_ + ':' + std::to_string(at.line), file_, at.line, at.column, left_of(at, name)});
+    values_.put(host, name, {std::move(*v), without_passwords(text_of(node), true), file_ + ':' + std::to_string(at.line), file_, at.line, at.column, left_of(at, name)});
   }
 
   void walk_hosts(const toml::node& node, const position& at) {
@@ -188,7 +188,8 @@ private:
   // --- what is said of a line
 
   void add(const position& at, std::string key, std::string found, std::string allowed, std::string remedy, std::string meant = {}) {
-    out_.problems.push_back({file_, at.line, at.column, std::move(key), std::move(found), std::move(allowed), std::move(remedy), std::move(meant)});
+    out_.problems.push_back({file_, at.line, at.column, std::move(key), without_passwords(std::move(found)), std::move(allowed),
+                             without_passwords(std::move(remedy)), std::move(meant)});
   }
 
   std::optional<std::pair<std::string, std::string>> written_at(const position& at) const {
@@ -288,7 +289,7 @@ private:
       auto meant = nearest(dotted, names(""));
       bool is_key = meant && values_.find(*meant);
       out_.problems.push_back({"environment", 0, 0, name, "a variable that names no key", "COVEY_ and a key, with __ for each dot",
-                               is_key ? variable_of(*meant) + "='" + text + '\'' : "unset " + name, is_key ? variable_of(*meant) : ""});
+                               is_key ? variable_of(*meant) + "='" + without_passwords(text) + '\'' : "unset " + name, is_key ? variable_of(*meant) : ""});
       return;
     }
     auto parsed = toml::parse("x = " + text);
@@ -302,10 +303,11 @@ private:
     }
     if (!v) {
       values_.mark_refused(dotted);
-      out_.problems.push_back({"environment", 0, 0, name, text.empty() ? "nothing" : text, allowed_text(*k), name + "='" + mended(*k, text) + '\'', {}});
+      out_.problems.push_back({"environment", 0, 0, name, text.empty() ? "nothing" : without_passwords(text), allowed_text(*k),
+                               without_passwords(name + "='" + mended(*k, text) + '\''), {}});
       return;
     }
-    values_.put("", dotted, {std::move(*v), as_written, "environment", {}, 0, 0, dotted});
+    values_.put("", dotted, {std::move(*v), without_passwords(as_written, true), "environment", {}, 0, 0, dotted});
   }
 
   std::vector<std::unique_ptr<modules::module>> modules_;

@@ -91,6 +91,36 @@ std::string text_of(const toml::node& n) {
   return s;
 }
 
+std::string without_passwords(std::string text, bool is_accepted) {
+  constexpr std::string_view hidden = "…";
+  auto is_space = [](char c) { return c == ' ' || c == '\t'; };
+  for (std::size_t at = 0; (at = text.find("password", at)) != text.npos;) {
+    at += 8;
+    auto from = at;
+    while (from < text.size() && is_space(text[from]))
+      ++from;
+    if (from == text.size() || text[from] != '=')
+      continue;
+    for (++from; from < text.size() && is_space(text[from]);)
+      ++from;
+    // with quotes or escapes, or in a line that is broken or mended, nobody knows where it ends
+    bool is_plain = is_accepted && text.find_first_of("'\\", from) == text.npos;
+    auto end = is_plain ? std::min(text.find_first_of(" \t&\"", from), text.size()) : text.size() - (text.ends_with('"') ? 1 : 0);
+    text.replace(from, std::max(end, from) - from, hidden);
+    at = from + hidden.size();
+  }
+  for (std::size_t at = 0; (at = text.find("://", at)) != text.npos;) {
+    at += 3;
+    auto end = std::min(text.find_first_of("/?\" ", at), text.size());
+    auto part = std::string_view{text}.substr(at, end - at);
+    auto sign = part.rfind('@');
+    auto colon = part.find(':');
+    if (sign != part.npos && colon < sign)
+      text.replace(at + colon + 1, sign - colon - 1, hidden);
+  }
+  return text;
+}
+
 std::string variable_of(const std::string& key) {
   std::string out{"COVEY_"};
   for (char c : key)

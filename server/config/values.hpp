@@ -25,6 +25,9 @@ struct written {
 [[nodiscard]] std::string example_of(const key& k);
 [[nodiscard]] std::string in_quotes(std::string_view s);
 [[nodiscard]] std::string text_of(const toml::node& n);
+/// The text with … for what is a password in a connection string: behind password= or sslpassword=, or in postgresql://user:…@host. All that
+/// follows where it has quotes or escapes, or where the value `is_accepted` not.
+[[nodiscard]] std::string without_passwords(std::string text, bool is_accepted = false);
 /// COVEY_LIMITS__ROSTER of limits.roster.
 [[nodiscard]] std::string variable_of(const std::string& key);
 

@@ -14,4 +14,7 @@ struct options {
 /// Empty: a bad nameserver, nothing else.
 [[nodiscard]] findings examine(const options& o);
 
+/// A line of `coveyd --check-connections`.
+void add_database(const std::string& line, findings& out);
+
 } // namespace server::doctor

@@ -1,5 +1,6 @@
 // The configuration: what is right, and every way in which it can be wrong.
 #include "server/config/load.hpp"
+#include "server/config/values.hpp"
 #include "tests/net/certificates.hpp"
 #include "tests/server/folder.hpp"
 #include "tests/server/taken_port.hpp"
@@ -94,6 +95,38 @@ modules.offline.quota = 7
   CHECK(origin_of(l, "limits.stanza") == "environment");
   CHECK(value_of(l, "limits.stanza") == "\"512 kB\"");
   CHECK(value_of(l, "host.\"b.example\".limits.roster") == "20");
+}
+
+TEST_CASE("the database: each host's own, and no password is shown wherever it stands") {
+  folder f;
+  auto l = load(f, "domain = \"a.org\"\ndomains = [\"b.org\"]\nstorage.engine = \"postgresql\"\nstorage.connection = \"host=db1,db2 password=sesame user=covey\"\n"
+                   "storage.patience = \"45s\"\n[host.\"b.org\"]\nstorage.connection = \"postgresql://covey:sesame@db3/covey?sslmode=verify-full\"\n");
+  REQUIRE(all_of(l) == "");
+  CHECK(l.config.hosts[0].engine == "postgresql");
+  CHECK(l.config.hosts[0].connection == "host=db1,db2 password=sesame user=covey");
+  CHECK(l.config.hosts[1].connection == "postgresql://covey:sesame@db3/covey?sslmode=verify-full");
+  CHECK(l.config.database_patience == std::chrono::seconds{45});
+  CHECK(l.config.database_readers == 4);
+  CHECK(value_of(l, "storage.connection") == "\"host=db1,db2 password=… user=covey\"");
+  CHECK(value_of(l, "host.\"b.org\".storage.connection") == "\"postgresql://covey:…@db3/covey?sslmode=verify-full\"");
+  for (auto text : {"password=sesame", "password='open sesame' host=a", "password = 'open \\' sesame'", "sslpassword=sesame", "host=a password=sesame",
+                    "postgresql://u:sesame@h/d", "postgres://:sesame@h", "postgresql://h/d?password=sesame&sslmode=require", "password=se\\ same"}) {
+    CAPTURE(text);
+    CHECK(without_passwords(text).find("same") == std::string::npos);
+    CHECK(without_passwords(text).find("open") == std::string::npos);
+    for (auto& written : {"storage.connection = [\"" + std::string{text} + "\"]\n", "storage.conection = \"" + std::string{text} + "\"\n",
+                          "data = \"x\"\nreactors = \"" + std::string{text} + "\"\n", "storage.connection = \"" + std::string{text} + "\n",
+                          "storage.connection: " + std::string{text} + "\n"}) {
+      CAPTURE(written);
+      auto wrong = load(f, "domain = \"a.org\"\n" + written);
+      CHECK_FALSE(wrong.problems.empty());
+      CHECK(all_of(wrong).find("same") == std::string::npos);
+    }
+    auto from_environment = load(f, "domain = \"a.org\"\n", {{"COVEY_STORAGE__CONNECTION", text}, {"COVEY_STORAGE__CONECTION", text}, {"COVEY_REACTORS", text}});
+    CHECK(from_environment.problems.size() == 2);
+    CHECK((all_of(from_environment) + value_of(from_environment, "storage.connection")).find("same") == std::string::npos);
+  }
+  CHECK(without_passwords("the password of http://example.org/a:b@c, host=a") == "the password of http://example.org/a:b@c, host=a");
 }
 
 TEST_CASE("listeners behind proxies, rates and silence") {
@@ -252,6 +285,7 @@ const mistake mistakes[] = {
     {"data folder empty", "domain = \"a.org\"\ndata = \"\"\n", 2, "data", "\"\"", "data = \"/var/lib/covey\""},
     {"network with bits behind its prefix", "domain = \"a.org\"\nmodules.register.allow_from = [\"192.0.2.0/24\", \"192.0.2.1/24\"]\n", 2, "modules.register.allow_from", "192.0.2.1/24", "modules.register.allow_from = [\"192.0.2.0/24\", \"127.0.0.0/8\"]"},
     {"network that is a name", "domain = \"a.org\"\n[modules.register]\nallow_from = [\"localhost\"]\n", 3, "modules.register.allow_from", "localhost", "allow_from = [\"127.0.0.0/8\"]"},
+    {"PostgreSQL without a connection", "domain = \"a.org\"\nstorage.engine = \"postgresql\"\n", 2, "storage.engine", "alone", "storage.connection = \"host=db1,db2"},
     {"output smaller than a stanza", "domain = \"a.org\"\nlimits.stanza = \"2 MB\"\nlimits.output = \"1 MB\"\n", 3, "limits.output", "1 MB", "limits.output = \"8 MB\""},
 };
 } // namespace

@@ -53,7 +53,7 @@ TEST_CASE("docs/doctor.md names every code of the doctor, and no other") {
 
 TEST_CASE("docs/cli.md names every command") {
   auto text = folder::read((root / "docs/cli.md").string());
-  for (auto* command : {"setup", "user add", "user password", "user remove", "sessions", "kick", "invite", "stats", "stop", "reload", "doctor", "backup", "restore", "export", "import", "host add", "host set", "host remove", "host list",
+  for (auto* command : {"setup", "user add", "user password", "user remove", "sessions", "kick", "invite", "stats", "stop", "reload", "doctor", "backup", "restore", "migrate", "export", "import", "host add", "host set", "host remove", "host list",
                         "config check", "config show", "config diff", "config docs", "completion",
                         "cluster init-ca", "cluster issue-cert", "cluster token", "join"}) {
     CAPTURE(command);

@@ -5,7 +5,7 @@
 using namespace storage;
 using namespace storage::testing;
 
-#define FOR_EVERY_ENGINE(text) TEST_CASE_TEMPLATE("engine: " text, Kind, in_memory, on_rocksdb)
+#define FOR_EVERY_ENGINE(text) TEST_CASE_TEMPLATE("engine: " text, Kind, in_memory, on_rocksdb, on_postgresql, in_columns)
 
 FOR_EVERY_ENGINE("a row is inserted with version 1, each put adds one, a row that comes again begins anew") {
   fresh<Kind> db;

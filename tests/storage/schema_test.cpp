@@ -28,7 +28,7 @@ tables::migration step(std::uint32_t to) {
 }
 } // namespace
 
-TEST_CASE_TEMPLATE("schema: written once, found again", Kind, in_memory, on_rocksdb) {
+TEST_CASE_TEMPLATE("schema: written once, found again", Kind, in_memory, on_rocksdb, on_postgresql) {
   fresh<Kind> db;
   REQUIRE(check_schema(*db).has_value());
   auto row = get(*db, schema_key);
@@ -80,7 +80,7 @@ TEST_CASE("schema: rows without a schema row, a damaged one, an engine that does
   CHECK(says(check_schema(other), "cannot be written"));
 }
 
-TEST_CASE_TEMPLATE("secrets: made once, the same ever after", Kind, in_memory, on_rocksdb) {
+TEST_CASE_TEMPLATE("secrets: made once, the same ever after", Kind, in_memory, on_rocksdb, on_postgresql) {
   fresh<Kind> db;
   auto first = tables::secret(*db, "fake-salt", "fresh one");
   REQUIRE(first.has_value());

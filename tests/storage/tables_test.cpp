@@ -84,7 +84,7 @@ TEST_CASE("tables: declarations and protobuf messages have the same columns") {
       columns_of(*d, "", of_record);
     }
     for (auto& c : t->value)
-      declared.emplace_back(c.name, c.type);
+      declared.emplace_back(c.name, c.type == column_type::xml ? column_type::bytes : c.type);
     CHECK(declared == of_record);
   }
   auto* file = covey::storage::account::descriptor()->file(); // and no message is without a table

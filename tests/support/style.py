@@ -20,6 +20,7 @@ foreign = {  # header prefix -> where it may be included
     "caf/": ("actors/", "server/runner", "tests/actors/", "tests/support/"),
     "grpcpp/": ("cluster/rpc/", "tests/cluster_rpc/", "server/admin/", "server/cli/"),
     "rocksdb/": ("storage/rocksdb/", "tests/storage/"),
+    "libpq-fe.h": ("storage/sql/",),
     "boost/asio": ("net/", "tests/net/", "bench/"),
     "boost/beast": ("net/", "tests/net/"),
     "openssl/": ("base/crypto.cpp", "base/x509.cpp", "net/", "tests/", "bench/"),
