@@ -1,0 +1,136 @@
+// One node's part in the cluster: membership, the replicated table and a link to each peer, put together. A machine: every
+// call is an event with the time, and leaves what is to be done in `effects`. The shell (cluster/rpc and server/, or the
+// simulator) has the connections, the disk and the clock; all calls come from one thread.
+#pragma once
+#include "cluster/link.hpp"
+#include "cluster/membership.hpp"
+#include "cluster/replica.hpp"
+
+namespace cluster {
+
+struct mesh_options {
+  membership_options members;
+  replica_options rows;
+  link_options stanzas;
+};
+
+/// What is to be done after a step. `net` in order; the rest in the order of its own list.
+struct effects {
+  struct dial { connection c; std::string address; };
+  struct write { connection c; std::string bytes; };
+  struct close { connection c; }; // what was written before still goes out, if it can
+  std::vector<std::variant<dial, write, close>> net;
+
+  /// A stanza from a peer. Whoever handles it calls mesh::handled, and mesh::complete if it has a completion.
+  struct arrival { peer_number from; parcel what; };
+  std::vector<arrival> arrived;
+  /// Own stanzas whose wait is over.
+  std::vector<link_news::end> ended;
+  /// Own stanzas that must be routed again, in the order in which they were sent: their peer is gone, or could not.
+  std::vector<parcel> returned;
+
+  news rows;
+  struct peer_change { peer_number peer; peer_state state; cluster::life life; bool is_process_gone; };
+  std::vector<peer_change> peers;
+  /// A new life began: what waits unread of links is to be thrown away before anything else is handled.
+  std::optional<cluster::life> reborn;
+  /// Who was turned away, for the log.
+  std::vector<membership::refused> refused;
+
+  void clear() { *this = {}; }
+};
+
+struct mesh_counters {
+  std::uint64_t frames_in = 0, frames_out = 0, bytes_in = 0, bytes_out = 0;
+  std::uint64_t malformed = 0, hostile = 0, replayed = 0;
+};
+
+class mesh {
+public:
+  /// `process`: drawn at each start. The table is this machine's to change. `own.life` comes from the data folder.
+  mesh(member own, std::uint64_t process, mesh_options o, table& rows, base::random& r);
+
+  void start(base::time_point now, effects& out);
+  /// At least four times a second.
+  void tick(base::time_point now, effects& out);
+
+  // --- connections
+  void dialled(connection c, base::time_point now, effects& out);
+  void dial_failed(connection c, bool is_refused, base::time_point now, effects& out);
+  void accepted(connection c, base::time_point now, effects& out);
+  void broken(connection c, base::time_point now, effects& out);
+  void received(connection c, std::string_view bytes, base::time_point now, effects& out);
+  /// A write is done: the connection takes the next frame.
+  void written(connection c, base::time_point now, effects& out);
+
+  // --- rows of this node
+  [[nodiscard]] std::uint64_t next_clock(base::wall_time wall) { return rows_.next_clock(wall); }
+  void publish(const row& r, base::time_point now, effects& out);
+  void withdraw(const row& r, base::time_point now, effects& out);
+
+  // --- stanzas
+  /// `full`: refused, and `p` is as it was (also where that peer is not alive).
+  [[nodiscard]] base::room send(peer_number to, parcel&& p, base::time_point now, effects& out);
+  /// The outcome of an arrival, by the completion that it came with.
+  void complete(peer_number from, const xmpp::completion_id& id, ending how, base::time_point now, effects& out);
+  void handled(peer_number from, std::uint64_t stanzas, std::uint64_t bytes, base::time_point now, effects& out);
+
+  // --- the disk
+  bool load(const storage::row& r);
+  [[nodiscard]] std::vector<storage::change> take_writes() { return rows_.take_writes(); }
+  void written_to_disk(bool is_done) { rows_.written(is_done); }
+
+  // --- operation
+  void drain(base::time_point now, effects& out);
+  void leave(base::time_point now, effects& out);
+
+  // --- to look at
+  [[nodiscard]] const membership& members() const { return members_; }
+  [[nodiscard]] const replica& rows() const { return rows_; }
+  [[nodiscard]] const link* link_to(peer_number n) const { return n < peers_.size() ? peers_[n].link.get() : nullptr; }
+  [[nodiscard]] const mesh_counters& count() const { return counters_; }
+  /// Nodes that may own what has no session: this one and the living, draining ones left out. Sorted by node.
+  [[nodiscard]] std::vector<candidate> candidates() const;
+  /// A peer that was alive is silent, or was lost not long ago and may still be there.
+  [[nodiscard]] bool misses_somebody() const;
+
+private:
+  struct peer {
+    std::unique_ptr<cluster::link> link;
+    connection established = 0;
+    std::uint32_t in_flight = 0; // writes
+    base::time_point spoken{}, gossiped{};
+    bool is_dirty = false, is_held = false;
+  };
+  peer& at(peer_number n);
+  void carry(base::time_point now, effects& out);
+  void carry(const membership::dial& e, base::time_point now, effects& out);
+  void carry(const membership::close& e, base::time_point now, effects& out);
+  void carry(const membership::greet& e, base::time_point now, effects& out);
+  void carry(const membership::part& e, base::time_point now, effects& out);
+  void carry(const membership::up& e, base::time_point now, effects& out);
+  void carry(const membership::down& e, base::time_point now, effects& out);
+  void carry(const membership::ended& e, base::time_point now, effects& out);
+  void carry(const membership::suspect& e, base::time_point now, effects& out);
+  void carry(const membership::reborn& e, base::time_point now, effects& out);
+  void carry(const membership::refused& e, base::time_point now, effects& out);
+  void end_link(peer& p, effects& out);
+  void take(peer_number n, link_news&& got, effects& out);
+  void flush(base::time_point now, effects& out);
+  void flush(peer_number n, base::time_point now, effects& out);
+  void put(connection c, const frame& f, effects& out);
+  void every_peer_is_dirty();
+  void begin(base::time_point now, effects& out);
+
+  membership members_;
+  replica rows_;
+  const link_options link_options_;
+  base::random& random_;
+  std::vector<peer> peers_{1};
+  membership::effects todo_;
+  std::uint32_t last_generation_ = 0;
+  std::optional<base::time_point> forget_at_; // rows from the disk whose owner has not come by then
+  mesh_counters counters_;
+};
+
+} // namespace cluster

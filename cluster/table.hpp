@@ -1,0 +1,112 @@
+// The replicated table in memory: every session and route of the cluster, under 64 locks. One thread changes it (the
+// replica), any thread looks up; a look-up never leaves the process.
+#pragma once
+#include "cluster/frame.hpp"
+#include <array>
+#include <atomic>
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+
+namespace cluster {
+
+/// A node as this process numbers it: short, and only good here. 0 is the node itself.
+using peer_number = std::uint16_t;
+inline constexpr peer_number self = 0;
+inline constexpr std::size_t most_peers = 512;
+
+/// What look-ups return. No name: whoever asks has it, or reads it by `entry::name()`.
+struct entry {
+  peer_number node = self;
+  std::uint16_t reactor = 0;
+  std::uint32_t epoch = 0;
+  std::uint64_t session = 0, clock = 0, ref = 0;
+  attributes what;
+};
+
+/// The node and reactor that an account, room or service lives on.
+struct owner {
+  peer_number node = self;
+  std::uint16_t reactor = 0;
+  friend bool operator==(const owner&, const owner&) = default;
+};
+
+/// A node that may own what has no session, for rendezvous hashing.
+struct candidate {
+  node_id node = 0;
+  peer_number number = self;
+  std::uint16_t reactors = 1;
+};
+
+class table {
+public:
+  table();
+  ~table();
+  table(const table&) = delete;
+  table& operator=(const table&) = delete;
+
+  // --- look-ups, any thread. Rows of nodes that are not present are not seen.
+  /// The session with this full JID. Of two the one with the higher (clock, node) (docs/cluster-internals.md). Null
+  /// node and session: none.
+  [[nodiscard]] std::optional<entry> find(const xmpp::jid& full) const;
+  /// Every session of the account, the losers of conflicts left out, in no order.
+  void sessions_of(const xmpp::jid& bare, const std::function<void(std::string_view full, const entry&)>& f) const;
+  [[nodiscard]] std::optional<entry> route_of(const xmpp::jid& name) const;
+  /// Where the account lives: with its oldest session; without one where rendezvous hashing over `alive` says.
+  [[nodiscard]] owner owner_of(const xmpp::jid& bare, std::span<const candidate> alive) const;
+  [[nodiscard]] std::size_t size() const { return size_.load(std::memory_order_relaxed); }
+  /// Of one owner, present or not.
+  [[nodiscard]] std::size_t size(peer_number node) const;
+
+  // --- changes, one thread
+  /// Which node a number stands for, to break ties. Its rows are seen only while it is present.
+  void set_node(peer_number number, node_id node);
+  void set_present(peer_number number, bool is_present);
+  /// Inserts, or replaces the row of this owner with the same name, kind and session. False: nothing changed (the same,
+  /// or of a lower epoch).
+  bool put(peer_number node, const row& r);
+  /// The row of this owner with this name, kind and session, if its epoch is not higher. False: there is none.
+  bool remove(peer_number node, const row& r);
+  /// Up to `most` rows of that owner go; `gone` is told of each. True: none is left.
+  bool purge(peer_number node, std::size_t most, const std::function<void(const row&)>& gone);
+
+  // --- for replication, that thread
+  static constexpr std::size_t bucket_count = limits::buckets;
+  /// The same on every node.
+  [[nodiscard]] static std::uint32_t bucket_of(const row& r);
+  /// Of all rows of one owner in one bucket: a sum, so order does not count.
+  [[nodiscard]] std::uint64_t digest(peer_number node, std::uint32_t bucket) const;
+  [[nodiscard]] std::uint64_t digest(peer_number node) const;
+  void for_each(peer_number node, std::uint32_t bucket, const std::function<void(const row&)>& f) const;
+  /// The row of another owner, present and with a session of the same full JID, that is above this one's; or null.
+  [[nodiscard]] bool is_beaten(peer_number node, const row& r) const;
+  /// The rows of `node` with the same full JID and another session that `r`, of another owner, beats.
+  [[nodiscard]] std::vector<row> beaten_by(peer_number winner, const row& r, peer_number node) const;
+
+private:
+  struct stored;
+  struct shard;
+  struct owned;
+  [[nodiscard]] shard& of(std::uint64_t hash) const;
+  [[nodiscard]] owned& at(peer_number node);
+  [[nodiscard]] const owned* at(peer_number node) const;
+  [[nodiscard]] bool is_present(peer_number node) const { return present_[node].load(std::memory_order_acquire); }
+  [[nodiscard]] bool is_above(const stored& a, const stored& b) const;
+  [[nodiscard]] stored* find_stored(shard& s, peer_number node, const row& r) const;
+  void unlink(shard& s, stored* gone);
+  static row to_row(const stored& s);
+
+  std::unique_ptr<shard[]> shards_;
+  std::vector<std::unique_ptr<owned>> owners_;
+  std::array<std::atomic<bool>, most_peers> present_{};
+  std::array<std::atomic<node_id>, most_peers> nodes_{};
+  std::atomic<std::size_t> size_{0};
+};
+
+/// Bytes of memory that one row takes besides its share of the index, and the index's; measured by tests/cluster.
+inline constexpr std::size_t most_row_bytes = 250;
+
+} // namespace cluster

@@ -1,0 +1,178 @@
+// Frames to bytes and back; what is malformed or too much is refused, whatever it is.
+#include "proto/cluster.pb.h"
+#include "tests/cluster/made.hpp"
+
+using namespace cluster;
+using namespace cluster_tests;
+namespace pb = covey::cluster;
+
+namespace {
+pb::Frame good() {
+  pb::Frame f;
+  auto& g = *f.mutable_greeting();
+  g.set_cluster("c");
+  g.set_version(1);
+  g.set_oldest_version(1);
+  auto fill = [](pb::Member& m) {
+    m.set_node(7);
+    m.set_life(1);
+    m.set_name("n");
+    m.set_address("a:1");
+    m.set_reactors(2);
+  };
+  fill(*g.mutable_self());
+  fill(*f.add_members());
+  auto& c = *f.mutable_changes();
+  c.set_first(1);
+  auto& r = *c.add_items()->mutable_put();
+  r.set_name("a@b/c");
+  r.set_session(5);
+  auto& s = *f.mutable_stanzas();
+  s.set_first(1);
+  auto& one = *s.add_items();
+  one.set_xml("<message/>");
+  one.set_to("a@b");
+  f.mutable_completions()->set_first(1);
+  f.mutable_completions()->add_items()->set_stanza(1);
+  return f;
+}
+base::result<frame, codec_errc> parse(const pb::Frame& f) { return decode(f.SerializeAsString()); }
+} // namespace
+
+TEST_CASE("codec: a frame with everything in it comes back") {
+  frame f;
+  f.greeting = greeting{"covey", 3, 2, {1, 2, "n1", "h:1", 4}, 9, 8, 10, 7, 6, 5, 4, true, true};
+  f.farewell = farewell{refusal::declared_dead, 3, 4};
+  f.heartbeat = heartbeat{true};
+  f.members = {{1, 2, "n", "a", 3}};
+  auto row = session_row("a@b/c", 5, 6, 7);
+  row.what = {{1, 2}, -3, 5};
+  f.changes = changes{1, 2, 3, {{row, false}, {row, true}}};
+  f.sync_request = sync_request{1, 2, 3, std::vector<std::uint64_t>(limits::buckets, 4)};
+  f.sync_parts = {{1, 2, 3, true, {row}}};
+  f.sync_start = sync_start{1, 2, 3, 4, true};
+  f.digest = digest{1, 2};
+  f.applied = 11;
+  auto p = make_parcel(1);
+  p.session = 12;
+  p.is_outbound = true;
+  p.what.is_again = p.what.is_copy = p.what.is_stored = true;
+  p.what.delayed_us = -5;
+  p.what.to = jid("x@y/z");
+  p.what.what->stanza_id = {1, 2};
+  p.what.what->stanza_id_by = jid("d@e");
+  f.stanzas = stanzas{13, {p, make_parcel(2, false, 0, false)}};
+  f.credit = credit{14, 15};
+  f.taken = 16;
+  f.completions = completions{17, {{18, ending::stored}}};
+  f.completions_taken = 19;
+  auto g = sent(f);
+  CHECK(encode(g) == encode(f)); // every field, since a field that is lost is missing from the second bytes
+  CHECK(g.greeting->self == f.greeting->self);
+  CHECK(g.greeting->link == 7);
+  CHECK(g.changes->items[0].what.what == row.what);
+  CHECK(g.changes->items[1].is_removal);
+  CHECK(g.stanzas->items[0].what.what->bytes() == p.what.what->bytes());
+  CHECK(g.stanzas->items[0].what.to->full() == "x@y/z");
+  CHECK(g.stanzas->items[0].what.is_again);
+  CHECK_FALSE(g.stanzas->items[0].what.is_managed);
+  CHECK(g.stanzas->items[0].has_completion);
+  CHECK_FALSE(g.stanzas->items[0].what.what->completion); // the sender's own number stays at home
+  CHECK_FALSE(g.stanzas->items[1].needs_credit);
+  CHECK(sent(frame{}).is_empty());
+  auto back = decode_row(encode(row));
+  REQUIRE(back.has_value());
+  CHECK(back->epoch == 7);
+}
+
+TEST_CASE("codec: one wrong value spoils the frame") {
+  REQUIRE(parse(good()).has_value());
+  struct bad { const char* what; void (*spoil)(pb::Frame&); };
+  auto row = [](pb::Frame& f) -> pb::Row& { return *f.mutable_changes()->mutable_items(0)->mutable_put(); };
+  static auto put = row;
+  for (const auto& b : std::initializer_list<bad>{
+           {"a session without a resource", [](pb::Frame& f) { put(f).set_name("a@b"); }},
+           {"a session of a domain", [](pb::Frame& f) { put(f).set_name("b/c"); }},
+           {"a name that is not prepared", [](pb::Frame& f) { put(f).set_name("A@b/c"); }},
+           {"a name that is none", [](pb::Frame& f) { put(f).set_name("@/"); }},
+           {"an empty name", [](pb::Frame& f) { put(f).set_name(""); }},
+           {"a session without a number", [](pb::Frame& f) { put(f).set_session(0); }},
+           {"a route with one", [](pb::Frame& f) { put(f).set_kind(1); }},
+           {"no such kind", [](pb::Frame& f) { put(f).set_kind(2); }},
+           {"a priority of 200", [](pb::Frame& f) { put(f).set_priority(200); }},
+           {"a reactor of 256", [](pb::Frame& f) { put(f).set_reactor(256); }},
+           {"a clock that leaves no room", [](pb::Frame& f) { put(f).set_clock(~0ull); }},
+           {"changes from 0", [](pb::Frame& f) { f.mutable_changes()->set_first(0); }},
+           {"no changes", [](pb::Frame& f) { f.mutable_changes()->clear_items(); }},
+           {"a change of nothing", [](pb::Frame& f) { f.mutable_changes()->add_items(); }},
+           {"a node 0", [](pb::Frame& f) { f.mutable_members(0)->set_node(0); }},
+           {"a life 0", [](pb::Frame& f) { f.mutable_greeting()->mutable_self()->set_life(0); }},
+           {"a node without a name", [](pb::Frame& f) { f.mutable_members(0)->set_name(""); }},
+           {"a long name", [](pb::Frame& f) { f.mutable_members(0)->set_name(std::string(256, 'n')); }},
+           {"a name that would spoil a log", [](pb::Frame& f) { f.mutable_members(0)->set_name("a\nb"); }},
+           {"a cluster's too", [](pb::Frame& f) { f.mutable_greeting()->set_cluster("\xff"); }},
+           {"no reactors", [](pb::Frame& f) { f.mutable_members(0)->set_reactors(0); }},
+           {"versions the wrong way round", [](pb::Frame& f) { f.mutable_greeting()->set_oldest_version(2); }},
+           {"no such farewell", [](pb::Frame& f) { f.mutable_farewell()->set_reason(99); }},
+           {"three digests", [](pb::Frame& f) { f.mutable_sync_request()->mutable_digests()->Resize(3, 1); }},
+           {"a bucket that there is not", [](pb::Frame& f) { f.add_sync_parts()->set_bucket(1'024); }},
+           {"too many buckets to come", [](pb::Frame& f) { f.mutable_sync_start()->set_buckets(1'025); }},
+           {"stanzas from 0", [](pb::Frame& f) { f.mutable_stanzas()->set_first(0); }},
+           {"XML that is none", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<message>"); }},
+           {"two elements", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<message/><message/>"); }},
+           {"no stanza", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<a/>"); }},
+           {"a stanza for nobody", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->clear_to(); }},
+           {"a sender that is no JID", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_from("@"); }},
+           {"a stanza-id of nobody", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_id_low(1); }},
+           {"no such flag", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_flags(128); }},
+           {"no such outcome", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_outcome(5); }},
+           {"an outcome of stanza 0", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_stanza(0); }}}) {
+    CAPTURE(b.what);
+    auto f = good();
+    b.spoil(f);
+    auto r = parse(f);
+    REQUIRE_FALSE(r.has_value());
+    CHECK(r.error() == codec_errc::malformed);
+  }
+}
+
+TEST_CASE("codec: more than a frame may hold is refused") {
+  auto too_large = [](const pb::Frame& f) { return parse(f).error() == codec_errc::too_large; };
+  auto f = good();
+  while (f.stanzas().items_size() <= static_cast<int>(limits::stanzas))
+    *f.mutable_stanzas()->add_items() = f.stanzas().items(0);
+  CHECK(too_large(f));
+  f = good();
+  while (f.changes().items_size() <= static_cast<int>(limits::changes))
+    *f.mutable_changes()->add_items() = f.changes().items(0);
+  CHECK(too_large(f));
+  f = good();
+  while (f.members_size() <= static_cast<int>(limits::members))
+    *f.add_members() = f.members(0);
+  CHECK(too_large(f));
+  f = good();
+  while (f.completions().items_size() <= static_cast<int>(limits::completions))
+    *f.mutable_completions()->add_items() = f.completions().items(0);
+  CHECK(too_large(f));
+  f = good();
+  auto& part = *f.add_sync_parts();
+  while (part.rows_size() <= static_cast<int>(limits::rows + limits::buckets))
+    *part.add_rows() = f.changes().items(0).put();
+  CHECK(too_large(f));
+  CHECK(decode(std::string((16u << 20) + 1, 'x')).error() == codec_errc::too_large);
+}
+
+TEST_CASE("codec: any bytes are answered") {
+  base::seeded_random luck{5};
+  auto bytes = good().SerializeAsString();
+  std::size_t refused = 0;
+  for (int n = 0; n < 20'000; ++n) {
+    auto b = bytes;
+    for (auto flips = luck.number() % 4 + 1; flips > 0; --flips)
+      b[luck.number() % b.size()] = static_cast<char>(luck.number());
+    if (luck.number() % 4 == 0)
+      b.resize(luck.number() % b.size());
+    refused += !decode(b).has_value();
+  }
+  CHECK(refused > 5'000); // and nothing was thrown, read or written out of place
+}

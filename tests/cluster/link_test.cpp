@@ -1,0 +1,249 @@
+// A link: order, credit, resumption without loss or copy, an outcome for every stanza.
+#include "tests/cluster/made.hpp"
+
+using namespace cluster;
+using namespace cluster_tests;
+
+namespace {
+struct pair_of_links {
+  link_options options;
+  std::unique_ptr<cluster::link> a, b;
+  link_news at_a, at_b;
+  pair_of_links() { renew(); }
+  void renew() {
+    a = std::make_unique<cluster::link>(1, 1, options);
+    b = std::make_unique<cluster::link>(1, 2, options);
+  }
+  /// One frame each way, until nothing is left to say. Returns how many.
+  int talk(bool a_holds = false) {
+    for (int n = 0;; ++n) {
+      frame there, back;
+      a->fill(there, a_holds);
+      b->fill(back, false);
+      if (there.is_empty() && back.is_empty())
+        return n;
+      auto f = sent(there), g = sent(back);
+      REQUIRE(b->receive(f, at_b) == link::verdict::fine);
+      REQUIRE(a->receive(g, at_a) == link::verdict::fine);
+    }
+  }
+  void reconnect() {
+    auto ta = a->taken(), ca = a->completions_taken();
+    a->resume(b->taken(), b->completions_taken());
+    b->resume(ta, ca);
+  }
+  void send(std::uint32_t number, bool needs_credit = true, std::uint64_t order = 1, bool has_completion = true) {
+    CHECK(a->send(make_parcel(number, needs_credit, order, has_completion)) == base::room::ok);
+  }
+  [[nodiscard]] std::string arrived() const {
+    std::string all;
+    for (const auto& p : at_b.arrived)
+      all += id_of(p) + " ";
+    return all;
+  }
+  [[nodiscard]] std::string returned() const {
+    std::string all;
+    for (const auto& p : at_a.returned)
+      all += id_of(p) + " ";
+    return all;
+  }
+};
+} // namespace
+
+TEST_CASE_FIXTURE(pair_of_links, "link: stanzas arrive once, in order, and their outcomes come back once") {
+  for (std::uint32_t n = 1; n <= 200; ++n)
+    send(n);
+  talk();
+  REQUIRE(at_b.arrived.size() == 200);
+  for (std::uint32_t n = 0; n < 200; ++n) {
+    CHECK(id_of(at_b.arrived[n]) == "m" + std::to_string(n + 1));
+    CHECK(at_b.arrived[n].what.what->completion.session == n + 1);
+    CHECK(at_b.arrived[n].what.what->completion.number == 2);
+  }
+  b->complete(3, ending::acknowledged);
+  b->complete(3, ending::bounced);
+  b->complete(1, ending::stored);
+  b->complete(900, ending::stored);
+  talk();
+  REQUIRE(at_a.ended.size() == 2);
+  CHECK(id_of(at_a.ended[0].what) == "m3");
+  CHECK(at_a.ended[0].how == ending::acknowledged);
+  CHECK(at_a.ended[1].what.what.what->completion.number == 1); // the sender's own number
+  CHECK(a->open_count() == 199); // the second is open, and all behind it keep their place
+  CHECK(b->unconfirmed_completions() == 0);
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: frames are batches, and no larger than they may be") {
+  for (std::uint32_t n = 1; n <= 100; ++n)
+    send(n);
+  frame credit;
+  b->fill(credit, false);
+  REQUIRE(a->receive(credit, at_a) == link::verdict::fine);
+  frame f;
+  a->fill(f, false);
+  CHECK(f.stanzas->items.size() == limits::stanzas);
+  auto big = make_parcel(1);
+  big.what.what = covey_tests::stanza("<message><body>" + std::string(limits::stanza_bytes / 2, 'x') + "</body></message>", "a@b/c", "d@e");
+  renew();
+  frame first, second;
+  b->fill(first, false);
+  REQUIRE(a->receive(first, at_a) == link::verdict::fine);
+  for (int n = 0; n < 3; ++n)
+    CHECK(a->send(cluster::parcel{big}) == base::room::ok);
+  a->fill(second, false);
+  CHECK(second.stanzas->items.size() == 1); // two would be over
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: stanzas wait for credit, replies do not, and no stanza overtakes one of its own pair") {
+  options.window_stanzas = 2;
+  renew();
+  for (std::uint32_t n = 1; n <= 4; ++n)
+    send(n, true, n);
+  send(5, false, 4);        // behind m4, of the same pair
+  send(6, false, 9, false); // of another one
+  talk();
+  CHECK(arrived() == "m6 m1 m2 ");
+  b->handled(1, 100'000);
+  talk();
+  CHECK(arrived() == "m6 m1 m2 m3 ");
+  b->handled(1, 100'000);
+  talk();
+  CHECK(arrived() == "m6 m1 m2 m3 m4 m5 ");
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: a stanza larger than the whole window goes when nothing else is open") {
+  options.window_bytes = 300;
+  renew();
+  auto cost = make_parcel(1).what.what->cost();
+  REQUIRE(cost < 300);
+  REQUIRE(2 * cost > 300);
+  send(1);
+  auto big = make_parcel(2);
+  big.what.what = covey_tests::stanza("<message id='m2'><body>" + std::string(500, 'x') + "</body></message>", "a@b/c", "d@e");
+  CHECK(a->send(std::move(big)) == base::room::ok);
+  talk();
+  CHECK(arrived() == "m1 ");
+  b->handled(1, cost);
+  talk();
+  CHECK(arrived() == "m1 m2 ");
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: a broken connection loses and doubles nothing, wherever it breaks") {
+  for (int lost = 0; lost < 4; ++lost) { // which frame is the last that arrives
+    CAPTURE(lost);
+    renew();
+    at_a = at_b = {};
+    for (std::uint32_t n = 1; n <= 10; ++n)
+      send(n);
+    frame grant;
+    b->fill(grant, false);
+    REQUIRE(a->receive(grant, at_a) == link::verdict::fine);
+    frame there, back, taken;
+    a->fill(there, false);
+    if (lost > 0)
+      REQUIRE(b->receive(there, at_b) == link::verdict::fine);
+    if (lost > 1) {
+      for (std::uint64_t n = 1; n <= 10; ++n)
+        b->complete(n, ending::acknowledged);
+      b->fill(back, false);
+      if (lost > 2)
+        REQUIRE(a->receive(back, at_a) == link::verdict::fine);
+      a->fill(taken, false); // lost in any case
+    }
+    reconnect();
+    talk();
+    CHECK(at_b.arrived.size() == 10);
+    if (lost > 1)
+      CHECK(at_a.ended.size() == 10);
+    CHECK(a->open_count() == (lost > 1 ? 0u : 10u));
+    CHECK(b->unconfirmed_completions() == 0);
+  }
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: what is replayed is dropped, what cannot be is hostile") {
+  send(1);
+  send(2);
+  frame grant;
+  b->fill(grant, false);
+  REQUIRE(a->receive(grant, at_a) == link::verdict::fine);
+  frame f;
+  a->fill(f, false);
+  auto copy = sent(f);
+  REQUIRE(b->receive(f, at_b) == link::verdict::fine);
+  CHECK(b->receive(copy, at_b) == link::verdict::replayed);
+  CHECK(at_b.arrived.size() == 2);
+  b->complete(1, ending::stored);
+  frame done;
+  b->fill(done, false);
+  auto done_again = sent(done);
+  REQUIRE(a->receive(done, at_a) == link::verdict::fine);
+  CHECK(a->receive(done_again, at_a) == link::verdict::replayed);
+  CHECK(at_a.ended.size() == 1);
+
+  struct bad { const char* what; void (*make)(frame&); };
+  for (const auto& l : std::initializer_list<bad>{{"a gap", [](frame& g) { g.stanzas = stanzas{9, {make_parcel(9)}}; }},
+                                                  {"taken what was not sent", [](frame& g) { g.taken = 50; }},
+                                                  {"an outcome of what was not sent", [](frame& g) { g.completions = completions{2, {{50, ending::stored}}}; }},
+                                                  {"outcomes with a gap", [](frame& g) { g.completions = completions{7, {{2, ending::stored}}}; }},
+                                                  {"outcomes taken that were not sent", [](frame& g) { g.completions_taken = 50; }}}) {
+    CAPTURE(l.what);
+    frame g;
+    l.make(g);
+    link_news none;
+    CHECK(a->receive(g, none) == link::verdict::hostile);
+    CHECK(none.ended.empty());
+    CHECK(none.arrived.empty());
+  }
+  options.window_stanzas = 1;
+  renew();
+  frame over;
+  over.stanzas = stanzas{1, {make_parcel(1), make_parcel(2)}};
+  CHECK(b->receive(over, at_b) == link::verdict::hostile); // more than it was granted
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: at its end what is open goes back, in order; without a completion only what was not taken") {
+  options.window_stanzas = 4;
+  renew();
+  send(1, true, 1);
+  send(2, true, 1, false);
+  send(3, true, 1);
+  talk();
+  send(4, true, 1, false); // written, and its ack lost
+  frame f;
+  a->fill(f, false);
+  send(5, true, 1);
+  send(6, true, 1, false);
+  b->complete(1, ending::acknowledged);
+  b->complete(3, ending::abandoned); // its receiver could not: it comes back at once
+  frame back;
+  b->fill(back, false);
+  REQUIRE(a->receive(back, at_a) == link::verdict::fine);
+  CHECK(returned() == "m3 ");
+  a->close(at_a);
+  CHECK(returned() == "m3 m4 m5 m6 ");
+  CHECK(a->open_count() == 0);
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: while the peer is suspected stanzas stay, bounded, and everything else goes") {
+  options.queue = {4, 1u << 20, 6, 1u << 20};
+  renew();
+  talk(true);
+  for (std::uint32_t n = 1; n <= 4; ++n)
+    send(n);
+  CHECK_FALSE(a->is_congested());
+  CHECK(a->send(make_parcel(5)) == base::room::over); // clients that feed it should pause
+  CHECK(a->is_congested());
+  CHECK(a->send(make_parcel(6)) == base::room::over);
+  auto refused = make_parcel(7);
+  CHECK(a->send(std::move(refused)) == base::room::full);
+  CHECK(id_of(refused) == "m7"); // as it was
+  b->handled(5, 5);
+  talk(true);
+  CHECK(at_b.arrived.empty());
+  talk(false);
+  CHECK(arrived() == "m1 m2 m3 m4 m5 m6 ");
+  CHECK(a->send(make_parcel(8)) == base::room::full); // open ones count until their outcome
+  b->complete(1, ending::stored);
+  talk();
+  CHECK(a->send(make_parcel(8)) == base::room::over);
+}
