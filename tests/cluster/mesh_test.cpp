@@ -455,3 +455,61 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: what differs unnoticed is found by digest 
   CHECK(b.rows.find(*jid("u7@h/x")));
   CHECK_FALSE(b.rows.find(*jid("ghost@h/x")));
 }
+
+TEST_CASE_FIXTURE(wired_nodes, "mesh: a link that only one side still has does not go on") {
+  auto& a = add(1, 1 << 20, "one", "a", "b");
+  auto& b = add(2, 1 << 20, "two", "b", "a");
+  advance(1s);
+  CHECK(a.mesh.send(number_of(a, b), make_parcel(1), now, a.out) == base::room::ok);
+  settle();
+  REQUIRE(b.out.arrived.size() == 1);
+  spoil = [&](node&, node&, std::string& bytes) {
+    if (auto f = decode(bytes); f && f->greeting) {
+      f->greeting->link = f->greeting->is_answer ? f->greeting->link : 77;
+      bytes = encode(*f);
+    }
+  };
+  auto w = wires.front();
+  wires.clear();
+  w.a->mesh.broken(w.at_a, now, w.a->out);
+  w.b->mesh.broken(w.at_b, now, w.b->out);
+  advance(2s);
+  CHECK(sees(a, b));
+  REQUIRE(a.out.returned.size() == 1); // its receiver has it, and cannot say so over another link
+  CHECK(id_of(a.out.returned[0]) == "m1");
+}
+
+TEST_CASE("membership: a life that was declared dead is turned away, the next one is not") {
+  base::seeded_random luck{1};
+  membership m{{1, 1 << 20, "one", "a", 1}, 1, {}, luck};
+  membership::effects out;
+  base::time_point now{100s};
+  m.start(now, out);
+  auto greet = [&](connection c, life of) {
+    greeting g;
+    g.cluster = "covey";
+    g.self = {2, of, "two", "", 1};
+    g.process = 5;
+    g.to = 1;
+    g.profile = xmpp::jid_profile_version;
+    m.accepted(c, now, out);
+    out.clear();
+    m.on_greeting(c, g, now, out);
+    for (const auto& e : out)
+      if (const auto* p = std::get_if<membership::part>(&e))
+        return std::pair{p->what.reason, p->what.dead_life};
+    return std::pair{refusal::none, life{0}};
+  };
+  CHECK(greet(1, 7).first == refusal::none);
+  for (int n = 0; n < 44; ++n) {
+    now += 250ms;
+    m.tick(now, out);
+    m.look_at_clock(now, out);
+  }
+  REQUIRE(m.at(1).state == peer_state::dead);
+  CHECK(greet(2, 7) == std::pair{refusal::declared_dead, life{7}});
+  CHECK(greet(3, 6) == std::pair{refusal::declared_dead, life{7}});
+  CHECK(m.at(1).state == peer_state::dead);
+  CHECK(greet(4, 8).first == refusal::none);
+  CHECK(m.at(1).state == peer_state::alive);
+}

@@ -29,6 +29,9 @@ struct disk {
   bool is_full = false;
 };
 
+/// A message by its number, as its sender's session makes it.
+[[nodiscard]] xmpp::stanza_ref make_stanza(std::uint64_t message, const xmpp::jid_ref& from, const xmpp::jid_ref& to);
+
 struct surroundings {
   world& w;
   network& net;
