@@ -217,7 +217,9 @@ class Management(harness.Case):
         self.chat(alice, ivan.jid, "open")
         ivan.read_until("<body>open</body>")
         ivan.close()
-        self.client("ivan", "next").presence().read_until("<body>open</body>")
+        ivan = self.client("ivan", "next")
+        ivan.send("<presence/>")
+        ivan.read_until("<body>open</body>")
 
     def test_a_client_that_does_not_answer_has_lost_its_connection(self):
         judy = self.managed("judy", "deaf")

@@ -200,7 +200,9 @@ class Unsolicited(Befriended):
         bob.read_until("type='unavailable'")
         bob.send("<message to='carol@localhost' type='chat'><body>for later</body></message>")
         bob.ping()
-        self.client("carol").presence().read_until("for later")
+        carol = self.client("carol")
+        carol.send("<presence/>")
+        carol.read_until("for later")
 
 
 class Rosters(Befriended):
