@@ -2,6 +2,7 @@
 import base64
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -178,8 +179,10 @@ class Raw:
         return self
 
     def presence(self, text="<presence/>"):
+        """Messages that come with it, kept for this login, are still to be read."""
         self.send(text)
-        self.ping()
+        early = self.ping()
+        self.buffer = "".join(re.findall(r"<message.*?</message>", early, re.S)) + self.buffer
         return self
 
     def ping(self):
