@@ -118,7 +118,7 @@ class small_node {
 public:
   /// `extend`: machines and handlers of the test's own, before the host is frozen.
   explicit small_node(std::size_t reactors = 2, const node_settings& settings = quick(), const std::function<void(modules::host_view&)>& extend = {})
-    : around(settings, clock_, random_) {
+    : around_(std::make_unique<node>(settings, clock_, random_)) {
     for (std::size_t n = 0; n < reactors; ++n)
       reactors_.push_back(std::make_unique<reactor>(system_, around, static_cast<std::uint16_t>(n)));
     auto h = std::make_shared<host>();
@@ -162,7 +162,7 @@ public:
   }
   /// A connection that reactor number `to` has. Any thread.
   std::unique_ptr<small_client> connect(std::size_t to) {
-    std::lock_guard guard{accepting_}; // so that what is accepted is what has been connected
+    std::lock_guard guard{*accepting_}; // so that what is accepted is what has been connected
     int mine = ::socket(AF_INET, SOCK_STREAM, 0);
     if (::connect(mine, reinterpret_cast<const sockaddr*>(&at_), sizeof at_) != 0)
       throw std::runtime_error{"no connection"};
@@ -238,11 +238,14 @@ private:
   std::vector<std::unique_ptr<modules::module>> modules_ = modules::all();
   int listener_ = -1;
   sockaddr_in at_{};
-  std::mutex accepting_;
+  // On the heap: on the stack ThreadSanitizer takes a mutex for the one of an earlier test, as none of them is announced.
+  std::unique_ptr<std::mutex> accepting_ = std::make_unique<std::mutex>();
+  std::unique_ptr<node> around_;
+  std::unique_ptr<storage::threaded_store> store_ = std::make_unique<storage::threaded_store>(std::make_unique<storage::memory_engine>());
 
 public:
-  node around;
-  storage::threaded_store store{std::make_unique<storage::memory_engine>()};
+  node& around = *around_;
+  storage::threaded_store& store = *store_;
 
 private:
   std::vector<std::unique_ptr<reactor>> reactors_;
