@@ -20,15 +20,16 @@ session::session(home& h, host_ref host, stream& below, std::uint64_t session_id
 session::~session() = default;
 
 void session::attach(const xmpp::jid_ref& wanted, const xmpp::stream::bind_extras& extras) {
-  auto& node = home_.around();
   full_ = wanted;
   bare_ = xmpp::bare_of(wanted);
   if (extras.enable_management || extras.inactive)
     extras_ = std::make_unique<xmpp::stream::bind_extras>(extras);
-  auto& address = node.registry().charge_always(bare_, home_.index(), home::control_cost);
   modules::attach_request who{session_id_, wanted, {0, home_.index(), id()}, session_id_, limit_, extras.carbons};
-  home_.post_to_entity(address, [who](entity& e) { e.on_attach(who); });
+  home_.post_to_entity(charged_account(), [who](entity& e) { e.on_attach(who); });
 }
+
+/// For control that must get there.
+cluster::address& session::charged_account() { return home_.around().registry().charge_always(bare_, home_.index(), home::control_cost); }
 
 void session::on_accepted(const xmpp::jid_ref& full) {
   full_ = full;
@@ -340,9 +341,7 @@ void session::end() {
   if (managed_ && managed_->window > base::duration::zero())
     home_.around().ended().note(session_id_, *bare_, completed_mark());
   auto again = drop_unacknowledged();
-  auto& registry = home_.around().registry();
-  auto& address = registry.charge_always(bare_, home_.index(), home::control_cost);
-  home_.post_to_entity(address, [sid = session_id_](entity& e) { e.on_detach(sid); });
+  home_.post_to_entity(charged_account(), [sid = session_id_](entity& e) { e.on_detach(sid); });
   own_ = nullptr;
   if (stream_)
     stream_->close(xmpp::stream_errc::internal_server_error);
@@ -366,6 +365,13 @@ void session::on_crash(std::string_view) {
   end();
   if (below)
     below->close(xmpp::stream_errc::internal_server_error);
+}
+
+void end_detached_sessions(home& at) {
+  at.table().for_each([&](light& l) {
+    if (auto* s = dynamic_cast<session*>(&l); s && s->is_bound() && s->is_detached())
+      at.post<session>(at.index(), s->id(), [](session& gone) { gone.close(xmpp::stream_errc::system_shutdown, {}); });
+  });
 }
 
 } // namespace actors

@@ -97,6 +97,8 @@ private:
   void send_on(xmpp::delivery&& what);
   void want_ack();
   void spool(base::time_point now);
+  void store(std::vector<xmpp::delivery> late);
+  [[nodiscard]] cluster::address& charged_account();
   void on_time();
   void arm(base::time_point due);
   void arm_next();
@@ -153,5 +155,8 @@ private:
   bool is_ended_ = false, is_inactive_ = false, pauses_ = false;
   bool has_forgotten_ = false; // what was open when it was resumed: its client sends that again
 };
+
+/// Those that wait for their client end now: the server stops.
+void end_detached_sessions(home& at);
 
 } // namespace actors

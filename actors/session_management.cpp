@@ -78,8 +78,7 @@ void session::acknowledge(std::uint32_t h) {
   if (messages)
     limit_->used.release(bytes, messages);
   if (!stored.empty())
-    home_.post_to_entity(home_.around().registry().charge_always(bare_, home_.index(), home::control_cost),
-                         [sid = session_id_, ids = std::move(stored)](entity& e) mutable { e.on_settled(sid, std::move(ids)); });
+    home_.post_to_entity(charged_account(), [sid = session_id_, ids = std::move(stored)](entity& e) mutable { e.on_settled(sid, std::move(ids)); });
 }
 
 // --- what the client is sent
@@ -150,7 +149,6 @@ xmpp::stream::management::unacknowledged::entry* session::find_unacknowledged(co
 
 /// Its client gets it once. Whoever waits for the second one learns what becomes of the first.
 void session::drop_known(xmpp::delivery&& what) {
-  auto cost = what.what->cost();
   auto* first = find_unacknowledged(what);
   auto completion = what.what->completion;
   if (!first) { // acknowledged, or written to a client that cannot say so
@@ -158,12 +156,10 @@ void session::drop_known(xmpp::delivery&& what) {
     home_.complete(completion, modules::outcome::acknowledged);
   } else if (completion && !(completion == first->what.what->completion)) {
     std::swap(first->what.what, what.what); // one ack ends it: whoever waited for the first one has given up
-    cost = what.what->cost();
     if (first->is_spooled) // there is a row, or soon will be
-      home_.post_to_entity(home_.around().registry().charge_always(bare_, home_.index(), home::control_cost),
-                           [sid = session_id_, again = first->what](entity& e) mutable { e.on_spool(sid, {std::move(again)}); });
+      store({first->what});
   }
-  limit_->used.release(cost);
+  limit_->used.release(what.what->cost());
 }
 
 /// What nobody has acknowledged for a while is stored by the account, so that its sender need not wait.
@@ -180,8 +176,11 @@ void session::spool(base::time_point now) {
     late.push_back(e.what);
   }
   if (!late.empty())
-    home_.post_to_entity(home_.around().registry().charge_always(bare_, home_.index(), home::control_cost),
-                         [sid = session_id_, late = std::move(late)](entity& e) mutable { e.on_spool(sid, std::move(late)); });
+    store(std::move(late));
+}
+
+void session::store(std::vector<xmpp::delivery> late) {
+  home_.post_to_entity(charged_account(), [sid = session_id_, late = std::move(late)](entity& e) mutable { e.on_spool(sid, std::move(late)); });
 }
 
 void session::on_unspooled(base::u128 stanza_id) {
@@ -281,11 +280,8 @@ void session::send_again(open_stanza& kept) {
 }
 
 void session::on_completed_before(std::uint32_t number, modules::outcome how) {
-  if (has_forgotten_) // that number is another stanza's now
-    return;
-  if (stage_ == place_in_time::moved)
-    return home_.post<session>(successor_.reactor, successor_.ref, [number, how](session& s) { s.on_completed_before(number, how); });
-  on_completed(number, how);
+  if (!has_forgotten_) // else that number is another stanza's now
+    on_completed(number, how);
 }
 
 /// The client has been told less than what came before: it sends the rest again, under the same numbers.

@@ -116,8 +116,7 @@ bool session::hand_over(cluster::place to, std::uint32_t h) {
     below->close(xmpp::stream_errc::conflict, "the session goes on at another connection");
   }
   cluster::place me{0, home_.index(), id()};
-  home_.post_to_entity(home_.around().registry().charge_always(bare_, home_.index(), home::control_cost),
-                       [sid = session_id_, me, to](entity& e) { e.on_moved(sid, me, to); });
+  home_.post_to_entity(charged_account(), [sid = session_id_, me, to](entity& e) { e.on_moved(sid, me, to); });
   return true;
 }
 

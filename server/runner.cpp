@@ -336,12 +336,7 @@ void runner::stop() {
     p.entrances->close();
   for (auto& r : p.reactors) {
     r->end_all(); // every client closes its stream; it is gone when its connection is
-    r->lights().post_from_anywhere([](actors::home& h) { // and those that wait for their client end now
-      h.table().for_each([&](actors::light& l) {
-        if (auto* s = dynamic_cast<actors::session*>(&l); s && s->is_bound() && s->is_detached())
-          h.post<actors::session>(h.index(), s->id(), [](actors::session& gone) { gone.close(xmpp::stream_errc::system_shutdown, {}); });
-      });
-    });
+    r->lights().post_from_anywhere(actors::end_detached_sessions);
   }
   auto until = std::chrono::steady_clock::now() + p.node.settings().drain_timeout;
   auto count = [&] {

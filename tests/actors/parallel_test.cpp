@@ -98,11 +98,7 @@ TEST_CASE("two reactors: one resource bound again and again while others write t
 
 TEST_CASE("two reactors: an entity that crashes touches no other, and its sessions stay") {
   small_node node{2, small_node::quick(), [](modules::host_view& view) { view.entities["bomb"] = [] { return std::make_unique<bomb>(); }; }};
-  node.add_account("a");
-  node.add_account("c");
-  auto a = node.connect(0), c = node.connect(1);
-  REQUIRE(a->login("a", "x"));
-  REQUIRE(c->login("c", "y"));
+  auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 1);
   c->send("<presence/>");
   REQUIRE(c->ping());
   for (int n = 0; n < 50; ++n) {
@@ -121,9 +117,7 @@ TEST_CASE("two reactors: names that do not exist leave nothing behind, and there
   settings.entity_idle = std::chrono::minutes{10}; // what is void ends all the same
   settings.idle_entities = 64;
   small_node node{2, settings};
-  node.add_account("a");
-  auto a = node.connect(0);
-  REQUIRE(a->login("a", "x"));
+  auto a = node.log_in("a", "x", 0);
   std::string burst;
   constexpr int names = 3'000;
   for (int n = 0; n < names; ++n)
@@ -148,9 +142,7 @@ TEST_CASE("a storage that does not answer in time: who needs it is told, late an
   settings.storage_timeout = std::chrono::milliseconds{100};
   small_node node{2, settings};
   auto& engine = dynamic_cast<storage::memory_engine&>(node.store.blocking());
-  node.add_account("a");
-  auto a = node.connect(0);
-  REQUIRE(a->login("a", "x"));
+  auto a = node.log_in("a", "x", 0);
   auto roster = [&](const char* type, const char* payload) {
     a->send(std::string{"<iq type='"} + type + "' id='r'><query xmlns='jabber:iq:roster'>" + payload + "</query></iq>");
     auto got = a->read_until("id='r'");

@@ -41,11 +41,7 @@ TEST_CASE("resumption: what has not ended in time is sent again, under the same 
     CAPTURE(back);
     small_node node{2, slow()};
     auto& engine = dynamic_cast<storage::memory_engine&>(node.store.blocking());
-    node.add_account("a");
-    node.add_account("c");
-    auto a = node.connect(0), c = node.connect(1);
-    REQUIRE(a->login("a", "x"));
-    REQUIRE(c->login("c", "y"));
+    auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 1);
     c->send("<presence/>");
     REQUIRE(c->ping());
     REQUIRE(!enabled(*c).empty());
@@ -79,11 +75,7 @@ TEST_CASE("resumption: what has not ended in time is sent again, under the same 
 
 TEST_CASE("a message outlives its sender: its receiver goes after him, and it waits for the next session") {
   small_node node{2, small_node::quick()};
-  node.add_account("a");
-  node.add_account("c");
-  auto a = node.connect(0), c = node.connect(1);
-  REQUIRE(a->login("a", "x"));
-  REQUIRE(c->login("c", "y"));
+  auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 1);
   c->send("<presence/><enable xmlns='urn:xmpp:sm:3'/>");
   REQUIRE(c->sees("<enabled "));
   REQUIRE(c->ping());
@@ -93,8 +85,7 @@ TEST_CASE("a message outlives its sender: its receiver goes after him, and it wa
   REQUIRE(c->sees("<body>last words</body>"));
   c->shut(); // without an ack
   REQUIRE(node.wait_until([&] { return node.around.registry().session_count() == 0; }));
-  auto next = node.connect(0);
-  REQUIRE(next->login("c", "z"));
+  auto next = node.log_in("c", "z", 0);
   next->send("<presence/>");
   CHECK(next->sees("<body>last words</body>"));
 }

@@ -177,6 +177,13 @@ public:
     });
     return std::make_unique<small_client>(mine);
   }
+  /// A client of this account, which is made where it is not there, on reactor number `to`.
+  std::unique_ptr<small_client> log_in(const std::string& name, const std::string& resource, std::size_t to) {
+    add_account(name);
+    auto c = connect(to);
+    REQUIRE(c->login(name, resource));
+    return c;
+  }
   /// `f(entity&)` of this address, on its reactor. Any thread.
   template <class F>
   void with_entity(const std::string& address, F f) {
@@ -198,12 +205,7 @@ public:
     around.drain();
     for (auto& r : reactors_) {
       r->end_all();
-      r->lights().post_from_anywhere([](home& h) { // and those that wait for their client
-        h.table().for_each([&](light& l) {
-          if (auto* s = dynamic_cast<session*>(&l); s && s->is_bound() && s->is_detached())
-            h.post<session>(h.index(), s->id(), [](session& gone) { gone.close(xmpp::stream_errc::system_shutdown, {}); });
-        });
-      });
+      r->lights().post_from_anywhere(end_detached_sessions);
     }
     auto is_left = [&] { return std::to_string(around.registry().session_count()) + " sessions, " + std::to_string(around.registry().address_count()) + " addresses, "
                                 + std::to_string(around.operations.load()) + " operations"; };

@@ -4,6 +4,7 @@
 #include "base/clock.hpp"
 #include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
+#include <utility>
 
 namespace xmpp::stream {
 
@@ -23,9 +24,6 @@ public:
       turn(now);
     young_.insert(id);
   }
-  /// When all will be forgotten, if nothing comes.
-  [[nodiscard]] base::time_point end() const { return begin_ + 2 * life; }
-  [[nodiscard]] std::size_t size() const { return young_.size() + old_.size(); }
 
 private:
   void age(base::time_point now) {
