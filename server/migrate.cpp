@@ -60,9 +60,8 @@ base::result<std::uint64_t, std::string> migrate(const config& c, const std::str
     auto rows = storage::copy_rows(**source, **target, on_progress);
     return rows ? rows : base::fail(to + ": " + rows.error());
   }
-  auto there = (*target)->scan({{}, "\xff\xff"}, storage::order::forward, 1);
-  if (!there || !there->empty())
-    return base::fail(to + (there ? ": the target is not empty" : ": the target cannot be read"));
+  if (auto ok = storage::check_empty(**target); !ok)
+    return base::fail(to + ": " + ok.error());
   auto rows = storage::load_rows(from, **target);
   if (rows)
     if (auto ok = storage::tables::check_schema(**target); !ok)

@@ -53,13 +53,19 @@ bool write(engine& to, std::vector<change> changes) {
 }
 } // namespace
 
-base::result<std::uint64_t, std::string> copy_rows(engine& from, engine& to, const std::function<void(std::uint64_t)>& on_progress) {
+base::result<void, std::string> check_empty(engine& to) {
   auto there = to.scan(everything, order::forward, 1);
   if (!there)
     return base::fail(std::string{"the target cannot be read"});
   if (!there->empty())
     return base::fail("the target is not empty"
                       + std::string{there->front().key[0] == tables::schema.id ? ": it is a database already" : ": a copy into it was interrupted. Empty it first"});
+  return {};
+}
+
+base::result<std::uint64_t, std::string> copy_rows(engine& from, engine& to, const std::function<void(std::uint64_t)>& on_progress) {
+  if (auto ok = check_empty(to); !ok)
+    return base::fail(ok.error());
   std::uint64_t rows = 0;
   std::optional<row> schema;
   std::vector<change> changes;

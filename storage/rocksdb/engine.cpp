@@ -25,10 +25,11 @@ constexpr std::size_t most_in_memory = 64; // rows, and as many that are gone: m
 constexpr auto with_its_log = std::numeric_limits<std::uint64_t>::max(); // not flushed into tables
 rocksdb::Slice slice(std::string_view s) { return {s.data(), s.size()}; }
 
-base::result<row, errc> unpack(std::string_view key, std::string_view value) {
+rocksdb::Status add_row(std::string_view key, std::string_view value, std::vector<row>& found) {
   if (value.size() < 8)
-    return base::fail(errc::corrupt);
-  return row{std::string{key}, std::string{value.substr(8)}, base::get_be64(value)};
+    return rocksdb::Status::Corruption("a row without version");
+  found.push_back({std::string{key}, std::string{value.substr(8)}, base::get_be64(value)});
+  return rocksdb::Status::OK();
 }
 
 /// An iterator over the rows of a range, which outlives it.
@@ -174,75 +175,29 @@ public:
 
   base::result<std::optional<row>, errc> get(std::string_view key) override {
     std::shared_lock open{open_};
-    if (!db_)
-      return base::fail(errc::unavailable);
-    rocksdb::PinnableSlice value;
-    auto s = db_->Get(rocksdb::ReadOptions{}, db_->DefaultColumnFamily(), slice(key), &value);
-    if (s.IsNotFound())
-      return std::optional<row>{};
-    if (!s.ok())
+    std::vector<row> found;
+    if (auto s = read_one({}, key, found); !s.ok())
       return failed(s);
-    auto r = unpack(key, value.ToStringView());
-    if (!r)
-      return failed(rocksdb::Status::Corruption("a row without version"));
-    return std::optional<row>{std::move(*r)};
+    return found.empty() ? std::optional<row>{} : std::optional{std::move(found.front())};
   }
 
   base::result<std::vector<row>, errc> scan(const key_range& range, order o, std::size_t limit) override {
-    std::vector<row> found;
-    if (range.until <= range.from || limit == 0)
-      return found;
-    if (is_one_key(range)) { // an iterator costs twice as much and asks no Bloom filter
-      auto one = get(range.from);
-      if (!one)
-        return base::fail(one.error());
-      if (*one)
-        found.push_back(std::move(**one));
-      return found;
-    }
     std::shared_lock open{open_};
-    if (!db_)
-      return base::fail(errc::unavailable);
-    bounded i{*db_, {}, range};
-    for (i.begin(o); i.is_valid() && found.size() < limit; i.next(o)) {
-      auto r = unpack(i->key().ToStringView(), i->value().ToStringView());
-      if (!r)
-        return failed(rocksdb::Status::Corruption("a row without version"));
-      found.push_back(std::move(*r));
-    }
-    if (!i->status().ok())
-      return failed(i->status());
+    std::vector<row> found;
+    if (auto s = read({}, range, o, limit, found); !s.ok())
+      return failed(s);
     return found;
   }
 
   std::optional<std::vector<row>> scan_in_memory(const key_range& range, order o, std::size_t limit) override {
     std::shared_lock open{open_, std::try_to_lock};
-    if (!open || !db_)
-      return std::nullopt;
-    std::vector<row> found;
-    if (range.until <= range.from || limit == 0)
-      return found;
     rocksdb::ReadOptions how;
     how.read_tier = rocksdb::ReadTier::kBlockCacheTier; // else Incomplete
-    if (is_one_key(range)) {
-      rocksdb::PinnableSlice value;
-      auto s = db_->Get(how, db_->DefaultColumnFamily(), slice(range.from), &value);
-      if (s.ok())
-        if (auto r = unpack(range.from, value.ToStringView()))
-          found.push_back(std::move(*r));
-      return s.IsNotFound() || !found.empty() ? std::optional{std::move(found)} : std::nullopt;
-    }
-    how.max_skippable_internal_keys = most_in_memory; // what has been erased costs time, too
-    bounded i{*db_, how, range};
-    for (i.begin(o); i.is_valid(); i.next(o)) {
-      if (found.size() == limit)
-        return found;
-      auto r = unpack(i->key().ToStringView(), i->value().ToStringView());
-      if (!r || found.size() == most_in_memory)
-        return std::nullopt;
-      found.push_back(std::move(*r));
-    }
-    return i->status().ok() ? std::optional{std::move(found)} : std::nullopt;
+    how.max_skippable_internal_keys = most_in_memory;   // what has been erased costs time, too
+    std::vector<row> found;
+    if (!open || !read(how, range, o, std::min(limit, most_in_memory + 1), found).ok() || found.size() > most_in_memory)
+      return std::nullopt;
+    return found;
   }
 
   /// Nobody needs to ask: this engine always knows what became of a batch.
@@ -264,6 +219,30 @@ public:
   }
 
 private:
+  // With open_ held.
+  rocksdb::Status read_one(const rocksdb::ReadOptions& how, std::string_view key, std::vector<row>& found) {
+    if (!db_)
+      return rocksdb::Status::IOError("not open");
+    rocksdb::PinnableSlice value;
+    auto s = db_->Get(how, db_->DefaultColumnFamily(), slice(key), &value);
+    if (!s.ok())
+      return s.IsNotFound() ? rocksdb::Status::OK() : s;
+    return add_row(key, value.ToStringView(), found);
+  }
+  rocksdb::Status read(const rocksdb::ReadOptions& how, const key_range& range, order o, std::size_t limit, std::vector<row>& found) {
+    if (range.until <= range.from || limit == 0)
+      return rocksdb::Status::OK();
+    if (is_one_key(range)) // an iterator costs twice as much and asks no Bloom filter
+      return read_one(how, range.from, found);
+    if (!db_)
+      return rocksdb::Status::IOError("not open");
+    bounded i{*db_, how, range};
+    for (i.begin(o); i.is_valid() && found.size() < limit; i.next(o))
+      if (auto s = add_row(i->key().ToStringView(), i->value().ToStringView(), found); !s.ok())
+        return s;
+    return i->status();
+  }
+
   tl::unexpected<errc> failed(const rocksdb::Status& s) {
     if (s.IsCorruption())
       report(s.ToString());
