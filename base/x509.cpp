@@ -1,5 +1,6 @@
 // base/x509.hpp on libcrypto's X.509.
 #include "base/x509.hpp"
+#include "base/files.hpp"
 #include <algorithm>
 #include <cstring>
 #include <ctime>
@@ -110,6 +111,8 @@ std::optional<key> key::parse(const std::string& pem) {
   return k ? std::optional{key{k}} : std::nullopt;
 }
 
+std::optional<key> key::read(const std::string& path) { return parse(read_file(path).value_or(std::string{})); }
+
 std::string key::pem() const {
   return written([&](BIO* out) { return PEM_write_bio_PrivateKey(out, key_.get(), nullptr, nullptr, 0, nullptr, nullptr); });
 }
@@ -121,6 +124,8 @@ std::optional<certificate> certificate::parse(const std::string& pem) {
   ERR_clear_error();
   return x ? std::optional{certificate{x}} : std::nullopt;
 }
+
+std::optional<certificate> certificate::read(const std::string& path) { return parse(read_file(path).value_or(std::string{})); }
 
 std::vector<certificate> certificate::parse_all(const std::string& pem) {
   std::vector<certificate> all;

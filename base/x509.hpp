@@ -21,6 +21,8 @@ public:
   [[nodiscard]] static key generate();
   /// Nothing: no private key in PEM.
   [[nodiscard]] static std::optional<key> parse(const std::string& pem);
+  /// The same of a file, which may be missing.
+  [[nodiscard]] static std::optional<key> read(const std::string& path);
   /// PKCS #8, not encrypted: for a file that its owner alone can read.
   [[nodiscard]] std::string pem() const;
   [[nodiscard]] EVP_PKEY* get() const { return key_.get(); }
@@ -34,6 +36,8 @@ class certificate {
 public:
   /// The first certificate in the text. Nothing: there is none.
   [[nodiscard]] static std::optional<certificate> parse(const std::string& pem);
+  /// The same of a file, which may be missing.
+  [[nodiscard]] static std::optional<certificate> read(const std::string& path);
   /// All of a chain, at most 16.
   [[nodiscard]] static std::vector<certificate> parse_all(const std::string& pem);
   [[nodiscard]] std::string pem() const;

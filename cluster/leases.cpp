@@ -177,11 +177,10 @@ void leases::renewed(base::time_point started, base::time_point now, lease_effec
 }
 
 void leases::on_read(std::uint64_t op, const base::result<std::optional<storage::row>, storage::errc>& r, base::time_point now, lease_effects& out) {
-  auto i = operations_.find(op);
-  if (i == operations_.end())
+  auto asked = operations_.extract(op);
+  if (!asked)
     return;
-  auto o = std::move(i->second);
-  operations_.erase(i);
+  auto& o = asked.mapped();
   if (o.what == operation::kind::read_own) {
     own_op_ = 0;
     if (!r)
@@ -312,11 +311,10 @@ void leases::lose(const std::string& name, want& w, base::time_point now, lease_
 }
 
 void leases::on_commit(std::uint64_t op, storage::outcome how, base::time_point now, lease_effects& out) {
-  auto i = operations_.find(op);
-  if (i == operations_.end())
+  auto asked = operations_.extract(op);
+  if (!asked)
     return;
-  auto o = std::move(i->second);
-  operations_.erase(i);
+  auto& o = asked.mapped();
   if (o.what == operation::kind::renew) {
     own_op_ = 0;
     if (how == storage::outcome::done) {

@@ -176,28 +176,25 @@ void memory_transport::drop(link_id link, const closing& here, const refusal& th
     events_->closed(link, here);
 }
 
-void memory_transport::stop() {
+/// Every link is over, which the other ends learn.
+void memory_transport::end_all(const closing& how) {
   auto all = std::move(links_);
   links_.clear();
   for (auto& [id, e] : all)
-    to_other(e, [](memory_transport& o, link_id l) {
+    to_other(e, [how](memory_transport& o, link_id l) {
       if (auto* mine = o.find(l))
         mine->other.reset();
-      refusal why{refusal_code::leaving, "the node stops"};
-      o.drop(l, {close_cause::refused, why, {}}, {}, false);
+      o.drop(l, how, {}, false);
     });
+}
+
+void memory_transport::stop() {
+  end_all({close_cause::refused, {refusal_code::leaving, "the node stops"}, {}});
   kill();
 }
 
 void memory_transport::kill() {
-  auto all = std::move(links_);
-  links_.clear();
-  for (auto& [id, e] : all)
-    to_other(e, [](memory_transport& o, link_id l) {
-      if (auto* mine = o.find(l))
-        mine->other.reset();
-      o.drop(l, {close_cause::reset, {}, "the other process ended"}, {}, false);
-    });
+  end_all({close_cause::reset, {}, "the other process ended"});
   if (auto i = net_.nodes_.find(at_); i != net_.nodes_.end() && i->second == this)
     net_.nodes_.erase(i);
   events_ = nullptr;

@@ -59,6 +59,7 @@ private:
   void on_ready(link_id link);
   void fetch(link_id link);
   void drop(link_id link, const closing& here, const refusal& there, bool says_why);
+  void end_all(const closing& how);
   [[nodiscard]] end* find(link_id link);
 
   memory_network& net_;

@@ -3,10 +3,7 @@
 #include "base/x509.hpp"
 #include "server/files.hpp"
 #include <filesystem>
-#include <fstream>
 #include <memory>
-#include <sstream>
-#include <sys/stat.h>
 #include <unicode/uidna.h>
 
 namespace server {
@@ -18,12 +15,6 @@ using namespace std::chrono_literals;
 constexpr auto day = 24h;
 constexpr const char* authority_name = "covey local authority";
 
-std::string read_file(const std::string& path) {
-  std::ostringstream out;
-  out << std::ifstream{path, std::ios::binary}.rdbuf();
-  return std::move(out).str();
-}
-
 std::string names_of(const std::string& name) {
   auto names = "DNS:" + name;
   for (auto* component : {"conference", "upload", "pubsub", "proxy", "announce", "xmpp"})
@@ -33,18 +24,13 @@ std::string names_of(const std::string& name) {
   return names;
 }
 
-bool is_there(const std::string& path) {
-  struct stat st{};
-  return lstat(path.c_str(), &st) == 0;
-}
-
 /// By the name of whoever signed it: what we did not make is not ours to replace.
 bool is_ours(const certificate& x) { return x.issuer_name() == authority_name; }
 
 /// The one that is there, or a new one where there is none, it ends soon, or its key is lost.
 base::result<base::x509::authority, std::string> provide_authority(const std::string& file, const std::string& key_file) {
-  auto own = certificate::parse(read_file(file));
-  auto its_key = key::parse(read_file(key_file));
+  auto own = certificate::read(file);
+  auto its_key = key::read(key_file);
   if (is_there(file) && (!own || !is_ours(*own)))
     return base::fail(file + " is not from covey's own authority: it stays as it is; move it away, or name your certificates with tls.certificate and tls.key");
   if (own && its_key && own->is_of(*its_key) && own->lasts(60 * day))
@@ -80,13 +66,13 @@ base::result<certificate_files, std::string> local_certificate(const std::string
   if (ec)
     return base::fail(folder + " cannot be made: " + ec.message());
   certificate_files files{folder + "/ca.pem", folder + '/' + name + ".pem", folder + '/' + name + ".key", false};
-  auto old = certificate::parse(read_file(files.chain));
+  auto old = certificate::read(files.chain);
   if (is_there(files.chain) && (!old || !is_ours(*old)))
     return base::fail(files.chain + " is not from covey's own authority: it stays as it is; name it with tls.certificate and tls.key, or move it away");
   auto ca = provide_authority(files.authority, folder + "/ca.key");
   if (!ca)
     return base::fail(ca.error());
-  if (auto old_key = key::parse(read_file(files.key)); old && old_key && old->is_of(*old_key) && old->lasts(30 * day) && old->is_signed_by(ca->own) && old->has_host(name))
+  if (auto old_key = key::read(files.key); old && old_key && old->is_of(*old_key) && old->lasts(30 * day) && old->is_signed_by(ca->own) && old->has_host(name))
     return files;
   auto fresh = key::generate();
   auto x = base::x509::issue(*ca, fresh, {name, names_of(name), 397 * day}); // longer lives are refused by some clients

@@ -1,5 +1,6 @@
 // Reads, prepares, writes, swaps; in this order, so that what fails leaves everything as it was.
 #include "server/changes.hpp"
+#include "base/files.hpp"
 #include "base/log.hpp"
 #include "net/tls_identity.hpp"
 #include "server/certificates.hpp"
@@ -9,7 +10,6 @@
 #include "server/runner.hpp"
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 
 namespace server {
@@ -184,12 +184,10 @@ change_outcome changes::set_host(const std::string& name, const std::vector<std:
   std::lock_guard guard{mutex_};
   if (!domain || !runner_.node().find_host(*domain))
     return refuse(kind::not_found, name + " is no host of this server");
-  std::ifstream in{folder() + '/' + *domain + ".toml"};
-  if (!in)
+  auto text = base::read_file(folder() + '/' + *domain + ".toml");
+  if (!text)
     return refuse(kind::conflict, *domain + " stands in " + file_ + ": write its settings there, under [host.\"" + *domain + "\"], then covey reload");
-  std::ostringstream text;
-  text << in.rdbuf();
-  return with_settings(*domain, std::move(text).str(), settings);
+  return with_settings(*domain, std::move(*text), settings);
 }
 
 change_outcome changes::remove_host(const std::string& name, bool erases) {

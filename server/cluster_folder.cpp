@@ -2,13 +2,12 @@
 #include "server/cluster_folder.hpp"
 #include "base/bytes.hpp"
 #include "base/crypto.hpp"
+#include "base/files.hpp"
 #include "base/network.hpp"
 #include "cluster/link_rules.hpp"
 #include "server/files.hpp"
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <unistd.h>
 
 namespace server {
@@ -22,17 +21,6 @@ constexpr auto day = std::chrono::hours{24};
 constexpr std::size_t most_tokens = 100, fingerprint_size = 32, secret_size = 16;
 
 cluster_problem problem(cluster_errc what, std::string text) { return {what, std::move(text)}; }
-
-std::string read_file(const std::string& path) {
-  std::ostringstream out;
-  out << std::ifstream{path, std::ios::binary}.rdbuf();
-  return std::move(out).str();
-}
-
-bool is_there(const std::string& path) {
-  std::error_code ec;
-  return std::filesystem::exists(std::filesystem::symlink_status(path, ec));
-}
 
 cluster_result<void> make_folder(const std::string& path) {
   std::error_code ec;
@@ -51,8 +39,8 @@ cluster_result<void> save(const std::string& path, const std::string& text, mode
 }
 
 cluster_result<base::x509::authority> read_authority(const cluster_folder& at) {
-  auto own = certificate::parse(read_file(at.authority()));
-  auto its_key = key::parse(read_file(at.authority_key()));
+  auto own = certificate::read(at.authority());
+  auto its_key = key::read(at.authority_key());
   if (!own || !its_key)
     return base::fail(problem(cluster_errc::not_found, "the cluster's authority is not kept in " + at.path + ": be where it is, or make one with `covey cluster init-ca`"));
   if (!own->is_of(*its_key))
@@ -89,7 +77,7 @@ cluster_result<void> make_cluster_authority(const cluster_folder& at, const std:
 }
 
 cluster_result<std::string> cluster_name(const cluster_folder& at) {
-  auto own = certificate::parse(read_file(at.authority()));
+  auto own = certificate::read(at.authority());
   auto name = own ? own->name() : std::string{};
   if (!name.starts_with(authority_prefix))
     return base::fail(problem(cluster_errc::not_found, at.authority() + " is no authority of a cluster"));
@@ -98,12 +86,12 @@ cluster_result<std::string> cluster_name(const cluster_folder& at) {
 
 cluster_result<void> check_place(const cluster_folder& at, const std::string& fingerprint, const std::string& node) {
   if (is_there(at.authority())) {
-    auto old = certificate::parse(read_file(at.authority()));
+    auto old = certificate::read(at.authority());
     if (!old || old->fingerprint() != fingerprint)
       return base::fail(problem(cluster_errc::conflict, at.authority() + " is another authority: it stays as it is; move the folder away to leave that cluster"));
   }
   if (is_there(at.certificate())) {
-    auto old = certificate::parse(read_file(at.certificate()));
+    auto old = certificate::read(at.certificate());
     if (!old || wire::node_of(old->uris()) != node)
       return base::fail(problem(cluster_errc::conflict, at.certificate() + " is of another node: it stays as it is; move it away, with its key"));
   }
@@ -111,7 +99,7 @@ cluster_result<void> check_place(const cluster_folder& at, const std::string& fi
 }
 
 cluster_result<base::x509::key> provide_node_key(const cluster_folder& at) {
-  if (auto old = key::parse(read_file(at.key())))
+  if (auto old = key::read(at.key()))
     return *old;
   if (is_there(at.key()))
     return base::fail(problem(cluster_errc::conflict, at.key() + " holds no key: it stays as it is; move it away"));
@@ -182,7 +170,7 @@ std::string token_file(const cluster_folder& at, const std::string& secret) {
 }
 /// Nothing: it cannot be read.
 std::optional<base::wall_time> end_of(const std::string& file) {
-  auto text = read_file(file);
+  auto text = base::read_file(file).value_or(std::string{});
   auto seconds = base::to_number<std::int64_t>(text.substr(0, text.find('\n')));
   return seconds && *seconds < 1ll << 40 ? std::optional{base::wall_time{std::chrono::seconds{*seconds}}} : std::nullopt;
 }
@@ -234,7 +222,7 @@ cluster::rpc::join_handler cluster_join_handler(const cluster_folder& at, std::f
     auto ca = read_authority(at);
     if (!name || !ca)
       return base::fail(!name ? name.error().text : ca.error().text);
-    if (auto own = certificate::parse(read_file(at.certificate())); own && wire::node_of(own->uris()) == r.node)
+    if (auto own = certificate::read(at.certificate()); own && wire::node_of(own->uris()) == r.node)
       return base::fail("the name " + r.node + " is this node's");
     if (!take_token(at, r.secret, clock.wall()))
       return base::fail(std::string{"the token is wrong, used, or over"});

@@ -10,9 +10,11 @@ namespace server {
 [[nodiscard]] base::result<void, std::string> write_whole(const std::string& path, const std::string& text, mode_t mode = 0600);
 /// Gone for good when this returns; a file that is not there is none. Errors as above.
 [[nodiscard]] base::result<void, std::string> remove_file(const std::string& path);
-/// What was created, renamed or removed in the folder outlives a power cut.
+/// Whether the name is taken, be it by a link to nowhere.
+[[nodiscard]] bool is_there(const std::string& path);
 /// Of a file: "." where its path names none.
 [[nodiscard]] std::string folder_of(const std::string& path);
+/// What was created, renamed or removed in the folder outlives a power cut.
 [[nodiscard]] bool sync_folder(const std::string& folder);
 
 } // namespace server

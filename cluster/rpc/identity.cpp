@@ -1,30 +1,19 @@
 // Files and base/x509.
 #include "cluster/rpc/identity.hpp"
-#include <fstream>
-#include <optional>
-#include <sstream>
+#include "base/files.hpp"
 
 namespace cluster::rpc {
 
-namespace {
-std::optional<std::string> read_file(const std::string& path) {
-  std::ifstream in{path, std::ios::binary};
-  std::ostringstream out;
-  out << in.rdbuf();
-  return in ? std::optional{std::move(out).str()} : std::nullopt;
-}
-} // namespace
-
 std::vector<base::x509::certificate> read_authorities(const std::string& file) {
-  auto text = read_file(file);
+  auto text = base::read_file(file);
   return text ? base::x509::certificate::parse_all(*text) : std::vector<base::x509::certificate>{};
 }
 
 base::result<identity, std::string> read_identity(const identity_files& files) {
-  auto certificate = read_file(files.certificate);
+  auto certificate = base::read_file(files.certificate);
   if (!certificate)
     return base::fail(files.certificate + " cannot be read: it should hold this node's certificate");
-  auto key_text = read_file(files.key);
+  auto key_text = base::read_file(files.key);
   auto key = key_text ? base::x509::key::parse(*key_text) : std::nullopt;
   if (!key)
     return base::fail(files.key + " cannot be read, or holds no key: it should hold this node's");

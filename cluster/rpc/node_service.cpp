@@ -100,6 +100,7 @@ private:
   void ready(const stream_ref& s);
   void read(const stream_ref& s);
   void over(link_id id, const wire::closing& how);
+  void tell_closed(link_id id, const entry& e, const wire::closing& how);
   void connect(const stream_ref& s, const std::vector<link_id>& go, std::uint32_t version);
   wire::hello own_now() {
     std::lock_guard guard{mutex_};
@@ -373,6 +374,11 @@ void node_service::core::over(link_id id, const wire::closing& how) {
     refusals_.say(false, how.why, e.address, e.peer.node);
   else if (how.cause == close_cause::bad_certificate || how.cause == close_cause::protocol_error || how.cause == close_cause::overrun)
     refusals_.say(true, how.why, e.address, e.peer.node);
+  tell_closed(id, e, how);
+}
+
+/// Where anybody knew of it.
+void node_service::core::tell_closed(link_id id, const entry& e, const wire::closing& how) {
   if (e.is_connected) {
     counters().links.add(-1);
     base::log::info("cluster.link_lost", "a link to another node ended", {{"node", e.peer.node}, {"cause", to_text(how.cause)}, {"error", how.text}});
@@ -392,12 +398,7 @@ void node_service::core::drop(link_id id, close_cause cause, const refusal& why)
   if (e.via)
     e.via->end(why);
   refusals_.say(true, why, e.address, e.peer.node);
-  if (e.is_connected) {
-    counters().links.add(-1);
-    base::log::info("cluster.link_lost", "a link to another node ended", {{"node", e.peer.node}, {"cause", to_text(cause)}, {"error", why.text}});
-  }
-  if (e.is_dialled || e.is_connected)
-    events_.closed(id, {cause, why, why.text});
+  tell_closed(id, e, {cause, why, why.text});
 }
 
 bool node_service::core::add(const stream_ref& s) {

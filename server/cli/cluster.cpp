@@ -23,22 +23,21 @@ int fail(const options& o, const server::cluster_problem& p) {
   return say(o.json, code, p.text);
 }
 
-/// This machine's name, as a node may have it: the part before the first dot, in lower case. Empty: it has none.
-std::string own_name() {
+std::string machine_name() {
   char text[256] = "";
   gethostname(text, sizeof text - 1);
-  std::string name{text};
+  return text;
+}
+/// This machine's name, as a node may have it: the part before the first dot, in lower case. Empty: it has none.
+std::string own_name() {
+  auto name = machine_name();
   name.resize(std::min(name.size(), name.find('.')));
   for (auto& c : name)
     if (c >= 'A' && c <= 'Z')
       c = static_cast<char>(c - 'A' + 'a');
   return cluster::wire::is_node_name(name) ? name : std::string{};
 }
-std::string own_address() {
-  char text[256] = "";
-  gethostname(text, sizeof text - 1);
-  return std::string{text} + ':' + std::to_string(server::default_cluster_port);
-}
+std::string own_address() { return machine_name() + ':' + std::to_string(server::default_cluster_port); }
 } // namespace
 
 int cluster_init(const options& o) {
