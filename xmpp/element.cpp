@@ -116,6 +116,19 @@ element element::next_sibling() const {
 bool element::is_empty() const { return !node_ || !of(node_)->first_node(); }
 
 namespace {
+/// White space alone counts only as CDATA or references: written plainly nobody would read it.
+void write_text(writer& w, std::string_view text) {
+  if (text.empty())
+    return;
+  bool is_blank = text.find_first_not_of(" \t\r\n") == text.npos;
+  if (!is_blank)
+    return void(w.text(text));
+  std::string references;
+  for (auto c : text)
+    references += "&#" + std::to_string(int{c}) + ';';
+  w.raw(references);
+}
+
 /// `outer`: the default namespace where it will stand. Depth is bounded by the framer's limit.
 void write(writer& w, const node_type* n, std::string_view outer) {
   auto split = [](std::string_view name) {
@@ -140,12 +153,16 @@ void write(writer& w, const node_type* n, std::string_view outer) {
     }
     w.attr(name, value);
   }
+  std::string text; // of neighbours, which will be one
   for (auto* c = n->first_node(); c; c = c->next_sibling()) {
-    if (c->type() == rapidxml::node_element)
-      write(w, c, ns);
-    else if (c->type() == rapidxml::node_data || c->type() == rapidxml::node_cdata)
-      w.text({c->value(), c->value_size()});
+    if (c->type() == rapidxml::node_data || c->type() == rapidxml::node_cdata)
+      text.append(c->value(), c->value_size());
+    if (c->type() != rapidxml::node_element)
+      continue;
+    write_text(w, std::exchange(text, {}));
+    write(w, c, ns);
   }
+  write_text(w, text);
   w.close();
 }
 } // namespace

@@ -39,6 +39,8 @@ TEST_CASE("element: XML that stands alone means the same") {
   CHECK(alone("<iq><a xmlns='urn:a'>t&lt;<b xmlns=''>u</b><![CDATA[<v>]]></a></iq>") == "<a xmlns='urn:a'>t&lt;<b xmlns=''>u</b>&lt;v&gt;</a>");
   CHECK(alone("<iq><a xmlns='urn:a' x='&apos;&#10;'/></iq>") == "<a xmlns='urn:a' x='&apos;&#10;'/>");
   CHECK(alone("<iq><xml:a><b xmlns='urn:b'/><c/></xml:a></iq>") == "<xml:a><b xmlns='urn:b'/><c xmlns='jabber:client'/></xml:a>");
+  CHECK(alone("<iq><a xmlns='urn:a'><![CDATA[ \t]]><b/> u</a></iq>") == "<a xmlns='urn:a'>&#32;&#9;<b/> u</a>");
+  CHECK(alone("<iq><a xmlns='urn:a'><![CDATA[ ]]>u<![CDATA[ ]]></a></iq>") == "<a xmlns='urn:a'> u </a>");
   CHECK(element{}.to_xml().empty());
   CHECK(d.parse("<iq><a/></iq>").first_child().to_xml("jabber:client") == "<a/>");
   auto once = alone("<iq xmlns:p='urn:p'><p:a p:x='1'>t<b><p:c/></b></p:a></iq>");
