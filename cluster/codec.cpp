@@ -1,6 +1,7 @@
 // Values to protobuf bytes and back (proto/cluster.proto).
 #include "cluster/codec.hpp"
 #include "proto/cluster.pb.h"
+#include "xmpp/errors.hpp"
 #include <algorithm>
 #include <stdexcept>
 
@@ -15,7 +16,7 @@ constexpr std::size_t largest_frame = 16u << 20;
 constexpr std::uint64_t latest_clock = std::uint64_t{1} << 63; // far beyond any honest one; leaves room to count on
 
 enum parcel_flag : std::uint32_t {
-  outbound = 1, reply = 2, completed = 4, copy = 8, managed = 16, stored = 32, again = 64, every_flag = 127
+  reply = 2, completed = 4, copy = 8, managed = 16, stored = 32, again = 64, every_flag = 126
 };
 
 struct refused { codec_errc why; };
@@ -117,20 +118,69 @@ greeting take(const pb::Greeting& in) {
   return g;
 }
 
+void put(pb::Control& out, const control& c) {
+  out.set_what(static_cast<std::uint32_t>(c.what));
+  if (c.full)
+    out.set_full(std::string{c.full->full()});
+  out.set_clock(c.clock);
+  out.set_flags(c.flags);
+  out.set_priority(c.priority);
+  out.set_code(c.code);
+  out.set_type(c.type);
+  out.set_text(c.text);
+  for (const auto& j : c.jids)
+    out.add_jids(std::string{j->full()});
+  for (const auto& id : c.ids) {
+    out.add_ids(id.a);
+    out.add_ids(id.b);
+  }
+}
+
+std::shared_ptr<const control> take(const pb::Control& in) {
+  require(in.what() <= static_cast<std::uint32_t>(control::kind::broadcast) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
+  require(in.priority() >= -128 && in.priority() <= 127 && in.clock() < latest_clock && in.text().size() <= 4'096);
+  require(in.ids_size() % 2 == 0);
+  require(in.jids_size() <= 100'000 && in.ids_size() <= 200'000, codec_errc::too_large);
+  control c;
+  c.what = static_cast<control::kind>(in.what());
+  require(c.what != control::kind::refused || (in.code() <= static_cast<std::uint32_t>(xmpp::stanza_errc::unexpected_request) && in.type() <= static_cast<std::uint32_t>(xmpp::error_type::continue_)));
+  require(c.what != control::kind::close || in.code() <= static_cast<std::uint32_t>(xmpp::stream_errc::unsupported_version));
+  bool needs_name = c.what == control::kind::attach || c.what == control::kind::accepted || c.what == control::kind::adopt;
+  require(!needs_name || !in.full().empty());
+  if (!in.full().empty())
+    c.full = take_jid(in.full());
+  c.clock = in.clock();
+  c.flags = static_cast<std::uint8_t>(in.flags());
+  c.priority = static_cast<std::int8_t>(in.priority());
+  c.code = static_cast<std::uint8_t>(in.code());
+  c.type = static_cast<std::uint8_t>(in.type());
+  c.text = in.text();
+  for (const auto& j : in.jids())
+    c.jids.push_back(take_jid(j));
+  for (int i = 0; i < in.ids_size(); i += 2)
+    c.ids.push_back({in.ids(i), in.ids(i + 1)});
+  return std::make_shared<const control>(std::move(c));
+}
+
 void put(pb::Stanza& out, const parcel& p) {
   const auto& d = p.what;
+  out.set_kind(static_cast<std::uint32_t>(p.kind));
+  out.set_session(p.session);
+  out.set_hops(d.hops);
+  if (d.to)
+    out.set_receiver(std::string{d.to->full()});
+  if (p.said)
+    put(*out.mutable_control(), *p.said);
+  if (!d.what)
+    return out.set_flags(p.needs_credit ? 0 : std::uint32_t{reply});
   const auto& s = *d.what;
   out.set_xml(std::string{s.bytes()});
   if (s.from)
     out.set_from(std::string{s.from->full()});
   if (s.to)
     out.set_to(std::string{s.to->full()});
-  if (d.to)
-    out.set_receiver(std::string{d.to->full()});
-  out.set_session(p.session);
   std::uint32_t flags = 0;
   auto flag = [&](bool is, parcel_flag f) { flags |= is ? f : 0u; };
-  flag(p.is_outbound, outbound);
   flag(!p.needs_credit, reply);
   flag(p.has_completion, completed);
   flag(d.is_copy, copy);
@@ -146,8 +196,23 @@ void put(pb::Stanza& out, const parcel& p) {
 }
 
 parcel take(const pb::Stanza& in) {
-  require(in.flags() <= every_flag && !in.to().empty());
+  require((in.flags() & ~std::uint32_t{every_flag}) == 0 && in.kind() <= static_cast<std::uint32_t>(parcel_kind::control) && in.hops() < 256);
   parcel p;
+  p.kind = static_cast<parcel_kind>(in.kind());
+  bool is_control = p.kind == parcel_kind::control;
+  require(is_control == in.has_control() && (p.kind != parcel_kind::to_entity || in.session() == 0));
+  p.session = in.session();
+  p.needs_credit = !(in.flags() & reply);
+  p.what.hops = static_cast<std::uint8_t>(in.hops());
+  if (!in.receiver().empty())
+    p.what.to = take_jid(in.receiver());
+  if (is_control)
+    p.said = take(in.control());
+  if (is_control && in.xml().empty()) {
+    require(!(in.flags() & completed));
+    return p;
+  }
+  require(!in.to().empty() || p.what.to);
   try { // a peer is not believed to send well-formed XML
     p.what.what = xmpp::stanza::from_xml(in.xml());
   } catch (const std::logic_error&) {
@@ -157,16 +222,12 @@ parcel take(const pb::Stanza& in) {
   require(s.kind() != xmpp::stanza_kind::other);
   if (!in.from().empty())
     s.from = take_jid(in.from());
-  s.to = take_jid(in.to());
-  if (!in.receiver().empty())
-    p.what.to = take_jid(in.receiver());
+  if (!in.to().empty())
+    s.to = take_jid(in.to());
   s.stanza_id = {in.id_high(), in.id_low()};
   if (!in.id_by().empty())
     s.stanza_id_by = take_jid(in.id_by());
-  require(static_cast<bool>(s.stanza_id) == static_cast<bool>(s.stanza_id_by));
-  p.session = in.session();
-  p.is_outbound = in.flags() & outbound;
-  p.needs_credit = !(in.flags() & reply);
+  require(s.stanza_id || !s.stanza_id_by);
   p.has_completion = in.flags() & completed;
   p.what.is_copy = in.flags() & copy;
   p.what.is_managed = in.flags() & managed;

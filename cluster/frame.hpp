@@ -2,7 +2,9 @@
 #pragma once
 #include "base/bytes.hpp"
 #include "xmpp/stanza.hpp"
+#include "cluster/control.hpp"
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -119,14 +121,26 @@ struct sync_start {
 
 struct digest { std::uint64_t applied = 0, sum = 0; };
 
-/// One stanza on its way to another node.
+enum class parcel_kind : std::uint8_t {
+  to_entity,  // a stanza for whoever owns the address
+  to_session, // from an account to one of its sessions
+  outbound,   // from a session to its account, before it goes anywhere else
+  sent,       // the same, shown to it after it went
+  spool,      // the same, to be stored until it is acknowledged
+  control,    // no stanza, or one that belongs to what is said
+};
+
+/// One stanza on its way to another node, or what an account and its session on two nodes say to each other.
 struct parcel {
-  xmpp::delivery what;
-  std::uint64_t session = 0;   // 0: the address's entity
-  bool is_outbound = false;    // from one of the entity's own sessions, which `session` names
+  xmpp::delivery what;         // of a control often nothing but the receiver, `to`
+  parcel_kind kind = parcel_kind::to_entity;
+  std::uint64_t session = 0;   // of all but to_entity
+  std::shared_ptr<const cluster::control> said = {}; // of a control
   bool needs_credit = true;    // false: a reply, which is never held back
   bool has_completion = false; // its sender waits for an outcome
   std::uint64_t order = 0;     // equal for stanzas whose order counts (hash of both ends); not sent
+  std::uint64_t sender = 0;    // the session that sent it to its account, and its reactor; not sent
+  std::uint16_t sender_reactor = 0;
 };
 
 struct stanzas {

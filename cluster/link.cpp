@@ -4,7 +4,11 @@
 
 namespace cluster {
 
-namespace { std::uint64_t cost(const parcel& p) { return p.what.what->cost(); } }
+std::uint64_t cost(const parcel& p) {
+  constexpr std::uint64_t of_control = 256;
+  std::uint64_t bytes = p.what.what ? p.what.what->cost() : of_control;
+  return p.said ? bytes + p.said->text.size() + 64 * p.said->jids.size() + 16 * p.said->ids.size() : bytes;
+}
 
 bool link::is_over(const parcel& p, const base::budget_limits& most) const {
   return waiting_ + entries_.size() + 1 > most.messages || waiting_bytes_ + kept_bytes_ + cost(p) > most.bytes;

@@ -15,6 +15,9 @@ struct link_options {
   std::uint64_t window_stanzas = 4'096, window_bytes = 8u << 20;
 };
 
+/// What credit and bounds count of it, in bytes.
+[[nodiscard]] std::uint64_t cost(const parcel& p);
+
 /// What a frame or the end of a link gives to do.
 struct link_news {
   struct end { parcel what; ending how; };

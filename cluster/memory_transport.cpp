@@ -143,6 +143,10 @@ void memory_transport::fetch(link_id link) {
   auto frames = std::move(there->out);
   there->out.clear();
   there->out_bytes = 0;
+  to_other(*e, [](memory_transport& o, link_id l) {
+    if (o.find(l))
+      o.events_->written(l);
+  });
   events_->received(link, std::move(frames));
 }
 

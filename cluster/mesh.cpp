@@ -118,7 +118,8 @@ void mesh::written(connection c, base::time_point now, effects& out) {
 
 void mesh::take(peer_number n, link_news&& got, effects& out) {
   for (auto& p : got.arrived) {
-    p.what.what->completion.node = n;
+    if (p.what.what)
+      p.what.what->completion.node = n;
     out.arrived.push_back({n, std::move(p)});
   }
   std::move(got.ended.begin(), got.ended.end(), std::back_inserter(out.ended));

@@ -219,8 +219,10 @@ void replica::apply(peer_number n, const change& c, news& out) {
   ++counters_.changes_in;
   if (!c.is_removal)
     return appear(n, c.what, out);
-  if (table_.remove(n, c.what))
+  if (table_.remove(n, c.what)) {
     write(n, c.what, true);
+    out.left.push_back(c.what);
+  }
 }
 
 void replica::appear(peer_number n, const row& r, news& out) {
@@ -274,8 +276,10 @@ void replica::replace_bucket(peer_number n, peer& p, news& out) {
       write(n, r, true);
       out.lost.push_back({n, std::move(r)});
     }
+  auto before = out.appeared.size();
   for (const auto& r : fresh)
     appear(n, r, out);
+  out.returned.insert(out.returned.end(), out.appeared.begin() + static_cast<std::ptrdiff_t>(before), out.appeared.end());
   counters_.rows_synced += fresh.size();
   fresh.clear();
 }

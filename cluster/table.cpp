@@ -162,17 +162,19 @@ std::optional<entry> table::route_of(const xmpp::jid& name) const {
   return best ? std::optional{best->to_entry()} : std::nullopt;
 }
 
-owner table::owner_of(const xmpp::jid& bare, std::span<const candidate> alive) const {
+std::optional<owner> table::home_of(const xmpp::jid& bare) const {
   const stored* oldest = nullptr;
-  {
-    auto& s = of(bare.hash());
-    std::shared_lock guard{s.mutex};
-    for (const auto* r = s.head(bare); r; r = r->next_of_account)
-      if (r->is_session() && is_present(r->node) && (!oldest || is_above(*oldest, *r)))
-        oldest = r;
-    if (oldest)
-      return {oldest->node, oldest->reactor};
-  }
+  auto& s = of(bare.hash());
+  std::shared_lock guard{s.mutex};
+  for (const auto* r = s.head(bare); r; r = r->next_of_account)
+    if (r->is_session() && is_present(r->node) && (!oldest || is_above(*oldest, *r)))
+      oldest = r;
+  return oldest ? std::optional<owner>{{oldest->node, oldest->reactor}} : std::nullopt;
+}
+
+owner table::owner_of(const xmpp::jid& bare, std::span<const candidate> alive) const {
+  if (auto there = home_of(bare))
+    return *there;
   auto h = name_hash(bare.bare());
   owner best;
   std::uint64_t highest = 0;

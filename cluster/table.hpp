@@ -55,6 +55,8 @@ public:
   /// Every session of the account, the losers of conflicts left out, in no order.
   void sessions_of(const xmpp::jid& bare, const std::function<void(std::string_view full, const entry&)>& f) const;
   [[nodiscard]] std::optional<entry> route_of(const xmpp::jid& name) const;
+  /// Where its oldest session is. Nothing: it has none.
+  [[nodiscard]] std::optional<owner> home_of(const xmpp::jid& bare) const;
   /// Where the account lives: with its oldest session; without one where rendezvous hashing over `alive` says.
   [[nodiscard]] owner owner_of(const xmpp::jid& bare, std::span<const candidate> alive) const;
   [[nodiscard]] std::size_t size() const { return size_.load(std::memory_order_relaxed); }

@@ -95,6 +95,8 @@ public:
   virtual void connected(link_id link, const hello& peer, std::uint32_t version) = 0;
   /// In the order sent, all that gathered.
   virtual void received(link_id link, std::vector<std::string> frames) = 0;
+  /// All that was sent over it so far is on its way.
+  virtual void written(link_id) {}
   /// Once for each dial and for each link that was connected; nothing comes from it any more.
   virtual void closed(link_id link, const closing& how) = 0;
 };

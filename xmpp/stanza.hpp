@@ -86,6 +86,7 @@ struct delivery {
   bool is_stored = false;  // a row keeps it until it is acknowledged
   bool is_again = false;   // routed again: its receiver may have it
   std::int64_t delayed_us = 0; // when it was sent, if that is long ago: <delay/> says so (XEP-0203)
+  std::uint8_t hops = 0;       // nodes that have passed it on because it was not theirs
 
   /// The receiver has it.
   void settle() const {

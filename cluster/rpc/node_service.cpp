@@ -64,6 +64,12 @@ public:
   void on_frames(const stream_ref& s) override {
     post([s](core& c) { c.read(s); });
   }
+  void on_written(const stream_ref& s) override {
+    post([id = s->id()](core& c) {
+      if (auto i = c.links_.find(id); i != c.links_.end() && i->second.is_connected)
+        c.events_.written(id);
+    });
+  }
   void on_over(const stream_ref& s, const wire::closing& how) override {
     post([s, how](core& c) { c.over(s->id(), how); });
   }

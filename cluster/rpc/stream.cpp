@@ -130,7 +130,10 @@ void stream::on_write_done(bool ok) {
   lock l{mutex_};
   is_writing_ = false;
   is_broken_ |= !ok; // the read fails, too, and reports
+  bool is_all = ok && out_.frames_size() > 0 && frames_.empty();
   pump(l);
+  if (is_all)
+    owner_->on_written(shared_from_this());
 }
 
 void stream::end_for(lock& l, const wire::refusal& why, bool is_ours) {

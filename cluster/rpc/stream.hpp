@@ -22,6 +22,8 @@ public:
   virtual void on_ready(const stream_ref& s) = 0;
   /// Frames were read where there were none: take_frames() has them, and what comes meanwhile.
   virtual void on_frames(const stream_ref& s) = 0;
+  /// Frames were written, and none waits.
+  virtual void on_written(const stream_ref& s) = 0;
   /// Once: nothing comes any more.
   virtual void on_over(const stream_ref& s, const wire::closing& how) = 0;
   /// gRPC is done with it.

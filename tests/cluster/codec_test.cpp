@@ -55,7 +55,7 @@ TEST_CASE("codec: a frame with everything in it comes back") {
   f.applied = 11;
   auto p = make_parcel(1);
   p.session = 12;
-  p.is_outbound = true;
+  p.kind = cluster::parcel_kind::outbound;
   p.what.is_again = p.what.is_copy = p.what.is_stored = true;
   p.what.delayed_us = -5;
   p.what.to = jid("x@y/z");
@@ -85,11 +85,41 @@ TEST_CASE("codec: a frame with everything in it comes back") {
   CHECK(back->epoch == 7);
 }
 
+TEST_CASE("codec: what accounts and sessions say to each other comes back") {
+  using c = control;
+  parcel bare, full;
+  bare.kind = full.kind = parcel_kind::control;
+  bare.session = full.session = 7;
+  bare.needs_credit = false;
+  bare.said = std::make_shared<const c>(c{.what = c::kind::detach});
+  bare.what.to = jid("a@b");
+  full.said = std::make_shared<const c>(c{.what = c::kind::adopt, .full = jid("a@b/c"), .clock = 1, .flags = c::is_back | c::is_introduced, .priority = -2, .code = 3, .type = 4,
+                                          .text = "five", .jids = {jid("x@y"), jid("z@y/q")}, .ids = {{6, 7}, {8, 9}}});
+  full.what.what = covey_tests::stanza("<presence/>", "a@b/c", "a@b");
+  full.what.hops = 3;
+  frame f;
+  f.stanzas = stanzas{1, {bare, full}};
+  auto g = sent(f);
+  CHECK(encode(g) == encode(f));
+  CHECK_FALSE(g.stanzas->items[0].what.what);
+  CHECK(g.stanzas->items[0].said->what == c::kind::detach);
+  CHECK(g.stanzas->items[1].said->ids == full.said->ids);
+  CHECK(g.stanzas->items[1].said->jids[1]->full() == "z@y/q");
+  CHECK(g.stanzas->items[1].what.hops == 3);
+}
+
 TEST_CASE("codec: one wrong value spoils the frame") {
   REQUIRE(parse(good()).has_value());
   struct bad { const char* what; void (*spoil)(pb::Frame&); };
   auto row = [](pb::Frame& f) -> pb::Row& { return *f.mutable_changes()->mutable_items(0)->mutable_put(); };
   static auto put = row;
+  static auto say = [](pb::Frame& f) -> pb::Control& {
+    auto& s = *f.mutable_stanzas()->mutable_items(0);
+    s.set_kind(5);
+    if (!s.has_control())
+      s.mutable_control()->set_what(1);
+    return *s.mutable_control();
+  };
   for (const auto& b : std::initializer_list<bad>{
            {"a session without a resource", [](pb::Frame& f) { put(f).set_name("a@b"); }},
            {"a session of a domain", [](pb::Frame& f) { put(f).set_name("b/c"); }},
@@ -123,8 +153,16 @@ TEST_CASE("codec: one wrong value spoils the frame") {
            {"no stanza", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<a/>"); }},
            {"a stanza for nobody", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->clear_to(); }},
            {"a sender that is no JID", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_from("@"); }},
-           {"a stanza-id of nobody", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_id_low(1); }},
+           {"the giver of no stanza-id", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_id_by("d@e"); }},
            {"no such flag", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_flags(128); }},
+           {"no such kind of parcel", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(6); }},
+           {"a control that says nothing", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(5); }},
+           {"a stanza that says something", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->mutable_control(); }},
+           {"no such control", [](pb::Frame& f) { say(f).set_what(99); }},
+           {"an attach of nobody", [](pb::Frame& f) { say(f).set_what(0); }},
+           {"a refusal that there is not", [](pb::Frame& f) { say(f).set_what(6), say(f).set_code(99); }},
+           {"a stream error that there is not", [](pb::Frame& f) { say(f).set_what(7), say(f).set_code(99); }},
+           {"half an id", [](pb::Frame& f) { say(f).add_ids(1); }},
            {"no such outcome", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_outcome(5); }},
            {"an outcome of stanza 0", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_stanza(0); }}}) {
     CAPTURE(b.what);

@@ -91,6 +91,8 @@ TEST_CASE_FIXTURE(three_nodes, "table: an account lives with its oldest session,
   t.put(1, session_row("a@b/x", 5, 20));
   t.put(2, session_row("a@b/y", 6, 10));
   CHECK(t.owner_of(*jid("a@b"), alive) == owner{2, 2});
+  CHECK(t.home_of(*jid("a@b")) == owner{2, 2});
+  CHECK_FALSE(t.home_of(*jid("nobody@b")));
   t.set_present(2, false);
   CHECK(t.owner_of(*jid("a@b"), alive) == owner{1, 1});
   std::array<int, 3> owned{};

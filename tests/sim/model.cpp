@@ -114,6 +114,7 @@ void process::route(const xmpp::stanza_ref& what, bool is_again) {
   cluster::parcel p;
   p.what.what = what;
   p.what.is_again = is_again;
+  p.kind = cluster::parcel_kind::to_session;
   p.session = best->session;
   p.has_completion = static_cast<bool>(what->completion);
   p.order = what->from->hash() ^ what->to->hash();

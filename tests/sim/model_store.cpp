@@ -89,6 +89,7 @@ void process::tell_to_fetch(const xmpp::jid_ref& account) {
     p.what.what = make_stanza(0, account, account); // no message: a word between servers
     p.what.what->stanza_id = {};
     p.what.what->stanza_id_by = nullptr;
+    p.kind = cluster::parcel_kind::to_session;
     p.session = e.session;
     p.needs_credit = false;
     with_mesh([&](auto& out) { (void)mesh_.send(e.node, std::move(p), s_.w.now(), out); });

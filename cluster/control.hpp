@@ -1,0 +1,51 @@
+// What an account says to its session on another node, and the session to it, beside stanzas. Flat, as it is on the wire.
+#pragma once
+#include "base/bytes.hpp"
+#include "xmpp/jid.hpp"
+#include <string>
+#include <vector>
+
+namespace cluster {
+
+struct control {
+  enum class kind : std::uint8_t {
+    // to the account
+    attach,     // full, clock, flags; with `is_back`: it was attached elsewhere, and the parcel has its last presence
+    detach,
+    settled,    // ids
+    no_room,    // the parcel's stanza found none; flag is_full: the session closes
+    look_again, // the owner of before may have stored something; no session
+    // to the session
+    accepted,   // full
+    refused,    // code (xmpp::stanza_errc), type (xmpp::error_type), text
+    close,      // code (xmpp::stream_errc), text
+    share,      // flag wants_copies: of what the others send; with has_list, jids: who is blocked
+    view,       // flags, priority; the parcel has the presence
+    unspooled,  // ids: one
+    elsewhere,  // the account is not here; the parcel has the stanza that was for it, if it was one
+    // a session goes on at another node (XEP-0198 section 5): from there, then there
+    take_over,  // clock: what its client had handled
+    not_resumed, // with has_list, clock: what this side had handled
+    handed,     // the parcel's stanza is not acknowledged; flag has_list: an account keeps it
+    adopt,      // that was all: full, clock, ids (handled, epoch; window in ms, sent and acknowledged), flags, priority, jids: who
+                // had directed presence; the parcel has the presence
+    adopted,    // back: the old place may go
+    // to the node
+    changed,    // an account's rows, by an administrator; flag is_full: it is gone; no session
+    broadcast,  // text: a domain, to whose every session the parcel's stanza goes
+  };
+  enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64 };
+
+  kind what = kind::detach;
+  xmpp::jid_ref full = {};
+  std::uint64_t clock = 0;
+  std::uint8_t flags = 0;
+  std::int8_t priority = 0;
+  std::uint8_t code = 0, type = 0;
+  std::string text = {};
+  std::vector<xmpp::jid_ref> jids = {};
+  std::vector<base::u128> ids = {};
+  [[nodiscard]] bool has(flag f) const { return flags & f; }
+};
+
+} // namespace cluster
