@@ -85,8 +85,8 @@ void account::release_messages(std::uint64_t session, effects& out) {
 }
 
 void account::want_copies(std::uint64_t session, bool wants, effects& out) {
-  if (auto* m = find_member(session))
-    m->view.wants_copies = wants;
+  if (auto* m = find_member(session); m && std::exchange(m->view.wants_copies, wants) != wants)
+    out.publish(m->view);
   refresh_copies(out);
 }
 
@@ -109,6 +109,17 @@ std::vector<xmpp::delivery> account::take_held() {
   for (auto& m : members_)
     for (auto& d : std::exchange(m.held, {}))
       all.push_back(std::move(d));
+  return all;
+}
+
+std::vector<modules::event::outbound> account::take_outbound() {
+  std::vector<modules::event::outbound> all;
+  early_.remove_if([&](auto& ev) {
+    auto* said = std::get_if<modules::event::outbound>(&ev);
+    if (said)
+      all.push_back(std::move(*said));
+    return said != nullptr;
+  });
   return all;
 }
 
@@ -177,12 +188,20 @@ void account::on(modules::event::attach& e, effects& out) {
   member m;
   if (e.who.before) { // this machine crashed: for its sessions nothing has happened
     m.view = *e.who.before;
-    m.is_introduced = m.view.is_available;
     m.has_sent_presence = is_ready(m);
     m.limit = e.who.limit;
     members_.push_back(std::move(m));
+    if (auto& again = members_.back(); again.view.is_available && !again.view.is_introduced)
+      introduce(again, out);
     out.share(e.who.session, snapshot_);
-    return refresh_copies(out);
+    refresh_copies(out);
+    if (e.who.has_moved) { // its contacts must be known should a node be lost; and something may have been stored by the node where it was
+      if (!has_roster_)
+        (void)load_roster(out, [](effects&) {});
+      modules::event::look_again ev;
+      on(ev, out);
+    }
+    return;
   }
   m.view.id = e.who.session;
   m.view.full = full;
@@ -203,7 +222,7 @@ void account::on(modules::event::detach& e, effects& out) {
   auto gone = std::move(*i);
   members_.erase(i);
   refresh_copies(out);
-  if (gone.view.is_available)
+  if (gone.view.is_available && !e.is_silent)
     become_unavailable(gone, nullptr, out);
   if (members_.empty() && exists_ == presence_of_rows::known)
     exists_ = presence_of_rows::unknown; // it may be removed now: the next stanza looks again
@@ -379,6 +398,23 @@ void account::on(modules::event::timer& e, effects& out) {
   }
   if (some_are_full)
     out.set_timer(look_for_room, room_after);
+}
+
+void account::on(modules::event::look_again&, effects& out) {
+  (void)enqueue([this](effects& o) { // it may have changed these rows, too
+    has_roster_ = false;
+    read_roster(o, [this](std::optional<storage::errc>, effects& o1) {
+      for (auto& m : members_)
+        if (m.view.is_introduced && std::any_of(contacts_.begin(), contacts_.end(), [](auto& c) { return c.state.pending_in; }))
+          deliver_requests(m.view.id, o1);
+      finish(o1);
+    });
+  }, out);
+  for (auto& m : members_)
+    if (is_ready(m) && !m.holds_messages) {
+      modules::session_ready ev{m.view.id, *this, out};
+      return void(host_->view.ready.run(ev));
+    }
 }
 
 // --- with stream management

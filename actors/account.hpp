@@ -24,6 +24,7 @@ public:
   void step(modules::entity_event& ev, base::time_point now, modules::effects& out) override;
   [[nodiscard]] bool is_idle() const override;
   std::vector<xmpp::delivery> take_held() override;
+  std::vector<modules::event::outbound> take_outbound() override;
   [[nodiscard]] std::shared_ptr<const modules::session_view> recall(std::uint64_t session) const override;
   [[nodiscard]] bool is_void() const override { return (exists_ == presence_of_rows::absent || is_removed_) && is_idle(); }
 
@@ -34,7 +35,6 @@ private:
   struct member {
     modules::session_view view;
     bool has_sent_presence = false; // of priority 0 or more: it had its offline messages
-    bool is_introduced = false;     // it was told who is there
     bool holds_messages = false;    // until they have been delivered
     bool is_overflowing = false;    // it has no room: messages are kept offline until it has
     std::vector<xmpp::delivery> held;
@@ -90,6 +90,9 @@ private:
   void on(modules::event::settled& e, effects& out);
   void on(modules::event::remove& e, effects& out);
   void on(modules::event::no_room& e, effects& out);
+  void on(modules::event::lost& e, effects& out);        // account_presence.cpp
+  void on(modules::event::found_again& e, effects& out); // account_presence.cpp
+  void on(modules::event::look_again& e, effects& out);
   void refuse_absent(const xmpp::stanza& what, effects& out);
   void handle(xmpp::delivery& what, effects& out);
   void wait_for_change(const xmpp::delivery& what, effects& out);
@@ -110,6 +113,7 @@ private:
   // --- presence (account_presence.cpp)
   void on_presence(xmpp::delivery& what, effects& out);
   void on_own_presence(member& from, xmpp::delivery& what, effects& out);
+  void introduce(member& from, effects& out);
   void become_available(member& from, effects& out);
   void become_unavailable(member& from, const xmpp::stanza_ref& last_words, effects& out);
   void broadcast(const xmpp::stanza_ref& presence, effects& out);

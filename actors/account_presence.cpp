@@ -81,27 +81,32 @@ void account::on_own_presence(member& from, xmpp::delivery& what, effects& out) 
   from.view.is_available = true;
   from.view.priority = parsed->priority;
   from.view.presence = what.what;
-  out.publish(from.view.id, from.view.priority, true);
+  out.publish(from.view);
   auto id = from.view.id;
-  if (has_roster_) {
-    broadcast(what.what, out);
-    become_available(from, out);
-  } else { // contacts are read at the first presence; messages do not wait for it
-    bool is_taken = load_roster(out, [this, id, presence = what.what](effects& o) {
-      auto* m = find_member(id);
-      if (!m || m->view.presence != presence)
-        return; // gone again, or another presence came meanwhile: it waits for the contacts, too
-      broadcast(presence, o);
-      become_available(*m, o);
-    });
-    if (!is_taken)
-      refuse(s, {stanza_errc::resource_constraint, xmpp::error_type::wait, "too many changes wait"}, out);
-  }
+  introduce(from, out);
   auto* still = find_member(id);
   if (still && is_ready(*still) && !std::exchange(still->has_sent_presence, true)) {
     modules::session_ready ev{id, *this, out};
     (void)host_->view.ready.run(ev);
   }
+}
+
+/// Contacts are read at the first presence; messages do not wait for it.
+void account::introduce(member& from, effects& out) {
+  auto presence = from.view.presence;
+  if (has_roster_) {
+    broadcast(presence, out);
+    return become_available(from, out);
+  }
+  bool is_taken = load_roster(out, [this, id = from.view.id, presence](effects& o) {
+    auto* m = find_member(id);
+    if (!m || m->view.presence != presence)
+      return; // gone again, or another presence came meanwhile: it waits for the contacts, too
+    broadcast(presence, o);
+    become_available(*m, o);
+  });
+  if (!is_taken)
+    refuse(*presence, {stanza_errc::resource_constraint, xmpp::error_type::wait, "too many changes wait"}, out);
 }
 
 /// To everybody who may see it: contacts, and the own other resources (section 4.2.2).
@@ -123,8 +128,9 @@ void account::say(std::uint64_t session, xmpp::stanza_ref presence, effects& out
 /// Initial presence: what the others are (section 4.2.2 and 4.3.1), and who has asked meanwhile. Once until the
 /// resource is unavailable: with the first presence that found the contacts read, which need not be the first one.
 void account::become_available(member& from, effects& out) {
-  if (std::exchange(from.is_introduced, true))
+  if (std::exchange(from.view.is_introduced, true))
     return;
+  out.publish(from.view);
   xmpp::stanza_ref probe;
   for (auto& c : contacts_)
     if (c.state.to && !is_blocked(*c.jid)) {
@@ -145,8 +151,9 @@ void account::become_available(member& from, effects& out) {
 void account::become_unavailable(member& from, const xmpp::stanza_ref& last_words, effects& out) {
   from.view.is_available = false;
   from.has_sent_presence = false;
-  from.is_introduced = false;
-  out.publish(from.view.id, from.view.priority, false);
+  from.view.presence = nullptr;
+  from.view.is_introduced = false;
+  out.publish(from.view);
   auto presence = last_words ? last_words : xmpp::im::make_unavailable(from.view.full);
   for (auto& c : contacts_)
     if (c.state.from && !is_blocked(*c.jid))
@@ -156,7 +163,27 @@ void account::become_unavailable(member& from, const xmpp::stanza_ref& last_word
       out.deliver(m.view.id, {presence, m.view.full});
   if (last_words)
     out.deliver(from.view.id, {presence, from.view.full});
-  from.view.presence = nullptr;
+}
+
+/// Their node says nothing for them any more.
+void account::on(modules::event::lost& e, effects& out) {
+  for (auto& j : *e.sessions) {
+    auto* c = find_contact(*j);
+    if ((c && c->state.to && !is_blocked(*j)) || (same_bare(*j, *bare_) && !find_resource(*j)))
+      deliver_to_available({xmpp::im::make_unavailable(j), bare_}, out);
+  }
+}
+
+void account::on(modules::event::found_again& e, effects& out) {
+  if (std::none_of(members_.begin(), members_.end(), [](auto& m) { return m.view.is_available; }))
+    return;
+  const xmpp::jid* last = nullptr; // several sessions of one account are asked once
+  for (auto& j : *e.sessions) {
+    auto* c = find_contact(*j);
+    if (c && c->state.to && !is_blocked(*j) && (!last || !same_bare(*last, *j)))
+      out.route({xmpp::im::make_presence(stanza_type::probe, bare_, c->jid), {}});
+    last = j.get();
+  }
 }
 
 } // namespace actors

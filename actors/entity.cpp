@@ -2,6 +2,7 @@
 #include "actors/entity.hpp"
 #include "actors/account.hpp"
 #include "actors/node.hpp"
+#include "actors/peers.hpp"
 #include "actors/router.hpp"
 #include "actors/session.hpp"
 #include "base/log.hpp"
@@ -19,6 +20,7 @@ std::unique_ptr<modules::entity_machine> make_machine(home& h, const host_ref& h
 
 entity::entity(home& h, cluster::address& where, host_ref host)
   : home_(h), where_(where), host_(std::move(host)), machine_(make_machine(h, host_, where.bare)) {
+  owner_ = find_owner();
   rest();
 }
 
@@ -48,6 +50,8 @@ void entity::carry_out(modules::effects& todo) {
   for (auto& item : todo.list())
     std::visit([this](auto& e) { carry(e); }, item);
   start_operations();
+  if (owes_look_ && under_way_.empty() && waiting_.empty()) [[unlikely]]
+    look_there_again();
   if (machine_->is_idle() && sessions_.empty() && (!idle_.is_armed() || machine_->is_void()))
     rest();
 }
@@ -71,11 +75,21 @@ bool entity::end_if_idle() {
 /// Ends a while after the last thing happened, or soon where nothing is behind the address: names that do not exist
 /// must not fill the memory. An entity with a session or work stays.
 void entity::rest() {
-  auto wait = machine_->is_void() ? base::duration{} : home_.around().settings().entity_idle;
+  auto wait = machine_->is_void() || owner_ != cluster::self ? base::duration{} : home_.around().settings().entity_idle;
   idle_ = home_.loop().after(wait, [this] {
     if (!has_work() && !end_if_idle()) // with work carry_out() arms it again
       rest();
   });
+}
+
+/// Also one that has left because this address moved: answers under way are still for it.
+entity::attached* entity::find_receiver(std::uint64_t session) {
+  if (auto* a = find_attached(session))
+    return a;
+  for (auto& a : former_)
+    if (a.session == session)
+      return &a;
+  return nullptr;
 }
 
 entity::attached* entity::find_attached(std::uint64_t session) {
@@ -92,17 +106,49 @@ void entity::forget(std::uint64_t session) {
 }
 
 void entity::on_attach(modules::attach_request who) {
+  if (auto* again = find_attached(who.session)) { // it was not sure
+    again->where = who.where;
+    home_.around().registry().relocate(where_, who.session, who.where);
+    return;
+  }
+  if (owner_ != cluster::self && !may_begin_with(who))
+    return turn_away(who.where, who.session, {});
   idle_.cancel();
   sessions_.push_back({who.session, who.where, who.full, who.clock, who.limit});
+  if (who.before) { // it has been let in
+    sessions_.back().is_bound = true;
+    home_.around().registry().publish(where_, {who.full, who.where, who.session, who.clock, who.before->priority, who.before->is_available});
+  }
   step(modules::event::attach{std::move(who)});
 }
 
-void entity::on_detach(std::uint64_t session) {
+void entity::on_detach(std::uint64_t session, bool is_silent) {
   if (!find_attached(session))
     return;
   forget(session);
   home_.around().registry().withdraw(where_, session);
-  step(modules::event::detach{session});
+  step(modules::event::detach{session, is_silent});
+}
+
+void entity::on_outbound(const cluster::place& from, std::uint64_t session, xmpp::delivery&& what) {
+  if (!find_attached(session) && home_.around().peers()) [[unlikely]]
+    return turn_away(from, session, std::move(what));
+  step(modules::event::outbound{session, std::move(what)});
+}
+
+void entity::on_spool(const cluster::place& from, std::uint64_t session, std::vector<xmpp::delivery> what) {
+  if (find_attached(session) || !home_.around().peers()) [[likely]]
+    return step(modules::event::spool{session, std::move(what)});
+  for (auto& d : what)
+    tell({session, from, d.to, 0, nullptr}, [id = d.what->stanza_id](actors::session& s) { s.on_unspooled(id); },
+         {.what = cluster::control::kind::unspooled, .ids = {d.what->stanza_id}}, {nullptr, where_.bare});
+}
+
+void entity::on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids) {
+  if (find_attached(session) || !home_.around().peers()) [[likely]]
+    return step(modules::event::settled{session, std::move(ids)});
+  tell({session, from, nullptr, 0, nullptr}, [ids](actors::session& s) { s.on_settled_elsewhere(ids); },
+       {.what = cluster::control::kind::elsewhere, .ids = ids}, {nullptr, where_.bare});
 }
 
 void entity::on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to) {
@@ -127,12 +173,17 @@ void entity::remove(std::function<void(base::result<void, storage::errc>)> then)
 
 /// Behind what is on its way to them: an answer that a session's reactor has been given passes here, too.
 void entity::end_sessions(xmpp::stream_errc why, const std::string& text) {
-  for (auto& a : sessions_)
+  for (auto& a : sessions_) {
+    if (a.where.node != cluster::self) {
+      say(a, {.what = cluster::control::kind::close, .code = static_cast<std::uint8_t>(why), .text = text});
+      continue;
+    }
     home_.post(a.where.reactor, [to = a.where, me = id(), back = home_.index(), why, text](home& there) {
       there.post<entity>(back, me, [to, why, text](entity& self) {
         self.home_.post<session>(to.reactor, to.ref, [why, text](session& s) { s.close(why, text); });
       });
     });
+  }
 }
 
 void entity::on_crash(std::string_view) {
@@ -175,9 +226,21 @@ void entity::carry(modules::effect::deliver& e) {
     e.what.what->completion = {id(), next_number_, home_.index(), 0};
     awaited_.push_back({next_number_++, std::move(e.then)});
   }
-  auto* a = find_attached(e.session);
+  auto* a = find_receiver(e.session);
   if (!a)
     return route_again(home_, std::move(e.what));
+  if (a->where.node != cluster::self) [[unlikely]] {
+    cluster::parcel p;
+    auto type = e.what.what->type();
+    p.kind = cluster::parcel_kind::to_session;
+    p.session = p.order = e.session;
+    p.needs_credit = type != xmpp::stanza_type::result && type != xmpp::stanza_type::error;
+    p.has_completion = static_cast<bool>(e.what.what->completion);
+    if (!e.what.to && !e.what.what->to)
+      e.what.to = a->full;
+    p.what = std::move(e.what);
+    return home_.for_peers(to_peers::send{a->where.node, std::move(p)});
+  }
   auto room = a->limit->used.charge(e.what.what->cost());
   if (room == base::room::ok) [[likely]]
     return home_.pass_or_return<&session::on_deliver>(a->where.reactor, a->where.ref, std::move(e.what));
@@ -219,8 +282,7 @@ void entity::carry(modules::effect::accept& e) {
   a->full = e.full;
   a->is_bound = true;
   home_.around().registry().publish(where_, {e.full, a->where, e.session, a->clock, 0, false});
-  home_.post<session>(a->where.reactor, a->where.ref,
-                      [full = e.full](session& s) { s.on_accepted(full); });
+  tell(*a, [full = e.full](session& s) { s.on_accepted(full); }, {.what = cluster::control::kind::accepted, .full = e.full});
 }
 
 void entity::carry(modules::effect::refuse& e) {
@@ -228,31 +290,46 @@ void entity::carry(modules::effect::refuse& e) {
   if (!a)
     return;
   if (a->is_bound) // it came back to an account that has crashed, and has no way back to the bind
-    return home_.post<session>(a->where.reactor, a->where.ref, [](session& s) { s.close(xmpp::stream_errc::internal_server_error, {}); });
-  home_.post<session>(a->where.reactor, a->where.ref,
-                      [why = e.why](session& s) { s.on_refused(why); });
+    return tell(*a, [](session& s) { s.close(xmpp::stream_errc::internal_server_error, {}); },
+                {.what = cluster::control::kind::close, .code = static_cast<std::uint8_t>(xmpp::stream_errc::internal_server_error)});
+  tell(*a, [why = e.why](session& s) { s.on_refused(why); },
+       {.what = cluster::control::kind::refused, .code = static_cast<std::uint8_t>(e.why.condition), .type = static_cast<std::uint8_t>(e.why.type), .text = e.why.text});
   forget(e.session);
 }
 
 void entity::carry(modules::effect::end_session& e) {
   if (auto* a = find_attached(e.session))
-    home_.post<session>(a->where.reactor, a->where.ref,
-                        [why = e.why, text = std::move(e.text)](session& s) { s.close(why, text); });
+    tell(*a, [why = e.why, text = e.text](session& s) { s.close(why, text); },
+         {.what = cluster::control::kind::close, .code = static_cast<std::uint8_t>(e.why), .text = e.text});
 }
 
 void entity::carry(modules::effect::publish& e) {
-  if (auto* a = find_attached(e.session))
-    home_.around().registry().publish(where_, {a->full, a->where, e.session, a->clock, e.priority, e.is_available});
+  auto* a = find_attached(e.what.id);
+  if (!a)
+    return;
+  home_.around().registry().publish(where_, {a->full, a->where, e.what.id, a->clock, e.what.priority, e.what.is_available});
+  if (!home_.around().peers())
+    return;
+  tell(*a, [v = e.what](session& s) { s.on_view(v); }, {.what = cluster::control::kind::view, .flags = flags_of(e.what), .priority = e.what.priority},
+       {e.what.presence, a->full});
 }
 
 void entity::carry(modules::effect::share& e) {
-  if (auto* a = find_attached(e.session))
-    home_.post<session>(a->where.reactor, a->where.ref, [what = e.what](session& s) { s.set_snapshot(what); });
+  auto* a = find_attached(e.session);
+  if (!a)
+    return;
+  if (a->where.node == cluster::self)
+    return home_.post<session>(a->where.reactor, a->where.ref, [what = e.what](session& s) { s.set_snapshot(what); });
+  using c = cluster::control;
+  c said{.what = c::kind::share, .flags = static_cast<std::uint8_t>((e.what->copies_sent ? c::wants_copies : 0) | (e.what->blocked ? c::has_list : 0))};
+  if (e.what->blocked)
+    said.jids = e.what->blocked->items();
+  say(*a, std::move(said));
 }
 
 void entity::carry(modules::effect::unspooled& e) {
   if (auto* a = find_attached(e.session))
-    home_.post<session>(a->where.reactor, a->where.ref, [id = e.stanza_id](session& s) { s.on_unspooled(id); });
+    tell(*a, [id = e.stanza_id](session& s) { s.on_unspooled(id); }, {.what = cluster::control::kind::unspooled, .ids = {e.stanza_id}});
 }
 
 // --- storage

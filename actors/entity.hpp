@@ -3,12 +3,15 @@
 #pragma once
 #include "actors/home.hpp"
 #include "actors/host.hpp"
+#include "cluster/table.hpp"
 #include "modules/api/entity.hpp"
 #include <boost/container/small_vector.hpp>
 #include <optional>
 #include <variant>
 
 namespace actors {
+
+class session;
 
 class entity final : public light {
 public:
@@ -19,18 +22,31 @@ public:
   static entity& at(home& h, cluster::address& where);
 
   /// From the router. The shell's caller releases the charge.
-  void on_stanza(xmpp::delivery&& what) { step(modules::event::stanza{std::move(what)}); }
-  /// From one of the account's own sessions.
-  void on_outbound(std::uint64_t session, xmpp::delivery&& what) {
-    step(modules::event::outbound{session, std::move(what)});
+  void on_stanza(xmpp::delivery&& what) {
+    if (owner_ != cluster::self) [[unlikely]]
+      return pass_on(std::move(what));
+    step(modules::event::stanza{std::move(what)});
   }
+  /// From one of the account's own sessions.
+  void on_outbound(const cluster::place& from, std::uint64_t session, xmpp::delivery&& what);
   void on_attach(modules::attach_request who);
-  void on_detach(std::uint64_t session);
+  void on_detach(std::uint64_t session, bool is_silent = false);
   void on_sent(std::uint64_t session, xmpp::stanza_ref what) { step(modules::event::sent{session, std::move(what)}); }
-  void on_spool(std::uint64_t session, std::vector<xmpp::delivery> what) { step(modules::event::spool{session, std::move(what)}); }
-  void on_settled(std::uint64_t session, std::vector<base::u128> ids) { step(modules::event::settled{session, std::move(ids)}); }
+  void on_spool(const cluster::place& from, std::uint64_t session, std::vector<xmpp::delivery> what);
+  void on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids);
   /// The session goes on at another place; its old one hears of it behind all that was sent there.
   void on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to);
+  // --- where several nodes are (entity_elsewhere.cpp)
+  /// From a session or for one, of another node.
+  void on_said(cluster::peer_number from, const cluster::parcel& p);
+  /// Sessions came or went, or nodes: perhaps this address lives elsewhere now, or here.
+  void check_owner();
+  /// All its sessions there are gone with their node.
+  void on_peer_lost(cluster::peer_number n);
+  void on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
+  void on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
+  [[nodiscard]] bool has_sessions() const { return !sessions_.empty(); }
+
   /// Of an account: its contacts are told, its rows erased, then its sessions end with `not-authorized`.
   void remove(std::function<void(base::result<void, storage::errc>)> then);
   /// Somebody else changed the rows: what is in memory is dropped.
@@ -85,6 +101,23 @@ private:
   void carry(modules::effect::publish& e);
   void carry(modules::effect::share& e);
   void carry(modules::effect::unspooled& e);
+  void pass_on(xmpp::delivery&& what);
+  void give_up();
+  void look_there_again();
+  [[nodiscard]] cluster::peer_number find_owner() const;
+  [[nodiscard]] bool may_begin_with(const modules::attach_request& who);
+  void on_remote_attach(cluster::peer_number from, const cluster::parcel& p);
+  void say(const attached& to, cluster::control what, xmpp::delivery stanza = {});
+  void say(cluster::peer_number to, std::uint64_t session, cluster::control what, xmpp::delivery stanza = {});
+  void turn_away(const cluster::place& where, std::uint64_t session, xmpp::delivery&& what);
+  /// To one of its sessions, wherever it is: `here` on its reactor, or `there` to its node.
+  template <class F>
+  void tell(const attached& to, F here, cluster::control there, xmpp::delivery stanza = {}) {
+    if (to.where.node == cluster::self)
+      home_.post<session>(to.where.reactor, to.where.ref, std::move(here));
+    else
+      say(to, std::move(there), std::move(stanza));
+  }
   template <class Answer>
   std::function<void(Answer)> answer_home(std::uint64_t number);
   void start_operations();
@@ -97,6 +130,7 @@ private:
   template <class Then, class Answer>
   void go_on(Then& then, Answer a);
   attached* find_attached(std::uint64_t session);
+  attached* find_receiver(std::uint64_t session);
   void forget(std::uint64_t session);
   [[nodiscard]] bool has_work() const;
   void rest();
@@ -106,6 +140,7 @@ private:
   host_ref host_;
   std::unique_ptr<modules::entity_machine> machine_;
   boost::container::small_vector<attached, 1> sessions_;
+  std::vector<attached> former_; // from when this address was here
   std::vector<operation> waiting_;     // not yet submitted
   std::vector<std::unique_ptr<started>> under_way_;
   std::uint64_t next_operation_ = 1;
@@ -115,6 +150,8 @@ private:
   struct named_timer { std::uint32_t id; net::timer timer; };
   std::vector<std::unique_ptr<named_timer>> timers_;
   net::timer idle_;
+  cluster::peer_number owner_ = cluster::self; // else everything is passed on
+  bool owes_look_ = false; // what is still being stored here: the owner must hear of it
 };
 
 } // namespace actors

@@ -3,6 +3,7 @@
 #include "actors/connection.hpp"
 #include "actors/entity.hpp"
 #include "actors/node.hpp"
+#include "actors/peers.hpp"
 #include "actors/router.hpp"
 #include "base/log.hpp"
 
@@ -46,9 +47,9 @@ void home::pass_to_entity(cluster::address& to, xmpp::delivery&& what) {
   push(to.reactor, {&entity_thunk, reinterpret_cast<std::uint64_t>(&to), std::move(what), nullptr});
 }
 
-void home::pass_outbound(cluster::address& to, std::uint64_t session, xmpp::delivery&& what) {
-  post_to_entity(to, [session, d = std::move(what)](entity& e) mutable {
-    e.on_outbound(session, std::move(d));
+void home::pass_outbound(cluster::address& to, const cluster::place& from, std::uint64_t session, xmpp::delivery&& what) {
+  post_to_entity(to, [from, session, d = std::move(what)](entity& e) mutable {
+    e.on_outbound(from, session, std::move(d));
   });
 }
 
@@ -115,6 +116,8 @@ void home::take_inbox() {
 void home::complete(const xmpp::completion_id& id, modules::outcome how) {
   if (!id)
     return;
+  if (id.node != cluster::self)
+    return for_peers(to_peers::ended{id, how});
   if (id.reactor == index_) {
     done_.push_back({id, how});
     return;
@@ -216,6 +219,12 @@ void home::watch_outbox(outbox& box, home& target) {
                              })});
 }
 
+void home::flush_peers() {
+  if (auto* others = node_.peers())
+    others->take(std::exchange(for_peers_, {}));
+  for_peers_.clear();
+}
+
 bool home::end_of_turn() {
   return as_current([this] {
     counters_.turns->add();
@@ -228,6 +237,8 @@ bool home::end_of_turn() {
         guard(p.who, [&] { p.resume(*table_.find(p.who)); });
     }
     flush_outboxes();
+    if (!for_peers_.empty())
+      flush_peers();
     graveyard_.clear();
     return !lane_.empty() || !dirty_.empty() || !done_.empty();
   });

@@ -3,6 +3,7 @@
 #pragma once
 #include "actors/keepalive.hpp"
 #include "actors/light.hpp"
+#include "actors/peer_batch.hpp"
 #include "base/metrics.hpp"
 #include "cluster/registry.hpp"
 #include "net/handoff.hpp"
@@ -75,7 +76,7 @@ public:
   /// To the entity behind `to`, which has been charged; it is started if need be.
   void pass_to_entity(cluster::address& to, xmpp::delivery&& what);
   /// The same from one of its own sessions.
-  void pass_outbound(cluster::address& to, std::uint64_t session, xmpp::delivery&& what);
+  void pass_outbound(cluster::address& to, const cluster::place& from, std::uint64_t session, xmpp::delivery&& what);
   /// Control for an entity, in order with its stanzas; the address has been charged with `control_cost`.
   template <class F>
   void post_to_entity(cluster::address& to, F f) {
@@ -105,6 +106,9 @@ public:
   /// The stanza's wait is over. To another reactor: with this turn's batch.
   void complete(const xmpp::completion_id& id, modules::outcome how);
 
+  /// To other nodes, at the end of this turn; only where there are any.
+  void for_peers(to_peers::item i) { for_peers_.push_back(std::move(i)); }
+
   /// More waits than one turn handles, here or on a reactor to which this one has sent: clients are not read while this
   /// holds.
   [[nodiscard]] bool is_congested() const { return crowded_ > 0 || lane_.size() - head_ > items_per_turn; }
@@ -127,6 +131,17 @@ public:
         on_crash(e);
       }
     });
+  }
+
+  /// The same for one of several things that came together.
+  template <class F>
+  void contain(F f) {
+    running_ = 0;
+    try {
+      f();
+    } catch (const std::exception& e) {
+      on_crash(e);
+    }
   }
 
   /// The end of a turn of the loop. Returns whether work is left.
@@ -216,6 +231,7 @@ private:
   void flush_dirty();
   void flush_outboxes();
   void watch_outbox(outbox& box, home& target);
+  void flush_peers();
   void return_to_router(xmpp::delivery&& what);
 
   static constinit thread_local home* current_;
@@ -232,6 +248,7 @@ private:
   struct paused { light_id who; void (*resume)(light&); };
   std::vector<paused> paused_;
   std::vector<outbox> outboxes_;
+  peer_batch for_peers_;
   std::size_t crowded_ = 0; // outboxes whose target has too much
   net::handoff<lane_item> inbox_;
   std::atomic<std::size_t> in_inbox_{0}, in_lane_{0}; // what waits here, for the others

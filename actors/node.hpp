@@ -19,6 +19,7 @@
 namespace actors {
 
 class home;
+class peers;
 
 /// Limits and waits that are the same for all hosts (docs/configuration.md).
 struct node_settings {
@@ -80,6 +81,14 @@ public:
   [[nodiscard]] net::address_rates& rates() { return rates_; }
   [[nodiscard]] net::tls_identity_source& certificates() { return certificates_; }
 
+  /// The other nodes of the cluster. Null: there are none. Set before the first reactor runs.
+  [[nodiscard]] actors::peers* peers() const { return peers_; }
+  void set_peers(actors::peers* p, std::uint64_t own_bits) {
+    peers_ = p;
+    session_ids_ = session_ids_ << node_bits | own_bits >> (64 - node_bits);
+    session_step_ = 1u << node_bits;
+  }
+
   /// Set up before the first reactor runs.
   void admit(home& h) { homes_.push_back(&h); }
   [[nodiscard]] const std::vector<home*>& homes() const { return homes_; }
@@ -116,11 +125,27 @@ public:
 
   /// The order of binding, and never given again, not by a later process either: it counts up from the time of start
   /// in microseconds.
-  [[nodiscard]] std::uint64_t next_session_id() { return session_ids_.fetch_add(1, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t next_session_id() { return session_ids_.fetch_add(session_step_, std::memory_order_relaxed); }
+  /// Of a session that is bound now: close to wall time, in the upper 48 bits milliseconds, never behind what this node
+  /// has given out or seen (cluster/hybrid_clock.hpp). Any thread.
+  [[nodiscard]] std::uint64_t next_bind_clock() {
+    auto wall = since_1970<std::chrono::milliseconds>(clock_) << 16;
+    auto last = bind_clock_.load(std::memory_order_relaxed);
+    while (!bind_clock_.compare_exchange_weak(last, std::max(last + 1, wall), std::memory_order_relaxed)) {}
+    return std::max(last + 1, wall);
+  }
+  void see_bind_clock(std::uint64_t other) {
+    auto last = bind_clock_.load(std::memory_order_relaxed);
+    while (last < other && !bind_clock_.compare_exchange_weak(last, other, std::memory_order_relaxed)) {}
+  }
   /// For the log: other numbers after a restart, too.
   [[nodiscard]] std::uint64_t next_log_id() { return log_ids_.fetch_add(1, std::memory_order_relaxed); }
   /// Of the ids of sessions that can be resumed.
   [[nodiscard]] const base::siphash_key& resumption_key() const { return resumption_key_; }
+  void set_resumption_key(const base::siphash_key& k) { resumption_key_ = k; } // before the first reactor runs
+  /// The sessions of an account that are on this node, wherever the account is. Any thread.
+  [[nodiscard]] std::vector<cluster::session_row> sessions_here(const xmpp::jid& bare) const;
+  [[nodiscard]] std::size_t session_count() const;
   /// Storage operations that entities wait for.
   std::atomic<std::int64_t> operations{0};
   std::atomic<std::uint32_t> compressed_streams{0};
@@ -148,9 +173,13 @@ private:
   std::vector<home*> homes_;
   mutable std::shared_mutex hosts_mutex_;
   std::map<std::string, host_ref, std::less<>> hosts_;
+  static constexpr unsigned node_bits = 12; // of session ids in a cluster: counters of two nodes must not meet
   std::atomic<std::uint64_t> session_ids_;
+  std::uint64_t session_step_ = 1;
+  std::atomic<std::uint64_t> bind_clock_{0};
+  actors::peers* peers_ = nullptr;
   std::atomic<std::uint64_t> log_ids_;
-  const base::siphash_key resumption_key_{random_.number(), random_.number()}; // sessions end with the process
+  base::siphash_key resumption_key_{random_.number(), random_.number()}; // where several nodes are, all have one
   std::atomic<bool> draining_{false};
 };
 

@@ -1,6 +1,7 @@
 // Who owns the target's address? The registry answers; the rest are the cases where nobody does.
 #include "actors/router.hpp"
 #include "actors/node.hpp"
+#include "actors/peers.hpp"
 #include "actors/session.hpp"
 #include "xmpp/element.hpp"
 
@@ -17,6 +18,11 @@ bool is_plain_presence(const xmpp::stanza& s) {
   return s.kind() == stanza_kind::presence
          && (s.type() == stanza_type::available || s.type() == stanza_type::unavailable
              || s.type() == stanza_type::probe);
+}
+
+/// The same for all stanzas of one pair.
+std::uint64_t mix_order(const xmpp::jid_ref& from, const xmpp::jid_ref& to) {
+  return (from ? from->hash() * 0x9e3779b97f4a7c15 : 0) ^ to->hash();
 }
 
 /// Over the soft limit only what cannot be refused goes on.
@@ -44,6 +50,12 @@ void route_to_absent(home& at, const xmpp::jid_ref& to, xmpp::delivery&& what) {
   if (to->is_domain())
     return serve_host(at, h, std::move(what));
   bool is_service = h->view.entities.contains(to->local());
+  if (auto* others = node.peers()) {
+    if (!is_service && is_plain_presence(s) && !others->rows().home_of(*to))
+      return at.complete(s.completion, modules::outcome::refused);
+    if (auto owner = others->owner_of(*to); owner.node != cluster::self)
+      return send_to_peer(at, owner.node, std::move(what));
+  }
   if (!is_service) {
     if (is_plain_presence(s))
       return at.complete(s.completion, modules::outcome::refused);
@@ -72,6 +84,24 @@ void route(home& at, xmpp::delivery&& what) {
   route_to_absent(at, target, std::move(what));
 }
 
+void route_arrived(home& at, xmpp::delivery&& what) {
+  constexpr int most_hops = 8; // two nodes may each think for a moment that the other is it
+  if (what.hops > most_hops)
+    return route_again(at, std::move(what));
+  route(at, std::move(what));
+}
+
+void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what) {
+  cluster::parcel p;
+  const auto& s = *what.what;
+  p.needs_credit = s.type() != stanza_type::result && s.type() != stanza_type::error;
+  p.has_completion = static_cast<bool>(s.completion);
+  p.order = mix_order(s.from, what.to ? what.to : s.to);
+  ++what.hops;
+  p.what = std::move(what);
+  at.for_peers(to_peers::send{to, std::move(p)});
+}
+
 void route_again(home& at, xmpp::delivery&& what) {
   if (!what.what || !what.lose())
     return;
@@ -80,7 +110,7 @@ void route_again(home& at, xmpp::delivery&& what) {
   if (is_plain_presence(*what.what) || what.what->type() == stanza_type::result
       || what.what->type() == stanza_type::error)
     return;
-  route(at, {std::move(what.what), std::move(what.to), {}, false, false, false, true, what.delayed_us});
+  route(at, {std::move(what.what), std::move(what.to), {}, false, false, false, true, what.delayed_us, what.hops});
 }
 
 void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why) {
@@ -145,6 +175,9 @@ void serve_host(home& at, const host_ref& h, xmpp::delivery&& what) {
   const auto& s = *what.what;
   if (auto service = h->view.entities.find(""); service != h->view.entities.end()) {
     auto& node = at.around();
+    if (auto* others = node.peers())
+      if (auto owner = others->owner_of(*h->view.domain); owner.node != cluster::self)
+        return send_to_peer(at, owner.node, std::move(what));
     return hand_over(at, node.registry().charge_or_create(h->view.domain, node.reactor_of(*h->view.domain), s.cost()),
                      std::move(what));
   }
@@ -160,6 +193,18 @@ void serve_host(home& at, const host_ref& h, xmpp::delivery&& what) {
 }
 
 void broadcast(home& at, const std::string& domain, const xmpp::stanza_ref& what) {
+  broadcast_here(at, domain, what);
+  if (auto* others = at.around().peers())
+    for (auto n : others->alive()) {
+      cluster::parcel p;
+      p.kind = cluster::parcel_kind::control;
+      p.said = std::make_shared<const cluster::control>(cluster::control{.what = cluster::control::kind::broadcast, .text = domain});
+      p.what.what = what;
+      at.for_peers(to_peers::send{n, std::move(p)});
+    }
+}
+
+void broadcast_here(home& at, const std::string& domain, const xmpp::stanza_ref& what) {
   for (auto* target : at.around().homes())
     at.post(target->index(), [domain, what](home& h) {
       h.table().for_each([&](light& l) {

@@ -26,7 +26,15 @@ void serve_host(home& at, const host_ref& h, xmpp::delivery&& what);
                                         modules::account_view* account = nullptr,
                                         modules::effects* out = nullptr);
 
-/// To every session of the host, on every reactor; one shared stanza, `to` is each one's own.
+/// The same for what another node sent; it goes on to yet another one at most a few times.
+void route_arrived(home& at, xmpp::delivery&& what);
+
+/// To the owner of its address on another node.
+void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what);
+
+/// To every session of the host on this node, on every reactor; one shared stanza, `to` is each one's own.
+void broadcast_here(home& at, const std::string& domain, const xmpp::stanza_ref& what);
+/// The same on every node.
 void broadcast(home& at, const std::string& domain, const xmpp::stanza_ref& what);
 
 } // namespace actors

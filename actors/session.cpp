@@ -3,6 +3,7 @@
 #include "actors/connection.hpp"
 #include "actors/entity.hpp"
 #include "actors/node.hpp"
+#include "actors/peers.hpp"
 #include "actors/router.hpp"
 #include "actors/stream.hpp"
 
@@ -24,21 +25,43 @@ void session::attach(const xmpp::jid_ref& wanted, const xmpp::stream::bind_extra
   bare_ = xmpp::bare_of(wanted);
   if (extras.enable_management || extras.inactive)
     extras_ = std::make_unique<xmpp::stream::bind_extras>(extras);
-  modules::attach_request who{session_id_, wanted, {0, home_.index(), id()}, session_id_, limit_, extras.carbons};
+  clock_ = home_.around().next_bind_clock();
+  if (auto* others = home_.around().peers())
+    if (auto there = others->rows().home_of(*bare_); there && there->node != cluster::self) {
+      account_at_ = there->node;
+      using c = cluster::control;
+      home_.for_peers(to_peers::relocated{session_id_, {}, here()}); // the answer comes here
+      return say({.what = c::kind::attach, .full = wanted, .clock = clock_, .flags = static_cast<std::uint8_t>(extras.carbons ? c::wants_copies : 0)});
+    }
+  modules::attach_request who{session_id_, wanted, here(), clock_, limit_, extras.carbons};
   home_.post_to_entity(charged_account(), [who](entity& e) { e.on_attach(who); });
 }
 
 /// For control that must get there.
 cluster::address& session::charged_account() { return home_.around().registry().charge_always(bare_, home_.index(), home::control_cost); }
 
+/// For what may be refused. Among several nodes the account may move, and its row go.
+cluster::registry::found session::charge_account() {
+  if (own_) [[likely]]
+    return {own_, own_->limit.charge(home::control_cost)};
+  auto f = home_.around().registry().charge(*bare_, home::control_cost);
+  return f.at ? f : cluster::registry::found{&charged_account(), base::room::ok};
+}
+
 void session::on_accepted(const xmpp::jid_ref& full) {
+  if (std::exchange(is_bound_, true))
+    return; // by an account that was not sure
   full_ = full;
-  // Published before this was sent, so the row is there, and stays until the account hears of our end.
-  auto found = home_.around().registry().charge(*full, 0);
-  assert(found.at);
-  own_ = found.at;
-  if (found.room != base::room::full)
-    own_->limit.release(0);
+  if (home_.around().peers()) {
+    publish();
+  } else {
+    // Published before this was sent, so the row is there, and stays until the account hears of our end.
+    auto found = home_.around().registry().charge(*full, 0);
+    assert(found.at);
+    own_ = found.at;
+    if (found.room != base::room::full)
+      own_->limit.release(0);
+  }
   if (is_ended_ || !stream_)
     return;
   std::string inline_xml; // in the order of XEP-0386
@@ -55,6 +78,7 @@ void session::on_refused(const xmpp::stanza_error& why) {
     stream_->on_bind_refused(why);
   stream_ = nullptr;
   is_ended_ = true; // was never let in
+  publish(true);
   home_.end(*this);
 }
 
@@ -69,7 +93,7 @@ session_info session::describe() const {
   i.reactor = home_.index();
   i.id = session_id_;
   i.stream = log_id_;
-  for (auto& row : home_.around().registry().sessions_of(*full_))
+  for (auto& row : home_.around().sessions_here(*full_))
     if (row.id == session_id_) {
       i.priority = row.priority;
       i.is_available = row.is_available;
@@ -210,22 +234,26 @@ void session::on_iq(xmpp::delivery&& what) {
 void session::to_own_account(xmpp::delivery&& what) {
   if (what.what->kind() == stanza_kind::presence && what.what->type() == stanza_type::unavailable)
     leave_directed();
-  auto room = own_->limit.charge(home::control_cost);
-  if (room == base::room::full || (room == base::room::over && what.what->is_request())) {
-    if (room == base::room::over)
-      own_->limit.release(home::control_cost);
+  if (account_at_ != cluster::self) [[unlikely]]
+    return send_to_account(cluster::parcel_kind::outbound, std::move(what));
+  auto own = charge_account();
+  if (own.room == base::room::full || (own.room == base::room::over && what.what->is_request())) {
+    if (own.room == base::room::over)
+      own.at->limit.release(home::control_cost);
     return refuse(*what.what, stanza_errc::resource_constraint);
   }
-  home_.pass_outbound(*own_, session_id_, std::move(what));
+  home_.pass_outbound(*own.at, here(), session_id_, std::move(what));
 }
 
 /// What this session sends, for its account to look at. Without room there it is not shown: a copy is no delivery.
 void session::show_own_account(const xmpp::stanza_ref& what) {
-  auto room = own_->limit.charge(home::control_cost); // the bytes are charged on their own way
-  if (room == base::room::over)
-    own_->limit.release(home::control_cost);
-  if (room == base::room::ok)
-    home_.post_to_entity(*own_, [sid = session_id_, what](entity& e) { e.on_sent(sid, what); });
+  if (account_at_ != cluster::self) [[unlikely]]
+    return send_to_account(cluster::parcel_kind::sent, {what, {}});
+  auto own = charge_account(); // the bytes are charged on their own way
+  if (own.room == base::room::over)
+    own.at->limit.release(home::control_cost);
+  if (own.room == base::room::ok)
+    home_.post_to_entity(*own.at, [sid = session_id_, what](entity& e) { e.on_sent(sid, what); });
 }
 
 /// What is no stanza: stream management and client state.
@@ -248,6 +276,10 @@ void session::on_deliver(xmpp::delivery&& what) {
     if (stage_ == place_in_time::ended) {
       limit_->used.release(what.what->cost());
       return route_again(home_, std::move(what));
+    }
+    if (stage_ == place_in_time::moved && successor_.node != cluster::self) {
+      limit_->used.release(what.what->cost());
+      return pass_to_successor(std::move(what));
     }
     if (stage_ == place_in_time::moved)
       return home_.post<session>(successor_.reactor, successor_.ref, [d = std::move(what)](session& s) mutable { s.on_deliver(std::move(d)); });
@@ -341,7 +373,11 @@ void session::end() {
   if (managed_ && managed_->window > base::duration::zero())
     home_.around().ended().note(session_id_, *bare_, completed_mark());
   auto again = drop_unacknowledged();
-  home_.post_to_entity(charged_account(), [sid = session_id_](entity& e) { e.on_detach(sid); });
+  if (account_at_ == cluster::self)
+    home_.post_to_entity(charged_account(), [sid = session_id_](entity& e) { e.on_detach(sid); });
+  else
+    say({.what = cluster::control::kind::detach});
+  publish(true);
   own_ = nullptr;
   if (stream_)
     stream_->close(xmpp::stream_errc::internal_server_error);

@@ -23,7 +23,23 @@ public:
   void attach(const xmpp::jid_ref& wanted, const xmpp::stream::bind_extras& extras = {});
   void on_accepted(const xmpp::jid_ref& full);
   void on_refused(const xmpp::stanza_error& why);
-  void set_snapshot(modules::snapshot_ref of_account) { snapshot_ = std::move(of_account); }
+  // --- where several nodes are (session_elsewhere.cpp)
+  /// From its account on another node; not charged yet.
+  void on_remote_deliver(xmpp::delivery&& what);
+  void on_said(cluster::peer_number from, const cluster::control& c, xmpp::delivery&& what);
+  /// What its account knows of it, for every node to see, and for the account should it move.
+  void on_view(const modules::session_view& v);
+  /// Sessions came or went, or nodes: perhaps the account lives elsewhere now.
+  void check_account(bool is_sure = false);
+  /// That peer is lost.
+  void on_peer_lost(cluster::peer_number n);
+  /// What was for the account went where it is not, or got lost with its node: once more.
+  void on_elsewhere(xmpp::delivery&& what);
+  void on_settled_elsewhere(std::vector<base::u128> ids);
+  /// Whoever wants to take over here cannot.
+  static void refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, std::optional<std::uint32_t> h);
+  void on_take_over_refused(std::optional<std::uint32_t> h);
+  void set_snapshot(modules::snapshot_ref of_account);
 
   /// From the client, through the lane.
   void on_stanza(xmpp::delivery&& what);
@@ -54,7 +70,7 @@ public:
   void on_moved(bool is_attached);
   [[nodiscard]] bool is_detached() const { return !stream_ && !is_ended_; }
 
-  [[nodiscard]] bool is_bound() const { return own_ != nullptr; }
+  [[nodiscard]] bool is_bound() const { return is_bound_; }
   [[nodiscard]] const xmpp::jid_ref& full() const { return full_; }
   [[nodiscard]] std::uint64_t session_id() const { return session_id_; }
   [[nodiscard]] const host_ref& at_host() const { return host_; }
@@ -87,6 +103,12 @@ private:
   /// The one path: registry row, presence, unacknowledged stanzas, directed presence. Idempotent.
   void end();
 
+  // --- session_elsewhere.cpp
+  void say(cluster::control what, xmpp::delivery stanza = {});
+  void send_to_account(cluster::parcel_kind k, xmpp::delivery&& what);
+  void publish(bool is_removal = false);
+  [[nodiscard]] cluster::place here() const { return {cluster::self, home_.index(), id()}; }
+
   // --- session_management.cpp
   struct managed;
   void on_management(const xmpp::element& e);
@@ -98,7 +120,9 @@ private:
   void want_ack();
   void spool(base::time_point now);
   void store(std::vector<xmpp::delivery> late);
+  void tell_settled(std::vector<base::u128> ids);
   [[nodiscard]] cluster::address& charged_account();
+  [[nodiscard]] cluster::registry::found charge_account();
   void on_time();
   void arm(base::time_point due);
   void arm_next();
@@ -127,8 +151,17 @@ private:
   void detach();
   bool hand_over(cluster::place to, std::uint32_t h);
   void adopt(value& from, std::uint32_t h);
-  void on_take_over_refused(std::optional<std::uint32_t> h);
   void resume_now();
+  // --- session_handover.cpp: to and from other nodes
+  bool ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account);
+  [[nodiscard]] bool may_hand_over(std::uint32_t h) const;
+  void let_stream_go();
+  bool hand_over_to_peer(cluster::peer_number to, std::uint32_t h);
+  void send_value();
+  void pass_to_successor(xmpp::delivery&& what);
+  void say_to_successor(cluster::control what, xmpp::delivery stanza = {});
+  void adopt(cluster::peer_number from, const cluster::control& c, xmpp::delivery&& presence);
+  void on_adopted();
 
   home& home_;
   host_ref host_;
@@ -148,10 +181,17 @@ private:
   std::unique_ptr<xmpp::stream::recent_ids> recent_; // written to its client, and may come again
   std::unique_ptr<xmpp::stream::bind_extras> extras_; // until it is bound
   std::vector<xmpp::delivery> early_;   // came before what it takes over
+  struct handed { xmpp::delivery what; bool is_spooled; };
+  std::vector<handed> handed_;          // of what it takes over from another node
   std::unique_ptr<net::timer> leaves_;  // whose own stanzas are still under way, and that is no session any more
   cluster::place successor_;            // who takes over; then everything goes there
   std::uint32_t resumed_at_ = 0;        // what its client had handled
   enum class place_in_time : std::uint8_t { own, taking_over, silent, moving, moved, ended } stage_ = place_in_time::own;
+  std::shared_ptr<const modules::session_view> view_; // only where there are several nodes
+  std::uint64_t clock_ = 0;             // taken when it was bound
+  std::uint32_t epoch_ = 0;             // hand-overs
+  cluster::peer_number account_at_ = cluster::self;
+  bool is_bound_ = false, is_published_ = false;
   bool is_ended_ = false, is_inactive_ = false, pauses_ = false;
   bool has_forgotten_ = false; // what was open when it was resumed: its client sends that again
 };

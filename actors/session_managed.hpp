@@ -30,6 +30,10 @@ struct session::managed {
 struct session::value {
   xmpp::jid_ref full, bare;
   cluster::address* own = nullptr;
+  std::shared_ptr<const modules::session_view> view;
+  std::uint64_t clock = 0;
+  std::uint32_t epoch = 0;
+  cluster::peer_number account_at = cluster::self;
   base::ref<cluster::session_limit> limit;
   modules::snapshot_ref snapshot;
   std::uint64_t session_id = 0;

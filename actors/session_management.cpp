@@ -78,7 +78,13 @@ void session::acknowledge(std::uint32_t h) {
   if (messages)
     limit_->used.release(bytes, messages);
   if (!stored.empty())
-    home_.post_to_entity(charged_account(), [sid = session_id_, ids = std::move(stored)](entity& e) mutable { e.on_settled(sid, std::move(ids)); });
+    tell_settled(std::move(stored));
+}
+
+void session::tell_settled(std::vector<base::u128> ids) {
+  if (account_at_ != cluster::self) [[unlikely]]
+    return say({.what = cluster::control::kind::settled, .ids = std::move(ids)});
+  home_.post_to_entity(charged_account(), [me = here(), sid = session_id_, ids = std::move(ids)](entity& e) mutable { e.on_settled(me, sid, std::move(ids)); });
 }
 
 // --- what the client is sent
@@ -180,10 +186,17 @@ void session::spool(base::time_point now) {
 }
 
 void session::store(std::vector<xmpp::delivery> late) {
-  home_.post_to_entity(charged_account(), [sid = session_id_, late = std::move(late)](entity& e) mutable { e.on_spool(sid, std::move(late)); });
+  if (account_at_ != cluster::self) [[unlikely]] {
+    for (auto& d : late)
+      send_to_account(cluster::parcel_kind::spool, std::move(d));
+    return;
+  }
+  home_.post_to_entity(charged_account(), [me = here(), sid = session_id_, late = std::move(late)](entity& e) mutable { e.on_spool(me, sid, std::move(late)); });
 }
 
 void session::on_unspooled(base::u128 stanza_id) {
+  if (stage_ == place_in_time::moved && successor_.node != cluster::self)
+    return say_to_successor({.what = cluster::control::kind::unspooled, .ids = {stanza_id}});
   if (stage_ == place_in_time::moved)
     return home_.post<session>(successor_.reactor, successor_.ref, [stanza_id](session& s) { s.on_unspooled(stanza_id); });
   if (!managed_)
@@ -255,7 +268,7 @@ void session::open_completion(const xmpp::stanza_ref& s) {
 }
 
 void session::on_completed(std::uint32_t number, modules::outcome how) {
-  if (stage_ == place_in_time::moved) {
+  if (stage_ == place_in_time::moved && successor_.node == cluster::self) {
     home_.post<session>(successor_.reactor, successor_.ref, [number, how](session& s) { s.on_completed_before(number, how); });
     if (how == modules::outcome::abandoned) // it is sent once more, and its end comes here, too
       return;
@@ -297,6 +310,8 @@ void session::move_mark() {
     ++base_;
   if (is_ended_ && open_count() == 0)
     return home_.end(*this);
+  if (stage_ == place_in_time::moving && successor_.node != cluster::self && open_count() == 0)
+    return send_value();
   if (!managed_)
     return;
   auto& m = *managed_;

@@ -28,22 +28,27 @@ void session::detach() {
 // --- the new one
 
 void session::take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account) {
-  for (auto& row : home_.around().registry().sessions_of(*account)) // another account's is not found
+  for (auto& row : home_.around().sessions_here(*account)) // another account's is not found
     if (row.id == earlier) {
-      cluster::place me{0, home_.index(), id()};
-      home_.post(row.where.reactor, [there = row.where, h, me, earlier, account](home& at) {
+      home_.post(row.where.reactor, [there = row.where, h, me = here(), earlier, account](home& at) {
         auto* s = at.find<session>(there.ref);
         if (!s || !s->hand_over(me, h))
           at.post<session>(me.reactor, me.ref, [last = at.around().ended().find(earlier, *account)](session& fresh) { fresh.on_take_over_refused(last); });
       });
       return;
     }
+  if (ask_peer(earlier, h, account))
+    return;
   auto last = home_.around().ended().find(earlier, *account);
   home_.post<session>(home_.index(), id(), [last](session& s) { s.on_take_over_refused(last); }); // not inside the stream's own call
 }
 
 void session::on_take_over_refused(std::optional<std::uint32_t> h) {
   is_ended_ = true;
+  if (session_id_ && home_.around().peers()) // it had asked another node
+    home_.for_peers(to_peers::relocated{session_id_, {}, {}});
+  for (auto& w : std::exchange(handed_, {}))
+    route_again(home_, std::move(w.what));
   if (auto* below = std::exchange(stream_, nullptr))
     below->on_resume_refused(h);
   for (auto& d : std::exchange(early_, {})) // the account had sent here already
@@ -55,6 +60,12 @@ void session::adopt(value& from, std::uint32_t h) {
   full_ = from.full;
   bare_ = from.bare;
   own_ = from.own;
+  view_ = std::move(from.view);
+  clock_ = from.clock;
+  epoch_ = from.epoch + 1;
+  account_at_ = from.account_at;
+  is_bound_ = true;
+  publish();
   limit_ = std::move(from.limit);
   snapshot_ = std::move(from.snapshot);
   session_id_ = from.session_id;
@@ -80,6 +91,8 @@ void session::adopt(value& from, std::uint32_t h) {
 
 void session::resume_now() {
   stage_ = place_in_time::own;
+  if (!snapshot_) // its account does not answer
+    return close(xmpp::stream_errc::internal_server_error, {});
   auto& m = *managed_;
   m.is_asked = m.owes_ack = m.owes_answer = false;
   m.lost = {};
@@ -102,21 +115,30 @@ void session::resume_now() {
 
 // --- the old one
 
-bool session::hand_over(cluster::place to, std::uint32_t h) {
-  if (is_ended_ || !is_bound() || stage_ != place_in_time::own)
-    return false;
-  if (!managed_ || managed_->window == base::duration::zero() || !managed_->queue.covers(h))
-    return false;
-  stage_ = place_in_time::moving;
-  successor_ = to;
+bool session::may_hand_over(std::uint32_t h) const {
+  return !is_ended_ && is_bound() && stage_ == place_in_time::own && managed_ && managed_->window != base::duration::zero() && managed_->queue.covers(h);
+}
+
+void session::let_stream_go() {
   managed_->timer.cancel();
-  resumed_at_ = h;
   if (auto* below = std::exchange(stream_, nullptr)) {
     below->let_go();
     below->close(xmpp::stream_errc::conflict, "the session goes on at another connection");
   }
-  cluster::place me{0, home_.index(), id()};
-  home_.post_to_entity(charged_account(), [sid = session_id_, me, to](entity& e) { e.on_moved(sid, me, to); });
+}
+
+bool session::hand_over(cluster::place to, std::uint32_t h) {
+  if (!may_hand_over(h))
+    return false;
+  stage_ = place_in_time::moving;
+  successor_ = to;
+  resumed_at_ = h;
+  let_stream_go();
+  if (account_at_ != cluster::self) [[unlikely]] {
+    home_.for_peers(to_peers::relocated{session_id_, here(), to});
+    return true;
+  }
+  home_.post_to_entity(charged_account(), [sid = session_id_, me = here(), to](entity& e) { e.on_moved(sid, me, to); });
   return true;
 }
 
@@ -133,6 +155,11 @@ void session::on_moved(bool is_attached) {
   all->full = full_;
   all->bare = bare_;
   all->own = std::exchange(own_, nullptr);
+  all->view = view_;
+  all->clock = clock_;
+  all->epoch = epoch_;
+  all->account_at = account_at_;
+  is_published_ = false; // there it is
   all->limit = limit_;
   all->snapshot = snapshot_;
   all->session_id = session_id_;

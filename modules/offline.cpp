@@ -274,11 +274,28 @@ private:
   /// Acknowledged after all.
   void settle(message_settled& ev) {
     auto& box = of(ev.account);
+    std::vector<base::u128> unknown;
     for (auto& id : ev.stanza_ids) {
-      auto o = std::ranges::find_if(box.rows, [&](auto& r) { return r.id == id && r.session == ev.session; });
-      if (o != box.rows.end())
+      auto o = std::ranges::find(box.rows, id, &mailbox::owned::id);
+      if (o == box.rows.end())
+        unknown.push_back(id);
+      else if (o->session == ev.session)
         forget(ev.account, tables::offline_key(*ev.account.bare(), o->entry, id), id, o->bytes, ev.out);
     }
+    if (!unknown.empty())
+      look_for(std::move(unknown), ev.account, ev.out);
+  }
+
+  /// Rows that were kept before this account started again, here or on another node.
+  void look_for(std::vector<base::u128> ids, account_view& account, effects& out) {
+    out.load(tables::offline_of(*account.bare()), static_cast<std::uint32_t>(quota_ + 1), [this, ids = std::move(ids), &account](modules::rows r, effects& o) {
+      if (!r)
+        return; // they come once more
+      for (auto& row : *r)
+        if (auto id = tables::stanza_id_of(row); std::ranges::find(ids, id) != ids.end())
+          if (auto m = tables::decode_offline(row))
+            forget(account, row.key, id, m->stanza.size(), o);
+    });
   }
 
   /// A session has ended: what it had not acknowledged is for another one that is ready, now.

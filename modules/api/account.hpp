@@ -9,16 +9,6 @@ namespace modules {
 
 struct host_view;
 
-struct session_view {
-  std::uint64_t id = 0;
-  xmpp::jid_ref full;
-  std::int8_t priority = 0;
-  bool is_available = false;
-  bool wants_copies = false;    // of what the others are sent and send (XEP-0280)
-  bool is_interested = false;   // asked for the roster: gets roster pushes (RFC 6121 section 2.2)
-  xmpp::stanza_ref presence;    // the last one it broadcast
-};
-
 class account_view {
 public:
   virtual ~account_view() = default;

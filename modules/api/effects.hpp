@@ -2,6 +2,7 @@
 // So everything that decides is tested without an actor, a clock or a disk.
 #pragma once
 #include "base/clock.hpp"
+#include "modules/api/session_view.hpp"
 #include "modules/api/snapshot.hpp"
 #include "storage/engine.hpp"
 #include "xmpp/errors.hpp"
@@ -42,7 +43,7 @@ struct complete { xmpp::completion_id id; outcome how; };
 struct accept { std::uint64_t session; xmpp::jid_ref full; }; // it is bound, under this name
 struct refuse { std::uint64_t session; xmpp::stanza_error why; };
 struct end_session { std::uint64_t session; xmpp::stream_errc why; std::string text; };
-struct publish { std::uint64_t session; std::int8_t priority; bool is_available; };
+struct publish { session_view what; };
 struct unspooled { std::uint64_t session; base::u128 stanza_id; };
 struct share { std::uint64_t session; snapshot_ref what; }; // accounts only
 } // namespace effect
@@ -84,10 +85,8 @@ public:
   void end_session(std::uint64_t session, xmpp::stream_errc why, std::string text = {}) {
     list_.emplace_back(effect::end_session{session, why, std::move(text)});
   }
-  /// What every node sees of a session.
-  void publish(std::uint64_t session, std::int8_t priority, bool is_available) {
-    list_.emplace_back(effect::publish{session, priority, is_available});
-  }
+  /// What every node sees of a session, and what it takes to another node should its account move there.
+  void publish(const session_view& v) { list_.emplace_back(effect::publish{v}); }
   /// To one session of this account: what it needs where its client's stanzas enter (account_view::share).
   void share(std::uint64_t session, snapshot_ref what) { list_.emplace_back(effect::share{session, std::move(what)}); }
   /// What a session asked to have stored is not; it may ask again.

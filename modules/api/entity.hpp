@@ -14,7 +14,8 @@ struct attach_request {
   std::uint64_t clock = 0;
   base::ref<cluster::session_limit> limit;
   bool wants_copies = false; // asked for carbons together with its resource (XEP-0386)
-  std::shared_ptr<const session_view> before = {}; // it was here already, until the machine crashed
+  std::shared_ptr<const session_view> before = {}; // it was here already, until the machine crashed; or at another node
+  bool has_moved = false;    // from another node: something may have been stored for it meanwhile
 };
 
 namespace event {
@@ -23,7 +24,14 @@ struct stanza { xmpp::delivery what; };
 /// From one of the account's own sessions, before it goes anywhere else.
 struct outbound { std::uint64_t session; xmpp::delivery what; };
 struct attach { attach_request who; };
-struct detach { std::uint64_t session; };
+/// `is_silent`: its node is lost; each node tells its own clients.
+struct detach { std::uint64_t session; bool is_silent = false; };
+/// Sessions of a node that is lost, by hash of their bare JIDs: those who saw them are told.
+struct lost { std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions; };
+/// Sessions that were found again after a while without a word from their node: asked for their presence.
+struct found_again { std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions; };
+/// The node where this account lived before may have stored messages for it meanwhile.
+struct look_again {};
 /// What one of the account's sessions sends to others, shown after it entered: only where the snapshot asks for it.
 struct sent { std::uint64_t session; xmpp::stanza_ref what; };
 /// Messages that a session's client has not acknowledged for a while; the session keeps trying.
@@ -38,7 +46,8 @@ struct remove { std::function<void(base::result<void, storage::errc>)> then; };
 struct no_room { std::uint64_t session; xmpp::delivery what; base::room room; };
 } // namespace event
 using entity_event = std::variant<event::stanza, event::outbound, event::attach, event::detach, event::timer,
-                                  event::remove, event::no_room, event::sent, event::spool, event::settled>;
+                                  event::remove, event::no_room, event::sent, event::spool, event::settled, event::lost,
+                                  event::found_again, event::look_again>;
 
 class entity_machine {
 public:
@@ -48,6 +57,8 @@ public:
   [[nodiscard]] virtual bool is_idle() const = 0;
   /// It is about to be dropped, after a crash: what it still holds for others. Must not throw.
   virtual std::vector<xmpp::delivery> take_held() { return {}; }
+  /// The same for what its sessions have said and it has not looked at.
+  virtual std::vector<event::outbound> take_outbound() { return {}; }
   /// The same for what is known of a session.
   [[nodiscard]] virtual std::shared_ptr<const session_view> recall(std::uint64_t) const { return nullptr; }
   /// Idle, and not even worth the wait: nothing is behind this address.

@@ -157,6 +157,43 @@ TEST_CASE_FIXTURE(account_fixture, "subscriptions: a request waits for its answe
   CHECK(has(back, "-> ", "type='unavailable'", "to='c@d'"));
 }
 
+TEST_CASE_FIXTURE(account_fixture, "account: of a lost node's sessions each account tells its own, once") {
+  write_contact("x@b", xmpp::im::subscription_state{true, true, false, false, false});
+  write_contact("stranger@b", {});
+  attach(1, "r1");
+  say(1, "<presence/>");
+  auto names = [](std::initializer_list<std::string_view> all) {
+    auto v = std::make_shared<std::vector<xmpp::jid_ref>>();
+    for (auto n : all)
+      v->push_back(jid(n));
+    return v;
+  };
+  auto told = step(modules::event::lost{names({"x@b/one", "stranger@b/r", "nobody@b/r"})});
+  CHECK(count(told, "1: ", "x@b/one", "unavailable") == 1);
+  CHECK(told.size() == 1);
+  auto asked = step(modules::event::found_again{names({"x@b/one", "x@b/two", "stranger@b/r"})});
+  CHECK(count(asked, "-> ", "type='probe'", "to='x@b'") == 1);
+  CHECK(asked.size() == 1);
+  CHECK(step(modules::event::detach{1, true}).empty()); // its node is lost: nobody is told by this account
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: a session that comes from another owner of the account is known there already") {
+  write_contact("x@b", xmpp::im::subscription_state{true, true, false, false, false});
+  auto view = std::make_shared<modules::session_view>();
+  view->id = 1;
+  view->full = jid("a@b/r1");
+  view->is_available = view->is_introduced = true;
+  view->presence = stanza("<presence/>", "a@b/r1", "a@b");
+  CHECK_FALSE(has(step(modules::event::attach{{1, jid("a@b/r1"), {}, 1, {}, false, view, true}}), "-> ")); // nobody hears of it
+  CHECK(has(receive("<message type='chat'><body>hi</body></message>", "x@b/r"), "1: ", "hi"));
+  CHECK(has(step(modules::event::lost{std::make_shared<const std::vector<xmpp::jid_ref>>(std::vector{jid("x@b/r")})}), "1: ", "unavailable")); // it has read its contacts
+  view = std::make_shared<modules::session_view>(*view);
+  view->id = 2;
+  view->full = jid("a@b/r2");
+  view->is_introduced = false; // the owner of before had not come to that
+  CHECK(count(step(modules::event::attach{{2, jid("a@b/r2"), {}, 2, {}, false, view, true}}), "-> ", "to='x@b'") == 2); // presence and probe
+}
+
 TEST_CASE_FIXTURE(account_fixture, "account: after a crash the rows are what counts") {
   write_contact("from@d", from, "Name");
   attach(1, "r1");

@@ -36,6 +36,9 @@ public:
     tidy();
     return true;
   }
+  /// As if `h` had been sent and acknowledged: of a session that was elsewhere.
+  void begin_at(std::uint32_t h) { acked_ = h; }
+  [[nodiscard]] std::uint32_t acknowledged() const { return acked_; }
   /// Whether the client can have handled `h` of them.
   [[nodiscard]] bool covers(std::uint32_t h) const { return h - acked_ <= size(); }
   [[nodiscard]] std::span<entry> entries() { return std::span{list_}.subspan(head_); }

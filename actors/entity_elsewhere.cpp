@@ -1,0 +1,171 @@
+// An entity among several nodes: which of them it lives on, its sessions on others, and what comes to the wrong one
+// (docs/cluster-internals.md).
+#include "actors/entity.hpp"
+#include "actors/node.hpp"
+#include "actors/peers.hpp"
+#include "actors/router.hpp"
+#include "actors/session.hpp"
+#include "base/log.hpp"
+
+namespace actors {
+
+using cluster::control;
+using cluster::parcel_kind;
+
+/// With its oldest session. One that has just been bound here is in no table yet.
+cluster::peer_number entity::find_owner() const {
+  auto* others = home_.around().peers();
+  if (!others)
+    return cluster::self;
+  if (auto there = others->rows().home_of(*where_.bare))
+    return there->node;
+  return sessions_.empty() ? others->owner_of(*where_.bare).node : cluster::self;
+}
+
+void entity::check_owner() {
+  auto now = find_owner();
+  if (now == owner_)
+    return;
+  auto before = std::exchange(owner_, now);
+  if (before == cluster::self)
+    return give_up();
+  if (now == cluster::self)
+    on_crash({}); // its rows are what counts
+}
+
+/// The account's first session is its owner's, though no table has it yet.
+bool entity::may_begin_with(const modules::attach_request& who) {
+  auto there = home_.around().peers()->rows().home_of(*where_.bare);
+  if (there ? there->node != cluster::self : who.where.node != cluster::self)
+    return false;
+  owner_ = cluster::self;
+  on_crash({}); // of what was here before
+  return true;
+}
+
+/// Its sessions find the new owner by themselves, and tell it what they are. What is under way here is finished.
+void entity::give_up() {
+  auto said = machine_->take_outbound();
+  auto all = std::exchange(sessions_, {});
+  former_.assign(all.begin(), all.end());
+  for (auto& a : all) {
+    home_.around().registry().withdraw(where_, a.session);
+    step(modules::event::detach{a.session, true});
+    if (!a.is_bound) // it does not look for its account by itself
+      turn_away(a.where, a.session, {});
+  }
+  for (auto& s : said)
+    if (auto* a = find_receiver(s.session))
+      turn_away(a->where, s.session, std::move(s.what));
+  timers_.clear();
+  for (auto& d : machine_->take_held())
+    pass_on(std::move(d));
+  owes_look_ = true;
+  if (under_way_.empty() && waiting_.empty())
+    look_there_again();
+  rest();
+}
+
+/// What was stored here for nobody may have been stored after the owner had looked.
+void entity::look_there_again() {
+  owes_look_ = false;
+  if (owner_ != cluster::self)
+    say(owner_, 0, {.what = control::kind::look_again}, {nullptr, where_.bare});
+}
+
+void entity::pass_on(xmpp::delivery&& what) {
+  constexpr int most_hops = 8; // two nodes may each think for a moment that the other is it
+  if (what.hops > most_hops)
+    return route_again(home_, std::move(what));
+  if (owner_ == cluster::self)
+    return step(modules::event::stanza{std::move(what)});
+  send_to_peer(home_, owner_, std::move(what));
+}
+
+void entity::say(const attached& to, control what, xmpp::delivery stanza) {
+  if (!stanza.to)
+    stanza.to = to.full;
+  say(to.where.node, to.session, std::move(what), std::move(stanza));
+}
+
+void entity::say(cluster::peer_number to, std::uint64_t session, control what, xmpp::delivery stanza) {
+  cluster::parcel p;
+  p.kind = parcel_kind::control;
+  p.session = p.order = session;
+  p.needs_credit = false;
+  p.said = std::make_shared<const control>(std::move(what));
+  p.what = std::move(stanza);
+  home_.for_peers(to_peers::send{to, std::move(p)});
+}
+
+/// It is for the account, which is not here: the session looks for it, and says it again.
+void entity::turn_away(const cluster::place& where, std::uint64_t session, xmpp::delivery&& what) {
+  if (where.node == cluster::self)
+    return home_.post<actors::session>(where.reactor, where.ref, [d = std::move(what)](actors::session& s) mutable { s.on_elsewhere(std::move(d)); });
+  what.to = where_.bare;
+  say(where.node, session, {.what = control::kind::elsewhere}, std::move(what));
+}
+
+void entity::on_remote_attach(cluster::peer_number from, const cluster::parcel& p) {
+  auto& c = *p.said;
+  auto full = c.full;
+  modules::attach_request who{p.session, full, {from, 0, p.session}, c.clock, new cluster::session_limit{home_.around().settings().session_limits},
+                              c.has(control::wants_copies)};
+  if (c.has(control::is_back)) {
+    who.before = std::make_shared<const modules::session_view>(view_of(c, p.session, full, p.what.what));
+    who.has_moved = true;
+  }
+  on_attach(std::move(who));
+}
+
+void entity::on_said(cluster::peer_number from, const cluster::parcel& p) {
+  using kind = control::kind;
+  bool is_control = p.kind == parcel_kind::control;
+  if (is_control && p.said->what == kind::look_again)
+    return owner_ == cluster::self ? step(modules::event::look_again{}) : void();
+  if (is_control && p.said->what == kind::attach)
+    return on_remote_attach(from, p);
+  auto* a = find_attached(p.session);
+  if (!a || a->where.node != from) { // it was attached before this address moved
+    if (is_control && p.said->what == kind::no_room)
+      return route_again(home_, xmpp::delivery{p.what});
+    cluster::place there{from, 0, p.session};
+    if (is_control && p.said->what == kind::settled)
+      return on_settled(there, p.session, p.said->ids);
+    if (p.kind == parcel_kind::spool)
+      return on_spool(there, p.session, {p.what});
+    if (p.kind == parcel_kind::outbound)
+      turn_away(there, p.session, xmpp::delivery{p.what});
+    return;
+  }
+  switch (p.kind) {
+    case parcel_kind::outbound: return on_outbound(a->where, p.session, xmpp::delivery{p.what});
+    case parcel_kind::sent: return on_sent(p.session, p.what.what);
+    case parcel_kind::spool: return on_spool(a->where, p.session, {p.what});
+    default: break;
+  }
+  if (!is_control)
+    return;
+  switch (p.said->what) {
+    case kind::detach: return on_detach(p.session);
+    case kind::settled: return on_settled(a->where, p.session, p.said->ids);
+    case kind::no_room:
+      return step(modules::event::no_room{p.session, p.what, p.said->has(control::is_full) ? base::room::full : base::room::over});
+    default: return;
+  }
+}
+
+void entity::on_peer_lost(cluster::peer_number n) {
+  std::vector<std::uint64_t> gone;
+  for (auto& a : sessions_)
+    if (a.where.node == n)
+      gone.push_back(a.session);
+  for (auto id : gone)
+    on_detach(id, true);
+  check_owner();
+}
+
+void entity::on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::lost{std::move(sessions)}); }
+void entity::on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::found_again{std::move(sessions)}); }
+
+} // namespace actors

@@ -1,0 +1,153 @@
+// The other nodes, as this one's reactors see them: the shell of cluster::mesh, on a thread of its own. Look-ups are
+// made where they are needed; everything else goes there and comes back in batches (docs/cluster-internals.md).
+#pragma once
+#include "actors/peer_batch.hpp"
+#include "cluster/mesh.hpp"
+#include "cluster/transport.hpp"
+#include <condition_variable>
+#include <mutex>
+#include <shared_mutex>
+#include <thread>
+#include <unordered_map>
+
+namespace storage { class store; }
+
+namespace actors {
+
+class home;
+class node;
+
+[[nodiscard]] std::string_view to_text(cluster::peer_state s);
+
+/// What an operator is shown of one other node.
+struct peer_status {
+  std::string name, address;
+  cluster::peer_state state = cluster::peer_state::known;
+  bool is_draining = false;
+  std::size_t sessions = 0;
+  std::uint64_t lag = 0;      // of our changes, that it has not confirmed
+  std::size_t open = 0;       // stanzas for it whose outcome is awaited
+};
+struct cluster_status {
+  cluster::member own;
+  bool is_draining = false;
+  std::size_t sessions = 0;
+  std::uint64_t divergences = 0;
+  std::vector<peer_status> peers;
+};
+
+class peers final : private cluster::wire::transport_events {
+public:
+  using make_transport =
+      std::function<base::result<std::unique_ptr<cluster::wire::transport>, std::string>(cluster::wire::post_function, cluster::wire::transport_events&)>;
+
+  /// `rows`: where the other nodes' rows are kept over a restart; null: nowhere. `around` has its reactors.
+  peers(node& around, cluster::member own, cluster::mesh_options o, storage::store* rows);
+  ~peers() override;
+  /// Errors: the transport's.
+  [[nodiscard]] base::result<void, std::string> start(const make_transport& make);
+  /// Says goodbye: what is left of this node's sessions is unavailable for the others. Blocks a moment.
+  void stop();
+
+  // --- any thread
+  [[nodiscard]] const cluster::table& rows() const { return rows_; }
+  /// Of an account or service.
+  [[nodiscard]] cluster::owner owner_of(const xmpp::jid& bare) const { return rows_.owner_of(bare, *candidates()); }
+  /// Another node is there, and all that those there are have told is here. Blocks until then, at most so long.
+  bool wait_until_joined(base::duration at_most);
+  /// Nodes that are there, but this one.
+  [[nodiscard]] std::vector<cluster::peer_number> alive() const;
+  /// From a reactor, after a turn.
+  void take(peer_batch batch);
+  /// Its rows are not what other nodes know.
+  void changed(const xmpp::jid_ref& bare, bool is_removed);
+  /// No accounts without a session from now on, and other nodes see it.
+  void drain();
+  /// Blocks until the thread has answered, at most a second. Nothing: it has not.
+  [[nodiscard]] std::optional<cluster_status> status();
+
+private:
+  using job = std::function<void()>;
+  using candidates_ref = std::shared_ptr<const std::vector<cluster::candidate>>;
+  /// What came for one reactor in one step.
+  struct arrived { cluster::peer_number from; cluster::parcel what; cluster::place to; };
+  struct mail {
+    std::vector<arrived> arrivals;
+    std::vector<cluster::link_news::end> ended;
+    std::vector<cluster::parcel> returned;
+  };
+
+  // --- transport_events
+  base::result<void, cluster::wire::refusal> accept(const cluster::wire::hello&) override { return {}; }
+  void connected(cluster::wire::link_id link, const cluster::wire::hello& peer, std::uint32_t version) override;
+  void received(cluster::wire::link_id link, std::vector<std::string> frames) override;
+  void written(cluster::wire::link_id link) override;
+  void closed(cluster::wire::link_id link, const cluster::wire::closing& how) override;
+
+  // --- the thread
+  void post(job j);
+  void run();
+  void load_rows();
+  void carry();
+  void carry_net();
+  void carry(const cluster::effects::dial& e);
+  void carry(const cluster::effects::write& e);
+  void carry(const cluster::effects::close& e);
+  void carry(cluster::effects::arrival& a);
+  void carry(const cluster::effects::peer_change& e);
+  void carry(cluster::news& n);
+  void carry(to_peers::send& i);
+  void carry(to_peers::ended& i);
+  void carry(to_peers::row& i);
+  void carry(to_peers::handled& i);
+  void carry(to_peers::relocated& i);
+  void write_rows();
+  void check(const xmpp::jid_ref& bare);
+  void update_candidates();
+  void look_whether_joined();
+  mail& mail_of(std::uint16_t reactor);
+  void deliver_mail();
+  [[nodiscard]] candidates_ref candidates() const {
+    std::shared_lock guard{candidates_mutex_};
+    return candidates_;
+  }
+
+  node& around_;
+  base::random& random_;
+  cluster::table rows_;
+  cluster::mesh mesh_;
+  storage::store* disk_;
+  std::unique_ptr<cluster::wire::transport> transport_;
+  std::thread thread_;
+
+  // of the thread
+  cluster::effects todo_;
+  base::time_point now_{}, last_tick_{};
+  std::unordered_map<cluster::connection, cluster::wire::link_id> links_;
+  struct line { cluster::connection c; bool is_open; };
+  std::unordered_map<cluster::wire::link_id, line> lines_;
+  cluster::connection accepted_ = 0;
+  std::unordered_map<std::uint64_t, cluster::place> sessions_; // of this node, by id
+  std::vector<mail> mail_; // by reactor
+  bool has_mail_ = false;
+
+  mutable std::shared_mutex candidates_mutex_;
+  candidates_ref candidates_;
+  std::vector<cluster::peer_number> alive_;
+  std::mutex mutex_; // of what follows
+  std::condition_variable wake_;
+  std::vector<job> jobs_;
+  bool is_over_ = false, has_joined_ = false;
+  std::condition_variable joined_;
+};
+
+/// What of a view goes into the flags of a control, and back.
+[[nodiscard]] std::uint8_t flags_of(const modules::session_view& v);
+[[nodiscard]] modules::session_view view_of(const cluster::control& c, std::uint64_t session, const xmpp::jid_ref& full, const xmpp::stanza_ref& presence);
+
+/// On the reactor that it is for: what another node has sent.
+void arrive(home& at, cluster::peer_number from, const cluster::place& to, cluster::parcel&& what);
+/// On a reactor: what another node did not take, and cannot any more.
+void on_returned(home& at, cluster::parcel&& what);
+
+} // namespace actors

@@ -1,0 +1,183 @@
+// A session among several nodes: its row in every node's table, and its account where that lives on another one
+// (docs/cluster-internals.md).
+#include "actors/peers.hpp"
+#include "actors/session_managed.hpp"
+#include "xmpp/im/block_list.hpp"
+
+namespace actors {
+
+using cluster::control;
+using cluster::parcel_kind;
+
+void session::publish(bool is_removal) {
+  if (!home_.around().peers() || !full_)
+    return;
+  is_published_ = !is_removal;
+  cluster::row r;
+  r.name = full_;
+  r.session = session_id_;
+  r.clock = clock_;
+  r.ref = id();
+  r.epoch = epoch_;
+  r.reactor = home_.index();
+  if (view_) {
+    r.what.priority = view_->priority;
+    r.what.flags = static_cast<std::uint8_t>((view_->is_available ? cluster::attributes::available : 0) | (view_->wants_copies ? cluster::attributes::carbons : 0));
+  }
+  if (managed_)
+    r.what.flags |= cluster::attributes::managed;
+  home_.for_peers(to_peers::row{std::move(r), is_removal});
+}
+
+void session::on_view(const modules::session_view& v) {
+  if (stage_ == place_in_time::moved && successor_.node != cluster::self)
+    return;
+  if (stage_ == place_in_time::moved)
+    return home_.post<session>(successor_.reactor, successor_.ref, [v](session& s) { s.on_view(v); });
+  if (is_ended_)
+    return;
+  bool is_shown = !view_ || view_->is_available != v.is_available || view_->priority != v.priority || view_->wants_copies != v.wants_copies;
+  view_ = std::make_shared<const modules::session_view>(v);
+  if (is_shown && is_published_)
+    publish();
+}
+
+void session::say(control what, xmpp::delivery stanza) {
+  cluster::parcel p;
+  p.kind = parcel_kind::control;
+  p.session = p.order = session_id_;
+  p.needs_credit = false;
+  p.said = std::make_shared<const control>(std::move(what));
+  p.sender = id();
+  p.sender_reactor = home_.index();
+  p.what = std::move(stanza);
+  p.what.to = bare_;
+  home_.for_peers(to_peers::send{account_at_, std::move(p)});
+}
+
+void session::send_to_account(parcel_kind k, xmpp::delivery&& what) {
+  cluster::parcel p;
+  p.kind = k;
+  p.session = p.order = session_id_;
+  p.sender = id();
+  p.sender_reactor = home_.index();
+  p.has_completion = k != parcel_kind::sent && what.what->completion;
+  if (k != parcel_kind::spool) // that goes to one of its sessions again
+    what.to = bare_;
+  p.what = std::move(what);
+  if (!p.what.to)
+    p.what.to = bare_;
+  home_.for_peers(to_peers::send{account_at_, std::move(p)});
+}
+
+void session::on_remote_deliver(xmpp::delivery&& what) {
+  if (stage_ == place_in_time::moved && successor_.node != cluster::self)
+    return pass_to_successor(std::move(what));
+  if (!limit_) // it takes over from another node
+    return early_.push_back(std::move(what));
+  if (is_ended_ && stage_ != place_in_time::moved)
+    return route_again(home_, std::move(what));
+  auto type = what.what->type();
+  bool is_reply = type == xmpp::stanza_type::result || type == xmpp::stanza_type::error;
+  auto room = limit_->used.charge(what.what->cost());
+  if (room == base::room::full)
+    close(xmpp::stream_errc::resource_constraint, "the client does not read what it is sent");
+  if (room == base::room::ok || (room == base::room::over && (is_reply || what.what->kind() == xmpp::stanza_kind::presence)))
+    return on_deliver(std::move(what));
+  if (room == base::room::over)
+    limit_->used.release(what.what->cost());
+  if (is_ended_ || is_reply)
+    return route_again(home_, std::move(what));
+  cluster::parcel p;
+  p.kind = parcel_kind::control;
+  p.session = p.order = session_id_;
+  p.has_completion = static_cast<bool>(what.what->completion);
+  p.said = std::make_shared<const control>(control{.what = control::kind::no_room, .flags = static_cast<std::uint8_t>(room == base::room::full ? control::is_full : 0)});
+  p.what = std::move(what);
+  if (!p.what.to)
+    p.what.to = bare_;
+  home_.for_peers(to_peers::send{account_at_, std::move(p)});
+}
+
+void session::on_said(cluster::peer_number from, const control& c, xmpp::delivery&& what) {
+  switch (c.what) {
+    case control::kind::accepted: return on_accepted(c.full);
+    case control::kind::refused:
+      return on_refused({static_cast<xmpp::stanza_errc>(c.code), static_cast<xmpp::error_type>(c.type), c.text});
+    case control::kind::close: return close(static_cast<xmpp::stream_errc>(c.code), c.text);
+    case control::kind::share: {
+      auto list = c.has(control::has_list) ? std::make_shared<const xmpp::im::block_list>(c.jids) : nullptr;
+      return set_snapshot(modules::snapshot_ref{new modules::account_snapshot{c.has(control::wants_copies), std::move(list)}});
+    }
+    case control::kind::view: return on_view(view_of(c, session_id_, full_, what.what));
+    case control::kind::unspooled: return c.ids.empty() ? void() : on_unspooled(c.ids.front());
+    case control::kind::elsewhere:
+      if (!c.ids.empty())
+        return on_settled_elsewhere(c.ids);
+      return on_elsewhere(std::move(what));
+    case control::kind::take_over:
+      if (!hand_over_to_peer(from, static_cast<std::uint32_t>(c.clock)))
+        refuse_peer(home_, from, session_id_, home_.around().ended().find(session_id_, *bare_));
+      return;
+    case control::kind::not_resumed:
+      return on_take_over_refused(c.has(control::has_list) ? std::optional{static_cast<std::uint32_t>(c.clock)} : std::nullopt);
+    case control::kind::handed: return stage_ == place_in_time::taking_over ? handed_.push_back({std::move(what), c.has(control::has_list)}) : route_again(home_, std::move(what));
+    case control::kind::adopt: return adopt(from, c, std::move(what));
+    case control::kind::adopted: return on_adopted();
+    default: return;
+  }
+}
+
+// --- the account moves
+
+/// `is_sure`: it is not where this session took it to be, or does not know it.
+void session::check_account(bool is_sure) {
+  auto* others = home_.around().peers();
+  if (!others || is_ended_ || (stage_ != place_in_time::own && stage_ != place_in_time::silent))
+    return;
+  auto there = others->rows().home_of(*bare_);
+  auto now = there ? there->node : cluster::self;
+  if (now == account_at_ && !is_sure)
+    return;
+  account_at_ = now;
+  using c = control;
+  if (!is_bound_) { // what asked for it is on its way to nowhere
+    home_.for_peers(to_peers::relocated{session_id_, {}, here()});
+    if (now != cluster::self)
+      return say({.what = c::kind::attach, .full = full_, .clock = clock_});
+    return home_.post_to_entity(charged_account(), [who = modules::attach_request{session_id_, full_, here(), clock_, limit_}](entity& e) { e.on_attach(who); });
+  }
+  auto v = view_ ? view_ : std::make_shared<const modules::session_view>(modules::session_view{session_id_, full_, 0, false, false, false, false, nullptr});
+  if (now == cluster::self) {
+    modules::attach_request who{session_id_, full_, here(), clock_, limit_, v->wants_copies, v, true};
+    return home_.post_to_entity(charged_account(), [who](entity& e) { e.on_attach(who); });
+  }
+  auto flags = static_cast<std::uint8_t>(c::is_back | flags_of(*v));
+  say({.what = c::kind::attach, .full = full_, .clock = clock_, .flags = flags, .priority = v->priority}, {v->presence, {}});
+}
+
+void session::on_peer_lost(cluster::peer_number n) {
+  if (account_at_ == n)
+    check_account(true);
+}
+
+void session::on_elsewhere(xmpp::delivery&& what) {
+  if (stage_ == place_in_time::moved && successor_.node != cluster::self)
+    return say_to_successor({.what = control::kind::elsewhere}, std::move(what));
+  if (stage_ == place_in_time::moved)
+    return home_.post<session>(successor_.reactor, successor_.ref, [d = std::move(what)](session& s) mutable { s.on_elsewhere(std::move(d)); });
+  if (is_ended_)
+    return what.what ? home_.complete(what.what->completion, modules::outcome::refused) : void();
+  check_account(true);
+  if (what.what) {
+    what.to = nullptr;
+    to_own_account(std::move(what));
+  }
+}
+
+void session::on_settled_elsewhere(std::vector<base::u128> ids) {
+  check_account(true);
+  tell_settled(std::move(ids));
+}
+
+} // namespace actors

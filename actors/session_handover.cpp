@@ -1,0 +1,174 @@
+// A session goes on at another node (XEP-0198 section 5): what session_resumption.cpp does between two places of one
+// node, with messages for the value. The new one asks; the old one lets its stream go, waits until what its client sent has
+// ended, sends what is not acknowledged and then what it is; it passes on what still comes until the new one has its row.
+#include "actors/peers.hpp"
+#include "actors/session_managed.hpp"
+
+namespace actors {
+
+using cluster::control;
+using cluster::parcel_kind;
+
+bool session::ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account) {
+  auto* others = home_.around().peers();
+  std::optional<cluster::peer_number> there;
+  if (others)
+    others->rows().sessions_of(*account, [&](std::string_view, const cluster::entry& e) {
+      if (e.session == earlier && e.node != cluster::self)
+        there = e.node;
+    });
+  if (!there)
+    return false;
+  session_id_ = earlier;
+  bare_ = xmpp::bare_of(account);
+  account_at_ = *there;
+  home_.for_peers(to_peers::relocated{earlier, {}, here()});
+  say({.what = control::kind::take_over, .clock = h});
+  return true;
+}
+
+void session::refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, std::optional<std::uint32_t> h) {
+  cluster::parcel p;
+  p.kind = parcel_kind::control;
+  p.session = p.order = session;
+  p.needs_credit = false;
+  p.said = std::make_shared<const control>(control{.what = control::kind::not_resumed, .clock = h.value_or(0), .flags = static_cast<std::uint8_t>(h ? control::has_list : 0)});
+  at.for_peers(to_peers::send{to, std::move(p)});
+}
+
+// --- the old one
+
+bool session::hand_over_to_peer(cluster::peer_number to, std::uint32_t h) {
+  if (!may_hand_over(h))
+    return false;
+  stage_ = place_in_time::moving;
+  successor_ = {to, 0, session_id_};
+  let_stream_go();
+  acknowledge(h);
+  if (open_count() == 0) {
+    send_value();
+    return true;
+  }
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(home_.around().settings().storage_timeout, [this] {
+    home_.guard(id(), [this] {
+      if (stage_ == place_in_time::moving)
+        send_value();
+    });
+  }));
+  return true;
+}
+
+void session::say_to_successor(control what, xmpp::delivery stanza) {
+  cluster::parcel p;
+  p.kind = parcel_kind::control;
+  p.session = p.order = session_id_;
+  p.needs_credit = static_cast<bool>(stanza.what);
+  p.has_completion = stanza.what && stanza.what->completion && what.what == control::kind::handed;
+  p.said = std::make_shared<const control>(std::move(what));
+  p.what = std::move(stanza);
+  if (!p.what.to)
+    p.what.to = bare_;
+  home_.for_peers(to_peers::send{successor_.node, std::move(p)});
+}
+
+void session::pass_to_successor(xmpp::delivery&& what) {
+  cluster::parcel p;
+  p.kind = parcel_kind::to_session;
+  p.session = p.order = session_id_;
+  p.has_completion = static_cast<bool>(what.what->completion);
+  p.what = std::move(what);
+  if (!p.what.to && !p.what.what->to)
+    p.what.to = full_;
+  home_.for_peers(to_peers::send{successor_.node, std::move(p)});
+}
+
+void session::send_value() {
+  constexpr auto at_most = std::chrono::seconds{10};
+  auto m = std::exchange(managed_, nullptr);
+  stage_ = place_in_time::moved;
+  for (auto& e : m->queue.entries()) {
+    limit_->used.release(e.what.what->cost());
+    if (!e.what.is_stored && !e.what.delayed_us)
+      e.what.delayed_us = delayed_since(e.what.what, e.since);
+    say_to_successor({.what = control::kind::handed, .flags = static_cast<std::uint8_t>(e.is_spooled ? control::has_list : 0)}, std::move(e.what));
+  }
+  auto ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(m->window).count());
+  std::uint8_t flags = 0;
+  control c{.what = control::kind::adopt, .full = full_, .clock = clock_, .ids = {{completed_mark(), epoch_}, {ms, m->queue.acknowledged()}}};
+  xmpp::delivery presence;
+  if (view_) {
+    flags = flags_of(*view_);
+    c.priority = view_->priority;
+    presence = {view_->presence, full_};
+  }
+  c.flags = flags;
+  c.jids = std::exchange(directed_, {});
+  say_to_successor(std::move(c), std::move(presence));
+  if (auto h = std::exchange(held_, nullptr))
+    for (auto& d : h->take_all()) {
+      limit_->used.release(d.what->cost());
+      pass_to_successor(std::move(d));
+    }
+  forget_open();
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { on_adopted(); }); }));
+}
+
+void session::on_adopted() {
+  if (stage_ != place_in_time::moved || is_ended_)
+    return;
+  is_ended_ = true;
+  publish(true);
+  if (account_at_ == cluster::self)
+    home_.post_to_entity(charged_account(), [](entity& e) { e.check_owner(); });
+  home_.end(*this);
+}
+
+// --- the new one
+
+void session::adopt(cluster::peer_number from, const control& c, xmpp::delivery&& presence) {
+  if (stage_ != place_in_time::taking_over || c.ids.size() != 2)
+    return;
+  full_ = c.full;
+  bare_ = xmpp::bare_of(full_);
+  limit_ = new cluster::session_limit{home_.around().settings().session_limits};
+  since_ = home_.around().clock().wall();
+  clock_ = c.clock;
+  base_ = next_ = static_cast<std::uint32_t>(c.ids[0].a) + 1;
+  epoch_ = static_cast<std::uint32_t>(c.ids[0].b) + 1;
+  directed_ = c.jids;
+  managed_ = std::make_unique<managed>();
+  managed_->window = std::chrono::milliseconds{c.ids[1].a};
+  managed_->queue.begin_at(static_cast<std::uint32_t>(c.ids[1].b));
+  managed_->mark_moved = home_.now();
+  view_ = std::make_shared<const modules::session_view>(view_of(c, session_id_, full_, presence.what));
+  for (auto& w : std::exchange(handed_, {})) {
+    limit_->used.charge_always(w.what.what->cost());
+    remember(w.what);
+    w.what.is_managed = true;
+    managed_->queue.push(std::move(w.what), home_.now());
+    managed_->queue.entries().back().is_spooled = w.is_spooled;
+  }
+  is_bound_ = true;
+  stage_ = place_in_time::silent;
+  publish();
+  account_at_ = from;
+  say({.what = control::kind::adopted});
+  check_account(true);
+  for (auto& d : std::exchange(early_, {}))
+    on_remote_deliver(std::move(d));
+  if (!stream_) // lost again meanwhile
+    return detach();
+  managed_->resumes_until = home_.now() + home_.around().settings().storage_timeout;
+  if (snapshot_)
+    return resume_now();
+  arm_next(); // its client says nothing before it is known whom it has blocked
+}
+
+void session::set_snapshot(modules::snapshot_ref of_account) {
+  bool is_first = !snapshot_;
+  snapshot_ = std::move(of_account);
+  if (is_first && stage_ == place_in_time::silent && stream_)
+    resume_now();
+}
+
+} // namespace actors
