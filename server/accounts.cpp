@@ -1,6 +1,7 @@
 // Accounts as rows: created if absent, changed whole, removed with everything that is theirs.
 #include "server/accounts.hpp"
 #include "actors/entity.hpp"
+#include "actors/peers.hpp"
 #include "base/log.hpp"
 #include "storage/tables.hpp"
 #include "xmpp/sasl/anonymous.hpp"
@@ -115,8 +116,10 @@ void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then
       return then(base::fail(error_of(rows.error())));
     if (rows->empty())
       return then(base::fail(account_errc::not_found));
-    tell_entity(bare, [bare, told = std::make_shared<removal>(then)](actors::entity& e) {
-      e.remove([told, bare](base::result<void, storage::errc> r) {
+    tell_entity(bare, [this, bare, told = std::make_shared<removal>(then)](actors::entity& e) {
+      e.remove([this, told, bare](base::result<void, storage::errc> r) {
+        if (r && node_.peers())
+          node_.peers()->changed(bare, true);
         if (r)
           base::log::info("account.removed", "an account and all its rows are gone", {{"jid", bare->bare()}});
         told->answer(r ? base::result<void, account_errc>{} : base::fail(error_of(r.error())));
@@ -138,6 +141,8 @@ void stored_accounts::at_entity(const xmpp::jid_ref& bare, std::function<void(ac
 
 void stored_accounts::has_changed(const xmpp::jid_ref& bare) {
   node_.absent().erase(*bare);
+  if (node_.peers())
+    node_.peers()->changed(bare, false);
   at_entity(bare, [](actors::entity& e) { e.start_again(); });
 }
 

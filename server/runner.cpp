@@ -6,6 +6,7 @@
 #include "actors/stream.hpp"
 #include "actors/entity.hpp"
 #include "server/certificates.hpp"
+#include "server/cluster_member.hpp"
 #include "server/doors.hpp"
 #include "server/host_builder.hpp"
 #include "server/login_settings.hpp"
@@ -50,6 +51,8 @@ struct runner::parts {
   std::unique_ptr<storage::store> embedded; // RocksDB, one for all hosts of this node
   std::map<std::string, std::unique_ptr<storage::store>> databases; // by connection: each shared by all hosts that name it
   std::vector<std::unique_ptr<actors::reactor>> reactors;
+  std::optional<cluster_member> cluster;
+  bool has_resumption_key = false;
   std::unique_ptr<doors> entrances;
 
   explicit parts(const config& c) : node(c.node, clock, random) {
@@ -105,6 +108,12 @@ base::result<void, std::string> runner::start() {
   auto n = config_->reactors ? config_->reactors : std::max(1u, std::thread::hardware_concurrency());
   for (std::uint32_t i = 0; i < n; ++i)
     p.reactors.push_back(std::make_unique<actors::reactor>(p.system, p.node, static_cast<std::uint16_t>(i)));
+  if (is_cluster_member(config_->data_folder)) {
+    auto member = make_cluster_member(*config_, p.node);
+    if (!member)
+      return base::fail(member.error());
+    p.cluster = std::move(*member);
+  }
   auto made = build(*config_);
   if (!made)
     return base::fail(made.error());
@@ -112,6 +121,9 @@ base::result<void, std::string> runner::start() {
   p.node.set_hosts(made->hosts);
   for (auto& r : p.reactors)
     r->start();
+  if (p.cluster)
+    if (auto ok = server::start(*p.cluster, *config_, p.clock); !ok)
+      return ok;
   p.entrances = std::make_unique<doors>(config_, p.node, p.reactors);
   if (auto ok = p.entrances->open(); !ok)
     return ok;
@@ -184,6 +196,13 @@ base::result<host_base*, std::string> runner::base_of(const host_config& h, std:
   auto fake = secret("fake-salt", 32), ids = secret("stanza-id", 16), tokens = secret("tokens", 32);
   if (!fake || !ids || !tokens)
     return base::fail(std::string{"the secrets of the database cannot be read or written"});
+  if (p.cluster && h.engine == "postgresql" && !p.has_resumption_key) { // a session goes on at any node
+    auto key = secret("resumption", 16);
+    if (!key)
+      return base::fail(std::string{"the secrets of the database cannot be read or written"});
+    p.node.set_resumption_key({base::get_be64(*key), base::get_be64(std::string_view{*key}.substr(8))});
+    p.has_resumption_key = true;
+  }
   fresh.fake_secret = *fake;
   fresh.token_secret = *tokens;
   fresh.stanza_id_key = {base::get_be64(*ids), base::get_be64(std::string_view{*ids}.substr(8))};
@@ -246,6 +265,9 @@ void runner::keep_until_restart(config& next, const config& now) {
   next.block_cache = now.block_cache;
   next.database_readers = now.database_readers;
   next.database_patience = now.database_patience;
+  next.cluster_listen = now.cluster_listen;
+  next.cluster_address = now.cluster_address;
+  next.cluster_seeds = now.cluster_seeds;
   for (auto& h : next.hosts)
     for (auto& old : now.hosts)
       if (old.domain == h.domain) {
@@ -340,7 +362,7 @@ void runner::stop() {
   }
   auto until = std::chrono::steady_clock::now() + p.node.settings().drain_timeout;
   auto count = [&] {
-    return p.node.registry().session_count();
+    return p.node.session_count();
   };
   while (count() > 0 && std::chrono::steady_clock::now() < until)
     std::this_thread::sleep_for(std::chrono::milliseconds{5});
@@ -348,11 +370,14 @@ void runner::stop() {
   auto has_work = [&] { return p.node.operations.load() > 0 || !p.node.registry().is_quiet(); };
   while (has_work() && std::chrono::steady_clock::now() < until)
     std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  if (p.cluster)
+    p.cluster->others->stop();
   for (auto& r : p.reactors)
     r->end_all(caf::exit_reason::kill);
   p.system.await_all_actors_done();
   for (auto& r : p.reactors)
     r->stop();
+  p.cluster.reset();    // its last writes
   p.hashing = nullptr;  // its jobs name the stores
   p.embedded = nullptr; // commits what waits
   p.databases.clear();
@@ -384,12 +409,28 @@ void runner::list_sessions(std::function<void(std::vector<actors::session_info>)
     });
 }
 
+actors::peers* runner::peers() { return parts_->cluster ? parts_->cluster->others.get() : nullptr; }
+
+void runner::drain() {
+  auto& p = *parts_;
+  is_ready_ = false;
+  p.node.drain();
+  if (p.cluster)
+    p.cluster->others->drain();
+}
+
+base::result<void, std::string> runner::leave_cluster() {
+  if (!parts_->cluster)
+    return base::fail(std::string{"this node is in no cluster"});
+  return forget_membership(config_->data_folder);
+}
+
 bool runner::kick(std::string_view full_jid, const std::string& text) {
   auto full = xmpp::parse_jid(full_jid);
   if (!full)
     return false;
   bool found = false;
-  for (auto& row : parts_->node.registry().sessions_of(**full)) {
+  for (auto& row : parts_->node.sessions_here(**full)) {
     if (!(*full)->is_bare() && !(*row.full == **full))
       continue;
     found = true;

@@ -8,7 +8,7 @@
 #include <memory>
 #include <mutex>
 
-namespace actors { class pool; class reactor; struct session_info; }
+namespace actors { class peers; class pool; class reactor; struct session_info; }
 namespace storage { class store; }
 
 namespace server {
@@ -50,6 +50,12 @@ public:
   [[nodiscard]] std::vector<storage::store*> databases();
   [[nodiscard]] std::uint16_t port_of(const std::string& what) const; // "c2s", "c2s_direct", "http"
   [[nodiscard]] bool is_ready() const { return is_ready_; }
+  /// Null: this node is alone.
+  [[nodiscard]] actors::peers* peers();
+  /// No new sessions and red health from now on; those that are there stay until stop().
+  void drain();
+  /// What remains is to stop: the next start is alone. Errors: a text for the operator.
+  [[nodiscard]] base::result<void, std::string> leave_cluster();
   /// Asks each client; `then` on any thread, once, with those that answered.
   void list_sessions(std::function<void(std::vector<actors::session_info>)> then);
   /// Ends the stream of one session. False: no such session.

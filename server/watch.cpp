@@ -52,7 +52,7 @@ watch::watch(runner& r) : target_(std::make_shared<target>()) {
       return t->server ? read(*t->server) : 0.0;
     });
   };
-  of_server("covey_sessions", "Bound sessions.", [](runner& x) { return static_cast<double>(x.node().registry().session_count()); });
+  of_server("covey_sessions", "Bound sessions.", [](runner& x) { return static_cast<double>(x.node().session_count()); });
   of_server("covey_strangers", "Connections that have not logged in.", [](runner& x) { return static_cast<double>(x.node().strangers().total()); });
   of_server("covey_addresses", "Accounts and services that are in memory.", [](runner& x) { return static_cast<double>(x.node().registry().address_count()); });
   of_server("covey_operations", "Storage operations that accounts and services wait for.", [](runner& x) { return static_cast<double>(x.node().operations.load()); });

@@ -1,6 +1,8 @@
 // Translates administration calls; the only gRPC code of the server program.
 #include "server/admin/service.hpp"
+#include "actors/peers.hpp"
 #include "actors/session_info.hpp"
+#include "base/log.hpp"
 #include "base/metrics.hpp"
 #include "proto/admin.grpc.pb.h"
 #include "server/accounts.hpp"
@@ -179,6 +181,55 @@ private:
       (*out->mutable_values())[name] = v;
     auto* done = c->DefaultReactor();
     done->Finish(grpc::Status::OK);
+    return done;
+  }
+
+  reactor* drain(context* c, const pb::empty*, pb::status* out) override {
+    runner_.drain();
+    base::log::info("server.draining", "no new sessions; those that are there stay until the server stops", {});
+    answer(out, pb::code::ok, "no new sessions from now on");
+    auto* done = c->DefaultReactor();
+    done->Finish(grpc::Status::OK);
+    return done;
+  }
+
+  reactor* cluster_status(context* c, const pb::empty*, pb::cluster_reply* out) override {
+    auto* done = c->DefaultReactor();
+    auto* others = runner_.peers();
+    auto s = others ? others->status() : std::nullopt;
+    if (!others)
+      answer(out->mutable_result(), pb::code::not_found, "this node is in no cluster: covey cluster init-ca, or covey join");
+    else if (!s)
+      answer(out->mutable_result(), pb::code::failed, "the cluster's thread does not answer");
+    if (s) {
+      auto add = [&](const std::string& name, const std::string& address, std::string_view state, bool is_draining, std::size_t sessions) {
+        auto* n = out->add_nodes();
+        n->set_name(name);
+        n->set_address(address);
+        n->set_state(std::string{state});
+        n->set_draining(is_draining);
+        n->set_sessions(sessions);
+        return n;
+      };
+      add(s->own.name, s->own.address, "self", s->is_draining, s->sessions);
+      for (auto& p : s->peers) {
+        auto* n = add(p.name, p.address, actors::to_text(p.state), p.is_draining, p.sessions);
+        n->set_lag(p.lag);
+        n->set_open(p.open);
+      }
+      out->set_divergences(s->divergences);
+    }
+    done->Finish(grpc::Status::OK);
+    return done;
+  }
+
+  reactor* leave_cluster(context* c, const pb::empty*, pb::status* out) override {
+    auto* done = c->DefaultReactor();
+    auto left = runner_.leave_cluster();
+    answer(out, left ? pb::code::ok : pb::code::failed, left ? "this node leaves the cluster and stops" : left.error());
+    done->Finish(grpc::Status::OK);
+    if (left)
+      stop_();
     return done;
   }
 

@@ -6,6 +6,7 @@
 #include "server/config/keys.hpp"
 #include <algorithm>
 #include <ctime>
+#include <iomanip>
 #include <iostream>
 #include <unistd.h>
 
@@ -84,6 +85,36 @@ int cluster_token(const options& o) {
   std::strftime(text, sizeof text, "%F %H:%M %Z", std::localtime(&end));
   std::cerr << "good once, until " << text << ", for a node that reaches " << made->address << ": covey join TOKEN\n";
   return exit_code::ok;
+}
+
+int cluster_status(const options& o) {
+  pb::cluster_reply out;
+  int code = 0;
+  if (!call(o, code, &stub::cluster_status, pb::empty{}, &out))
+    return code;
+  if (auto result = out.result().result(); result != pb::code::ok)
+    return say(o.json, result, out.result().text());
+  if (o.json) {
+    auto list = nlohmann::json::array();
+    for (auto& n : out.nodes())
+      list.push_back({{"name", n.name()}, {"address", n.address()}, {"state", n.state()}, {"draining", n.draining()}, {"sessions", n.sessions()},
+                      {"lag", n.lag()}, {"open", n.open()}});
+    return say(true, exit_code::ok, {}, {{"nodes", std::move(list)}, {"divergences", out.divergences()}});
+  }
+  std::cout << std::left << std::setw(16) << "NODE" << std::setw(20) << "STATE" << std::setw(10) << "SESSIONS" << std::setw(8) << "LAG" << std::setw(8) << "OPEN"
+            << "ADDRESS\n";
+  for (auto& n : out.nodes())
+    std::cout << std::setw(16) << n.name() << std::setw(20) << n.state() + (n.draining() ? ", draining" : "") << std::setw(10) << n.sessions() << std::setw(8)
+              << n.lag() << std::setw(8) << n.open() << n.address() << '\n';
+  return exit_code::ok;
+}
+
+int cluster_leave(const options& o) {
+  if (!o.yes && !confirm("Take this node out of the cluster, and stop it? Its clients go to the others."))
+    return say(o.json, exit_code::usage, "nothing has changed: say --yes");
+  pb::status out;
+  int code = 0;
+  return call(o, code, &stub::leave_cluster, pb::empty{}, &out) ? say(o.json, out, "this node leaves the cluster and stops") : code;
 }
 
 int join(const options& o) {

@@ -55,6 +55,8 @@ int restore(const options& o); // backup.cpp
 int migrate(const options& o); // migrate.cpp
 int cluster_init(const options& o); // cluster.cpp
 int cluster_issue(const options& o);
+int cluster_status(const options& o);
+int cluster_leave(const options& o);
 int cluster_token(const options& o);
 int join(const options& o);
 

@@ -114,6 +114,12 @@ int stop(const options& o) {
   return call(o, code, &stub::stop, pb::empty{}, &out) ? cli::say(o.json, out, "stopping") : code;
 }
 
+int drain(const options& o) {
+  pb::status out;
+  int code = 0;
+  return call(o, code, &stub::drain, pb::empty{}, &out) ? cli::say(o.json, out, "no new sessions; those that are there stay until covey stop") : code;
+}
+
 int invite(const options& o) {
   auto hosts = load(o).config.hosts;
   if (o.jid.empty() && hosts.size() != 1)
@@ -279,6 +285,7 @@ int main(int argc, char** argv) {
       ->add_option("jid", o.jid, "alice@example.org: who uses it becomes her contact, or gets this account if there is none; example.org, or nothing where there is one host: who uses it gets an account");
   command(&app, "stats", "All metrics with their present values", "covey stats --json", stats);
   asks(command(&app, "stop", "Stop the server gracefully", "covey stop --yes", stop));
+  command(&app, "drain", "No new sessions, and red health: before a restart behind a load balancer", "covey drain", drain);
 
   command(&app, "reload", "Put the configuration, modules and certificates in force; no stream ends", "covey reload", reload);
 
@@ -333,6 +340,9 @@ int main(int argc, char** argv) {
   auto* token = in_folder(command(cluster, "token", "A token with which one node may join", "covey cluster token --address node1.example.org:5290", cluster_token));
   token->add_option("--address", o.addresses, "HOST:PORT at which this node is reached; without it the machine's name and port 5290")->expected(1);
   token->add_option("--life", o.life, "How long it is good")->capture_default_str();
+  command(cluster, "status", "The nodes, their sessions, and how far behind each is", "covey cluster status --json", cluster_status);
+  auto* leaving = command(cluster, "leave", "Take this node out of the cluster, and stop it", "covey cluster leave --yes", cluster_leave);
+  asks(leaving);
   auto* joining = in_folder(command(&app, "join", "Become a node of a cluster", "covey join covey1.pWUTuf2…", join));
   joining->add_option("token", o.token, "What `covey cluster token` printed")->required();
   joining->add_option("--node", o.node, "This node's name; without it the machine's");

@@ -70,6 +70,9 @@ struct config {
   std::size_t write_buffer = 4u << 20, block_cache = 4u << 20; // of the embedded store
   std::size_t database_readers = 4;  // connections to each PostgreSQL database
   base::duration database_patience = std::chrono::seconds{30};
+  /// Where there is a certificate for a cluster in the data folder.
+  std::string cluster_listen = "0.0.0.0:5290", cluster_address; // empty: as listened at, or the machine's name
+  std::vector<std::string> cluster_seeds;
   actors::node_settings node;
   std::vector<host_config> hosts;
 

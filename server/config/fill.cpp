@@ -1,6 +1,7 @@
 // The one place where key names meet the fields of `config`.
 #include "server/config/fill.hpp"
 #include "base/bytes.hpp"
+#include "cluster/link_rules.hpp"
 #include "server/config/checks.hpp"
 #include <algorithm>
 
@@ -67,6 +68,15 @@ public:
     out_.config.block_cache = static_cast<std::size_t>(values_.get("storage.cache").v.number);
     c.database_readers = u32("storage.connections");
     c.database_patience = ms("storage.patience");
+    c.cluster_listen = text("cluster.listen");
+    c.cluster_address = text("cluster.address");
+    c.cluster_seeds = values_.get("cluster.seeds").v.list;
+    for (auto* k : {"cluster.listen", "cluster.address"})
+      if (auto& at = text(k); !at.empty() && !cluster::wire::is_node_address(at) && !is_in_question(k))
+        complain(k, "", "HOST:PORT", in_quotes(values_.find(k)->example));
+    for (auto& seed : c.cluster_seeds)
+      if (!cluster::wire::is_node_address(seed))
+        complain("cluster.seeds", "", "a list of HOST:PORT", values_.find("cluster.seeds")->example, in_quotes(seed));
     n.ack_timeout = ms("management.ack_timeout");
     n.idle_entities = u32("limits.idle_entities");
     n.storage_timeout = ms("storage.timeout");

@@ -51,7 +51,7 @@ def run(name, command, limit):
 for program in sorted((root / "build" / "tests").glob("test_*")):
     if program.is_file() and os.access(program, os.X_OK):
         run("unit/" + program.name, [str(program)], 7200 if options.long else 300)  # test_sim: 10,000 seeds
-for folder in ("integration", "torture"):
+for folder in ("integration", "torture", "cluster_nodes"):
     for script in sorted((root / "tests" / folder).glob("test_*.py")):
         run(f"{folder}/{script.stem}", ["/usr/bin/python3", str(script)], 7200 if options.long else 300)
 if options.long and wanted("fuzz"):

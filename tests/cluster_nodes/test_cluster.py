@@ -1,0 +1,324 @@
+#!/usr/bin/python3
+# Several nodes serve one host: what clients on different nodes notice of each other, and what they notice when a node is
+# killed, stands still, or joins. Each client is on the node that its test names; HAProxy is before them all. --long: the
+# killing and the freezing five times.
+import re
+import ssl
+import time
+import unittest
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import client
+import nodes
+from client import Client, Talk, befriend
+from nodes import harness
+
+rounds = 5 if harness.is_long else 1
+settings = ["reactors = 1", "tls.require = false", "sasl.plain_without_tls = true", "sasl.iterations = 4096", "limits.strangers_per_address = 10000"]
+
+
+class Case(unittest.TestCase):
+    """One cluster for all tests of a class."""
+    size, names = 3, ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = nodes.Cluster(cls.size, extra=settings)
+        try:
+            cls.cluster.start()
+            cls.cluster["n1"].add(*cls.names)
+        except BaseException:
+            cls.cluster.close()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cluster.close()
+
+    def run(self, result=None):
+        before = len(result.failures) + len(result.errors)
+        super().run(result)
+        if len(result.failures) + len(result.errors) > before:
+            for n in self.cluster.nodes:
+                print(f"--- {n.name}\n{nodes.tail(n.log)}", flush=True)
+
+    def client(self, at, name, resource="r"):
+        return self.keep(Client(self.cluster[at], name, resource))
+
+    def keep(self, c):
+        self.addCleanup(c.leave)
+        return c
+
+    def mend(self):
+        """The cluster is whole again, for the next test."""
+        for n in self.cluster.nodes:
+            n.thaw()
+            if n.process.poll() is not None:
+                n.start()
+            nodes.wait_for(lambda: self.cluster.proxy.gives_to(n), "HAProxy gives it clients", step=0.2)
+
+    def finish(self, talks, what):
+        """The count of them all, when everything that was sent is acknowledged and has come."""
+        for t in talks:
+            t.stop()
+        for c in {t.senders[-1] for t in talks}:
+            c.settle()
+        try:
+            nodes.wait_for(lambda: all(t.acknowledged() <= t.delivered() for t in talks), "all of it comes", 30, 0.2)
+        except TimeoutError:
+            pass  # the count says what is missing
+        found = client.total(talks)
+        print(f"{what}: {', '.join(f'{name} {n}' for name, n in found.items())}", flush=True)
+        self.assertGreater(found["sent"], 0)
+        self.assertEqual(found["acknowledged"], found["sent"], "a sender waits for an acknowledgement")
+        self.assertEqual({name: found[name] for name in ("lost", "doubled", "reordered", "bounced")}, dict(lost=0, doubled=0, reordered=0, bounced=0))
+
+
+class Chat(Case):
+    scenes = 0
+    names = ("romeo", "juliet", "rosa", "tom", "mary", "nick", "olga", "paul", "quinn", "alice", "bob", "carol", "dave", "erin", "frank")
+
+    # --- HAProxy
+
+    def sessions(self, node):
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.http}/metrics", timeout=10) as page:
+            return sum(float(n) for n in re.findall(r"^covey_sessions\S* (\S+)$", page.read().decode(), re.M))
+
+    def test_haproxy_gives_each_node_its_share_and_says_who_the_clients_are(self):
+        before = [self.sessions(n) for n in self.cluster.nodes]
+        held = [self.keep(Client(self.cluster.proxy, "frank", f"f{n}")) for n in range(6)]
+        self.assertEqual([self.sessions(n) - b for n, b in zip(self.cluster.nodes, before)], [2, 2, 2])
+        peers = {s["jid"]: s["peer"] for n in self.cluster.nodes for s in n.ask("sessions")["sessions"]}
+        for c in held:
+            self.assertEqual(peers[c.jid], "127.0.0.1:{}".format(c.raw.socket.getsockname()[1]))
+
+    def test_all_show_the_same_certificate(self):
+        trusts = ssl.create_default_context(cafile=str(self.cluster["n1"].authority))
+        seen = set()
+        for at in (*self.cluster.nodes, self.cluster.proxy):
+            raw = harness.Raw(at, direct=True, context=trusts)
+            self.addCleanup(raw.close)
+            raw.login("frank", "tls").ping()
+            seen.add(raw.socket.getpeercert(binary_form=True))
+        self.assertEqual(len(seen), 1)
+
+    def test_clients_that_come_while_a_node_is_down_find_another(self):
+        self.addCleanup(self.mend)
+        self.cluster["n3"].kill()
+        for n in range(6):  # also before HAProxy has noticed
+            self.keep(Client(self.cluster.proxy, "frank", f"down{n}")).ping()
+
+    # --- no fault
+
+    def test_two_users_on_two_nodes(self):
+        romeo, juliet = self.client("n1", "romeo"), self.client("n2", "juliet")
+        befriend(romeo, juliet)
+        for n in range(20):
+            romeo.say(juliet.jid, f"to full {n}")
+            juliet.say(romeo.bare, f"to bare {n}")
+        juliet.hears("to full 19")
+        romeo.hears("to bare 19")
+        self.assertEqual([m.text for m in juliet.messages], [f"to full {n}" for n in range(20)])
+        self.assertEqual([m.text for m in romeo.messages], [f"to bare {n}" for n in range(20)])
+        self.assertEqual(juliet.messages[0].sender, romeo.jid)
+        romeo.settle()
+        romeo.send("<presence><show>away</show><status>reading</status></presence>")
+        juliet.sees(romeo.jid, status="reading")
+        phone = self.client("n3", "juliet", "phone")  # comes later, on the third node: the server asks for it
+        phone.sees(romeo.jid, status="reading")
+        romeo.sees(phone.jid)
+        romeo.leave()
+        for c in (juliet, phone):
+            c.sees(romeo.jid, "unavailable")
+            self.assertEqual(c.count(romeo.jid, "unavailable"), 1)
+        juliet.say(romeo.bare, "while away")
+        juliet.settle()
+        juliet.drop()  # without a word: its session waits to be resumed, and nobody is told yet
+        romeo = self.client("n2", "romeo")
+        romeo.hears("while away")
+        romeo.sees(juliet.jid)
+        self.assertEqual(phone.count(romeo.jid, "unavailable"), 1)
+
+    def test_a_session_is_resumed_at_another_node(self):
+        rosa, tom = self.client("n1", "rosa", "moves"), self.client("n2", "tom", "stays")
+        befriend(rosa, tom)
+        tom.say(rosa.jid, "before")
+        rosa.hears("before")
+        rosa.drop()
+        for n in range(3):
+            tom.say(rosa.jid, f"while {n}")
+        rosa = self.keep(rosa.again(self.cluster["n3"]))
+        self.assertTrue(rosa.is_resumed)
+        rosa.hears("while 2")
+        self.assertEqual([m.text for m in rosa.messages], [f"while {n}" for n in range(3)])
+        rosa.say(tom.jid, "back")
+        tom.hears("back")
+        self.assertEqual(tom.count(rosa.jid, "unavailable"), 0, "nobody noticed")
+
+    def test_two_devices_of_one_account_on_two_nodes(self):
+        desk, phone, nick = self.client("n1", "mary", "desk"), self.client("n2", "mary", "phone"), self.client("n3", "nick")
+        desk.sees(phone.jid)
+        phone.sees(desk.jid)
+        for c in (desk, phone):
+            c.ask("<enable xmlns='urn:xmpp:carbons:2'/>", "set")
+        nick.say(desk.jid, "to the desk")
+        desk.hears("to the desk")
+        phone.wait(lambda: any(m.is_carbon and m.text == "to the desk" for m in phone.messages), "a copy of what the desk received")
+        desk.say(nick.jid, "from the desk")
+        nick.hears("from the desk")
+        phone.wait(lambda: any(m.is_carbon and m.text == "from the desk" for m in phone.messages), "a copy of what the desk sent")
+        desk.ask("<query xmlns='jabber:iq:roster'><item jid='tybalt@example.org' name='Tybalt'/></query>", "set")
+        for c in (desk, phone):
+            c.wait(lambda: any(p["jid"] == "tybalt@example.org" and p["name"] == "Tybalt" for p in c.pushes), "the roster's change")
+        phone.ping()
+        self.assertEqual([(m.text, m.is_carbon) for m in phone.messages], [("to the desk", True), ("from the desk", True)])
+        self.assertEqual([(m.text, m.is_carbon) for m in desk.messages], [("to the desk", False)])
+
+    def test_what_waited_comes_once_though_two_devices_come_at_once(self):
+        nick = self.client("n3", "nick", "sends")
+        for n in range(5):
+            self.client("n1", "olga", "before").leave()
+            text = f"waited {n}"
+            nick.say("olga@localhost", text)
+            nick.settle()
+            with ThreadPoolExecutor(2) as both:
+                devices = list(both.map(lambda at: self.client(at, "olga", at), ("n1", "n2")))
+            got = nodes.wait_for(lambda: [(c, m) for c in devices for m in list(c.messages) if m.text == text], "it comes", 10)
+            time.sleep(0.5)
+            for c in devices:
+                c.ping()
+            self.assertEqual([m.text for c in devices for m in c.messages], [text])
+            c, m = got[0]
+            self.assertTrue(m.is_delayed)
+            c.wait(lambda: c.told >= m.number, "its acknowledgement is asked for")
+            for d in devices:
+                d.leave()
+            last = self.client("n3", "olga", "last")
+            last.ping()
+            self.assertEqual(last.messages, [], "it was acknowledged")
+            last.leave()
+
+    def test_the_later_of_two_sessions_with_one_address_stays(self):
+        watcher = self.client("n3", "quinn")
+        last = self.client("n1", "paul", "same")
+        for n, at in enumerate(("n2", "n1", "n3", "n2")):
+            last.acks = False
+            watcher.say(last.jid, f"open {n}")
+            last.hears(f"open {n}")
+            old, last = last, self.client(at, "paul", "same")
+            old.wait(lambda: old.ended, "the older session ends")
+            self.assertEqual(old.error, "conflict")
+            last.hears(f"open {n}")  # the older one had not acknowledged it
+            watcher.say(last.jid, f"to the winner {n}")
+            message = last.hears(f"to the winner {n}")
+            last.wait(lambda: last.told >= message.number, "its acknowledgement is asked for")
+            last.ping()
+            self.assertEqual([m.text for m in last.messages], [f"open {n}", f"to the winner {n}"])
+            self.assertFalse(last.ended)
+        watcher.settle()
+
+    # --- faults
+
+    def scene(self):
+        """alice and bob on n1 and n3 talk; carol on n2 is their friend, and talks with them; the account of dave is at home on
+        n2, where his desk came first, but it is his phone on n1 that talks with erin on n3."""
+        alice, bob, carol = (self.client(at, name) for at, name in (("n1", "alice"), ("n3", "bob"), ("n2", "carol")))
+        for c in (alice, bob):
+            befriend(c, carol)
+        desk, phone, erin = self.client("n2", "dave", "desk"), self.client("n1", "dave", "phone"), self.client("n3", "erin")
+        ways = {"alice-bob": (alice, bob), "bob-alice": (bob, alice), "bob-carol": (bob, carol), "carol-alice": (carol, alice),
+                "phone-erin": (phone, erin), "erin-phone": (erin, phone)}
+        Chat.scenes += 1  # what one scene leaves behind is not another's
+        talks = {label: Talk(f"{label}-{Chat.scenes}", *who) for label, who in ways.items()}
+        self.addCleanup(lambda: [t.stop() for t in talks.values()])
+        return alice, bob, carol, desk, phone, erin, talks
+
+    def test_a_node_is_killed_while_clients_of_the_others_talk(self):
+        for _ in range(rounds):
+            self.addCleanup(self.mend)
+            alice, bob, carol, desk, phone, erin, talks = self.scene()
+            time.sleep(3)
+            carol.acks = False
+            time.sleep(1)  # what she has not acknowledged is stored by now, and her friends have their acknowledgements
+            with carol.changed:
+                still_open = [m.text for m in carol.messages if m.number > carol.told]
+            self.cluster["n2"].kill()
+            began = time.monotonic()
+            desk = self.keep(desk.again(self.cluster.proxy))  # before anybody knows that the node is gone
+            desk.ping()
+            carol.wait(lambda: carol.ended, "its connection ends")
+            for c in (alice, bob):
+                c.sees(carol.jid, "unavailable", limit=15)
+            print(f"unavailable after {time.monotonic() - began:.1f} s", flush=True)
+            carol = self.keep(carol.again(self.cluster.proxy))
+            self.assertFalse(carol.is_resumed, "its session was lost with the node")
+            talks["carol-alice"].senders.append(carol)
+            talks["bob-carol"].receivers.append(carol)
+            for text in still_open:
+                carol.hears(text)
+            self.assertGreater(len(still_open), 0)
+            time.sleep(8)  # past the time after which silence alone would count as death
+            self.finish(talks.values(), "killed")
+            for c in (alice, bob, phone, erin):
+                self.assertFalse(c.ended, f"{c.jid} lost its connection")
+            self.mend()
+            frank = self.client("n2", "frank", "after")
+            frank.say(alice.jid, "n2 is back")
+            alice.hears("n2 is back")
+            for c in (alice, bob):
+                self.assertEqual(c.count(carol.jid, "unavailable"), 1)
+                self.assertEqual(c.presences[-1][:2], (carol.jid, "available"))
+            self.doCleanups()
+
+    def test_a_node_stands_still_for_five_seconds(self):
+        for _ in range(rounds):
+            self.addCleanup(self.mend)
+            alice, bob, carol, desk, phone, erin, talks = everybody = self.scene()
+            time.sleep(2)
+            began = time.monotonic()
+            self.cluster["n2"].freeze()
+            time.sleep(5)
+            self.cluster["n2"].thaw()
+            ended = time.monotonic()
+            time.sleep(3)
+            self.finish(talks.values(), "frozen")
+            for c in everybody[:6]:
+                self.assertFalse(c.ended, f"{c.jid} lost its connection")
+            for c in (alice, bob):
+                self.assertEqual(c.count(carol.jid, "unavailable"), 0)
+            moments = [began, *(m.at for m in bob.messages if talks["alice-bob"].number(m.text) and began < m.at < ended), ended]
+            gap = max(b - a for a, b in zip(moments, moments[1:]))
+            print(f"longest silence between clients of the other nodes: {gap:.1f} s", flush=True)
+            self.assertLess(gap, 2)
+            self.doCleanups()
+
+
+class Joining(Case):
+    size, names = 2, ("alice", "bob", "carol", "zoe")
+
+    def test_a_new_node_joins_by_a_token_while_clients_talk(self):
+        alice, bob, zoe = self.client("n1", "alice"), self.client("n2", "bob"), self.keep(Client(self.cluster.proxy, "zoe"))
+        befriend(alice, bob)
+        talks = [Talk("alice-bob", alice, bob), Talk("bob-alice", bob, alice)]
+        self.addCleanup(lambda: [t.stop() for t in talks])
+        time.sleep(1)
+        began = time.monotonic()
+        n3 = self.cluster.add()
+        took = time.monotonic() - began
+        carol = self.client(n3.name, "carol")
+        befriend(carol, alice)
+        talks += [Talk("carol-bob", carol, bob), Talk("alice-carol", alice, carol)]
+        time.sleep(3)
+        self.finish(talks, f"joined within {took:.1f} s")
+        self.assertLess(took, 30)
+        zoe.ping()  # HAProxy has a new configuration, her connection is the old one
+        for n in range(3):
+            self.keep(Client(self.cluster.proxy, "zoe", f"new{n}")).ping()
+        for c in (alice, bob):
+            self.assertFalse(c.ended)
+            self.assertFalse(any(kind == "unavailable" for _, kind, _ in c.presences))
+
+
+if __name__ == "__main__":
+    harness.main()
