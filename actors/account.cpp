@@ -85,7 +85,7 @@ void account::release_messages(std::uint64_t session, effects& out) {
 }
 
 void account::want_copies(std::uint64_t session, bool wants, effects& out) {
-  if (auto* m = find_member(session); m && std::exchange(m->view.wants_copies, wants) != wants)
+  if (auto* m = find_member(session); m && std::exchange(m->view.wants_copies, wants) != wants && node_.peers())
     out.publish(m->view);
   refresh_copies(out);
 }
@@ -187,7 +187,10 @@ void account::on(modules::event::attach& e, effects& out) {
   exists_ = presence_of_rows::known; // it has just logged in
   member m;
   if (e.who.before) { // this machine crashed: for its sessions nothing has happened
+    has_begun_anew_ = true;
     m.view = *e.who.before;
+    if (e.who.has_moved && !m.view.is_introduced) // it has just logged in: what asked for the roster may have been answered elsewhere
+      m.view.is_interested = true;
     m.has_sent_presence = is_ready(m);
     m.limit = e.who.limit;
     members_.push_back(std::move(m));
@@ -226,8 +229,10 @@ void account::on(modules::event::detach& e, effects& out) {
     become_unavailable(gone, nullptr, out);
   if (members_.empty() && exists_ == presence_of_rows::known)
     exists_ = presence_of_rows::unknown; // it may be removed now: the next stanza looks again
-  modules::session_ended ev{gone.view, *this, out};
-  (void)host_->view.ended.run(ev);
+  if (!e.is_moved) {
+    modules::session_ended ev{gone.view, *this, out};
+    (void)host_->view.ended.run(ev);
+  }
   for (auto& d : gone.held) // never shown to its client
     out.route(std::move(d));
 }
@@ -434,7 +439,7 @@ void account::on(modules::event::spool& e, effects& out) {
 }
 
 void account::on(modules::event::settled& e, effects& out) {
-  modules::message_settled ev{e.session, e.stanza_ids, *this, out};
+  modules::message_settled ev{e.session, e.stanza_ids, *this, out, has_begun_anew_};
   (void)host_->view.settled.run(ev);
 }
 

@@ -192,6 +192,7 @@ private:
   presence_of_rows exists_ = presence_of_rows::unknown;
   start start_ = start::cold;
   bool has_roster_ = false, is_busy_ = false, is_running_ = false;
+  bool has_begun_anew_ = false; // while it had sessions: what an earlier one of its kind stored may be theirs
   bool is_removed_ = false; // for good: the next account of this name has a machine of its own
 };
 

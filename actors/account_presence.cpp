@@ -130,7 +130,8 @@ void account::say(std::uint64_t session, xmpp::stanza_ref presence, effects& out
 void account::become_available(member& from, effects& out) {
   if (std::exchange(from.view.is_introduced, true))
     return;
-  out.publish(from.view);
+  if (node_.peers())
+    out.publish(from.view);
   xmpp::stanza_ref probe;
   for (auto& c : contacts_)
     if (c.state.to && !is_blocked(*c.jid)) {
@@ -165,24 +166,36 @@ void account::become_unavailable(member& from, const xmpp::stanza_ref& last_word
     out.deliver(from.view.id, {presence, from.view.full});
 }
 
+namespace {
+/// Those of `all`, sorted by hash, that are the account's.
+template <class F>
+void for_each_named(const std::vector<xmpp::jid_ref>& all, const xmpp::jid& bare, F f) {
+  auto i = std::lower_bound(all.begin(), all.end(), bare.hash(), [](auto& j, std::uint64_t hash) { return j->hash() < hash; });
+  for (; i != all.end() && (*i)->hash() == bare.hash(); ++i)
+    if (same_bare(**i, bare))
+      f(*i);
+}
+} // namespace
+
 /// Their node says nothing for them any more.
 void account::on(modules::event::lost& e, effects& out) {
-  for (auto& j : *e.sessions) {
-    auto* c = find_contact(*j);
-    if ((c && c->state.to && !is_blocked(*j)) || (same_bare(*j, *bare_) && !find_resource(*j)))
+  for_each_named(*e.sessions, *bare_, [&](auto& j) {
+    if (!find_resource(*j))
       deliver_to_available({xmpp::im::make_unavailable(j), bare_}, out);
-  }
+  });
+  for (auto& c : contacts_) // the fewer of the two
+    if (c.state.to && !is_blocked(*c.jid))
+      for_each_named(*e.sessions, *c.jid, [&](auto& j) { deliver_to_available({xmpp::im::make_unavailable(j), bare_}, out); });
 }
 
 void account::on(modules::event::found_again& e, effects& out) {
   if (std::none_of(members_.begin(), members_.end(), [](auto& m) { return m.view.is_available; }))
     return;
-  const xmpp::jid* last = nullptr; // several sessions of one account are asked once
-  for (auto& j : *e.sessions) {
-    auto* c = find_contact(*j);
-    if (c && c->state.to && !is_blocked(*j) && (!last || !same_bare(*last, *j)))
-      out.route({xmpp::im::make_presence(stanza_type::probe, bare_, c->jid), {}});
-    last = j.get();
+  for (auto& c : contacts_) {
+    bool is_there = false; // several sessions of one account are asked once
+    for_each_named(*e.sessions, *c.jid, [&](auto&) { is_there = true; });
+    if (is_there && c.state.to && !is_blocked(*c.jid))
+      out.route({xmpp::im::make_presence(stanza_type::probe, bare_, c.jid), {}});
   }
 }
 

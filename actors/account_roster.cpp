@@ -221,7 +221,7 @@ void account::on_roster_get(std::uint64_t session, const xmpp::stanza_ref& what,
       refuse(*what, rows::error_of(*failed), o);
       return finish(o);
     }
-    if (auto* m = find_member(session); m && !std::exchange(m->view.is_interested, true))
+    if (auto* m = find_member(session); m && !std::exchange(m->view.is_interested, true) && node_.peers())
       o.publish(m->view);
     auto version = std::to_string(roster_version_);
     if (wanted && *wanted == version) { // section 2.6.3: nothing new

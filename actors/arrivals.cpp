@@ -72,7 +72,7 @@ void arrive(home& at, cluster::peer_number from, const cluster::place& to, clust
   if (auto* s = at.find<session>(to.ref))
     return s->on_said(from, *p.said, std::move(p.what));
   if (p.said->what == control::kind::take_over)
-    session::refuse_peer(at, from, p.session, p.what.to ? at.around().ended().find(p.session, *p.what.to) : std::nullopt);
+    session::refuse_peer(at, from, p.session, p.what.to);
   else if (p.said->what == control::kind::handed)
     route_again(at, std::move(p.what));
 }
@@ -83,7 +83,7 @@ void on_returned(home& at, cluster::parcel&& p) {
     case parcel_kind::to_entity:
     case parcel_kind::to_session: return route_again(at, std::move(p.what));
     case parcel_kind::outbound:
-      return with_session([d = p.what](session& s) mutable { s.on_elsewhere(std::move(d)); });
+      return with_session([d = p.what](session& s) mutable { s.on_elsewhere(std::move(d), true); });
     case parcel_kind::spool:
       return with_session([id = p.what.what->stanza_id](session& s) { s.on_unspooled(id); });
     case parcel_kind::sent: return;
@@ -94,7 +94,7 @@ void on_returned(home& at, cluster::parcel&& p) {
   else if (p.said->what == control::kind::handed)
     route_again(at, std::move(p.what));
   else if (p.said->what == control::kind::attach)
-    with_session([](session& s) { s.on_elsewhere({}); });
+    with_session([](session& s) { s.on_elsewhere({}, true); });
   else if (p.said->what == control::kind::settled)
     with_session([ids = p.said->ids](session& s) { s.on_settled_elsewhere(ids); });
   else if (p.said->what == control::kind::no_room || (p.said->what == control::kind::elsewhere && p.what.what))

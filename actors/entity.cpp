@@ -106,10 +106,12 @@ void entity::forget(std::uint64_t session) {
 }
 
 void entity::on_attach(modules::attach_request who) {
-  if (auto* again = find_attached(who.session)) { // it was not sure
-    again->where = who.where;
-    home_.around().registry().relocate(where_, who.session, who.where);
-    return;
+  if (auto* again = find_attached(who.session)) {
+    if (again->where == who.where) // it was not sure
+      return;
+    forget(who.session); // it goes on elsewhere, and must be told all anew
+    home_.around().registry().withdraw(where_, who.session);
+    step(modules::event::detach{who.session, true, true});
   }
   if (owner_ != cluster::self && !may_begin_with(who))
     return turn_away(who.where, who.session, {});
@@ -239,6 +241,8 @@ void entity::carry(modules::effect::deliver& e) {
     if (!e.what.to && !e.what.what->to)
       e.what.to = a->full;
     p.what = std::move(e.what);
+    if (p.what.hops < UINT8_MAX)
+      ++p.what.hops;
     return home_.for_peers(to_peers::send{a->where.node, std::move(p)});
   }
   auto room = a->limit->used.charge(e.what.what->cost());

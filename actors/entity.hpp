@@ -41,6 +41,8 @@ public:
   void on_said(cluster::peer_number from, const cluster::parcel& p);
   /// Sessions came or went, or nodes: perhaps this address lives elsewhere now, or here.
   void check_owner();
+  /// A session of that node is in no table any more.
+  void on_row_gone(cluster::peer_number node, std::uint64_t session, bool is_silent);
   /// All its sessions there are gone with their node.
   void on_peer_lost(cluster::peer_number n);
   void on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);

@@ -50,7 +50,7 @@ void entity::give_up() {
   former_.assign(all.begin(), all.end());
   for (auto& a : all) {
     home_.around().registry().withdraw(where_, a.session);
-    step(modules::event::detach{a.session, true});
+    step(modules::event::detach{a.session, true, true});
     if (!a.is_bound) // it does not look for its account by itself
       turn_away(a.where, a.session, {});
   }
@@ -74,7 +74,7 @@ void entity::look_there_again() {
 }
 
 void entity::pass_on(xmpp::delivery&& what) {
-  constexpr int most_hops = 8; // two nodes may each think for a moment that the other is it
+  constexpr int most_hops = 8; // as in the router
   if (what.hops > most_hops)
     return route_again(home_, std::move(what));
   if (owner_ == cluster::self)
@@ -153,6 +153,11 @@ void entity::on_said(cluster::peer_number from, const cluster::parcel& p) {
       return step(modules::event::no_room{p.session, p.what, p.said->has(control::is_full) ? base::room::full : base::room::over});
     default: return;
   }
+}
+
+void entity::on_row_gone(cluster::peer_number node, std::uint64_t session, bool is_silent) {
+  if (auto* a = find_attached(session); a && a->where.node == node)
+    on_detach(session, is_silent);
 }
 
 void entity::on_peer_lost(cluster::peer_number n) {

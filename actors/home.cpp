@@ -225,6 +225,8 @@ void home::flush_peers() {
   for_peers_.clear();
 }
 
+bool home::is_congested() const { return crowded_ > 0 || lane_.size() - head_ > items_per_turn || node_.are_links_full(); }
+
 bool home::end_of_turn() {
   return as_current([this] {
     counters_.turns->add();

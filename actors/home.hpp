@@ -109,9 +109,9 @@ public:
   /// To other nodes, at the end of this turn; only where there are any.
   void for_peers(to_peers::item i) { for_peers_.push_back(std::move(i)); }
 
-  /// More waits than one turn handles, here or on a reactor to which this one has sent: clients are not read while this
-  /// holds.
-  [[nodiscard]] bool is_congested() const { return crowded_ > 0 || lane_.size() - head_ > items_per_turn; }
+  /// More waits than one turn handles, here or on a reactor to which this one has sent, or for another node: clients are
+  /// not read while this holds.
+  [[nodiscard]] bool is_congested() const;
   /// Calls `f` once the lane has room again.
   void when_clear(light_id who, void (*f)(light&)) { paused_.push_back({who, f}); }
   /// `flush()` of this connection is called at the end of the turn.
@@ -135,8 +135,8 @@ public:
 
   /// The same for one of several things that came together.
   template <class F>
-  void contain(F f) {
-    running_ = 0;
+  void contain(light_id who, F f) {
+    running_ = who;
     try {
       f();
     } catch (const std::exception& e) {

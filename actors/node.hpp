@@ -143,6 +143,9 @@ public:
   /// Of the ids of sessions that can be resumed.
   [[nodiscard]] const base::siphash_key& resumption_key() const { return resumption_key_; }
   void set_resumption_key(const base::siphash_key& k) { resumption_key_ = k; } // before the first reactor runs
+  /// More waits for another node than its link should hold: clients are not read while this holds. Any thread.
+  [[nodiscard]] bool are_links_full() const { return links_full_.load(std::memory_order_relaxed); }
+  void set_links_full(bool is) { links_full_.store(is, std::memory_order_relaxed); }
   /// The sessions of an account that are on this node, wherever the account is. Any thread.
   [[nodiscard]] std::vector<cluster::session_row> sessions_here(const xmpp::jid& bare) const;
   [[nodiscard]] std::size_t session_count() const;
@@ -180,7 +183,7 @@ private:
   actors::peers* peers_ = nullptr;
   std::atomic<std::uint64_t> log_ids_;
   base::siphash_key resumption_key_{random_.number(), random_.number()}; // where several nodes are, all have one
-  std::atomic<bool> draining_{false};
+  std::atomic<bool> draining_{false}, links_full_{false};
 };
 
 } // namespace actors

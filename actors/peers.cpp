@@ -19,6 +19,9 @@ namespace wire = cluster::wire;
 
 namespace {
 constexpr auto tick_every = std::chrono::milliseconds{250};
+constexpr std::size_t most_unsent = 65'536;
+constexpr std::uint64_t most_cost = 12u << 20;
+constexpr std::uint8_t most_hops = UINT8_MAX;
 
 /// Goes on while the machine is suspended, unlike the monotonic clock: then peers have given this node up.
 base::time_point boot_time() {
@@ -118,7 +121,11 @@ void peers::run() {
     if (now_ - last_tick_ >= tick_every) {
       last_tick_ = now_;
       mesh_.tick(now_, todo_);
+      auto again = std::exchange(unsent_, {});
+      std::move(again.begin(), again.end(), std::back_inserter(todo_.returned));
       carry();
+      look_for_ghosts();
+      divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);
     }
     for (auto& j : now) {
       j();
@@ -127,6 +134,7 @@ void peers::run() {
     now.clear();
     deliver_mail();
     write_rows();
+    look_at_links();
     if (!has_joined_)
       look_whether_joined();
   }
@@ -169,8 +177,8 @@ void peers::carry() {
     mail_of(e.what.what.what && e.what.what.what->completion.node != cluster::self ? 0 : reactor).ended.push_back(std::move(e));
   }
   for (auto& p : std::exchange(todo_.returned, {})) {
-    auto& address = p.what.to ? p.what.to : p.what.what->to;
-    mail_of(around_.reactor_of(*address)).returned.push_back(std::move(p));
+    auto& address = p.what.to || !p.what.what ? p.what.to : p.what.what->to;
+    mail_of(address ? around_.reactor_of(*address) : 0).returned.push_back(std::move(p));
   }
   auto changed = std::exchange(todo_.peers, {});
   if (!changed.empty())
@@ -182,8 +190,10 @@ void peers::carry() {
   for (auto& r : std::exchange(todo_.refused, {}))
     base::log::warning("cluster.turned_away", r.by_us ? "a node was turned away" : "another node turned this one away",
                        {{"node", r.who}, {"error", name_of(r.why)}});
-  if (auto life = std::exchange(todo_.reborn, std::nullopt))
+  if (auto life = std::exchange(todo_.reborn, std::nullopt)) {
+    attach_again_at_ = now_ + std::chrono::seconds{2}; // others may have let our sessions go
     base::log::warning("cluster.reborn", "this node was away for so long that the others may have given it up; it joins again", {{"life", std::to_string(*life)}});
+  }
 }
 
 void peers::carry_net() {
@@ -271,9 +281,15 @@ void peers::take(peer_batch batch) {
 }
 
 void peers::carry(to_peers::send& i) {
-  auto to = i.to;
-  if (mesh_.send(to, std::move(i.what), now_, todo_) == base::room::full)
-    todo_.returned.push_back(std::move(i.what)); // it is as it was
+  if (cost(i.what) > most_cost) { // no frame holds it
+    i.what.what.hops = most_hops;
+    return todo_.returned.push_back(std::move(i.what));
+  }
+  if (mesh_.send(i.to, std::move(i.what), now_, todo_) != base::room::full)
+    return;
+  if (unsent_.size() >= most_unsent) // what has gone round already ends sooner
+    i.what.what.hops = most_hops;
+  unsent_.push_back(std::move(i.what)); // it is as it was, and goes its way again in a moment
 }
 
 void peers::carry(to_peers::ended& i) { mesh_.complete(i.id.node, i.id, static_cast<cluster::ending>(i.how), now_, todo_); }
@@ -293,10 +309,12 @@ void peers::carry(to_peers::row& i) {
 }
 
 void peers::carry(to_peers::relocated& i) {
-  if (i.to)
-    sessions_[i.session] = i.to;
-  else
-    sessions_.erase(i.session);
+  if (!i.to) { // unless another one has it
+    if (auto there = sessions_.find(i.session); there != sessions_.end() && there->second == i.from)
+      sessions_.erase(there);
+    return;
+  }
+  sessions_[i.session] = i.to;
   if (!i.from)
     return;
   mail_of(i.from.reactor);
@@ -341,7 +359,7 @@ void peers::deliver_mail() {
           ++sum.stanzas;
           sum.bytes += cost(a.what);
         }
-        at.contain([&] { arrive(at, a.from, a.to, std::move(a.what)); });
+        at.contain(a.to.ref, [&] { arrive(at, a.from, a.to, std::move(a.what)); });
       }
       for (auto& e : all.ended)
         if (auto& s = e.what.what.what) {
@@ -350,7 +368,7 @@ void peers::deliver_mail() {
           at.complete(s->completion, static_cast<modules::outcome>(e.how));
         }
       for (auto& p : all.returned)
-        at.contain([&] { on_returned(at, std::move(p)); });
+        at.contain(0, [&] { on_returned(at, std::move(p)); });
       for (auto& [from, sum] : done)
         at.for_peers(sum);
     });
@@ -370,9 +388,21 @@ void peers::update_candidates() {
   alive_ = std::move(alive);
 }
 
+void peers::look_at_links() {
+  bool is_full = std::ranges::any_of(alive_, [this](auto n) {
+    const auto* l = mesh_.link_to(n);
+    return l && l->is_congested();
+  });
+  if (is_full == around_.are_links_full())
+    return;
+  around_.set_links_full(is_full);
+  if (!is_full)
+    for (auto* h : around_.homes())
+      h->post_from_anywhere([](home&) {}); // a turn, in which clients are read again
+}
+
 void peers::look_whether_joined() {
-  auto now = alive();
-  if (now.empty() || !std::ranges::all_of(now, [this](auto n) { return mesh_.rows().is_synced(n); }))
+  if (alive_.empty() || !std::ranges::all_of(alive_, [this](auto n) { return mesh_.rows().is_synced(n); }))
     return;
   std::lock_guard guard{mutex_};
   has_joined_ = true;
@@ -402,7 +432,7 @@ void peers::carry(const cluster::effects::peer_change& e) {
       at.table().for_each([&](light& l) {
         if (auto* s = dynamic_cast<session*>(&l))
           at.post<session>(at.index(), s->id(), [n](session& one) { one.on_peer_lost(n); });
-        else if (auto* x = dynamic_cast<entity*>(&l); x && x->has_sessions())
+        else if (auto* x = dynamic_cast<entity*>(&l))
           at.post<entity>(at.index(), x->id(), [n](entity& one) { one.on_peer_lost(n); });
       });
     });
@@ -426,8 +456,11 @@ void peers::carry(cluster::news& n) {
     around_.see_bind_clock(a.row.clock);
     check(xmpp::bare_of(a.row.name));
   }
-  for (auto& r : n.left)
-    check(xmpp::bare_of(r.name));
+  for (auto& a : n.left) {
+    check(xmpp::bare_of(a.row.name));
+    if (gone_.size() < most_unsent)
+      gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_ + std::chrono::seconds{2}, false});
+  }
   for (auto& r : n.conflicts)
     if (auto i = sessions_.find(r.session); i != sessions_.end())
       around_.homes()[i->second.reactor]->post_from_anywhere<session>(i->second.ref, [](session& s) {
@@ -451,8 +484,35 @@ void peers::carry(cluster::news& n) {
   };
   tell(n.lost, &entity::on_lost);
   tell(n.returned, &entity::on_found_again);
-  for (auto& a : n.lost)
+  for (auto& a : n.lost) {
     check(xmpp::bare_of(a.row.name));
+    if (gone_.size() < most_unsent)
+      gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_, true});
+  }
+}
+
+/// A session whose row is gone, and that its account has not heard of: the word was lost with a life of its node.
+void peers::look_for_ghosts() {
+  while (!gone_.empty() && gone_.front().due <= now_) {
+    auto g = std::move(gone_.front());
+    gone_.pop_front();
+    bool is_there = false; // at another node, or again
+    rows_.sessions_of(*g.bare, [&](std::string_view, const cluster::entry& e) { is_there |= e.session == g.session; });
+    if (is_there)
+      continue;
+    if (auto f = around_.registry().charge(*g.bare, home::control_cost); f.at) {
+      if (f.room == base::room::full)
+        f.at->limit.charge_always(home::control_cost);
+      around_.homes()[f.at->reactor]->post_from_anywhere([at = f.at, g](home& h) {
+        h.post_to_entity(*at, [g](entity& e) { e.on_row_gone(g.node, g.session, g.is_silent); });
+      });
+    }
+  }
+  if (!attach_again_at_ || now_ < *attach_again_at_)
+    return;
+  attach_again_at_.reset();
+  for (auto& [id, where] : sessions_)
+    around_.homes()[where.reactor]->post_from_anywhere<session>(where.ref, [](session& s) { s.attach_again(); });
 }
 
 void peers::changed(const xmpp::jid_ref& bare, bool is_removed) {

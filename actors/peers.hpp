@@ -5,6 +5,7 @@
 #include "cluster/mesh.hpp"
 #include "cluster/transport.hpp"
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <shared_mutex>
 #include <thread>
@@ -57,6 +58,8 @@ public:
   bool wait_until_joined(base::duration at_most);
   /// Nodes that are there, but this one.
   [[nodiscard]] std::vector<cluster::peer_number> alive() const;
+  /// Differences between two nodes' tables that were found, and repaired, since the start.
+  [[nodiscard]] std::uint64_t divergences() const { return divergences_.load(std::memory_order_relaxed); }
   /// From a reactor, after a turn.
   void take(peer_batch batch);
   /// Its rows are not what other nodes know.
@@ -105,6 +108,8 @@ private:
   void check(const xmpp::jid_ref& bare);
   void update_candidates();
   void look_whether_joined();
+  void look_at_links();
+  void look_for_ghosts();
   mail& mail_of(std::uint16_t reactor);
   void deliver_mail();
   [[nodiscard]] candidates_ref candidates() const {
@@ -129,6 +134,11 @@ private:
   cluster::connection accepted_ = 0;
   std::unordered_map<std::uint64_t, cluster::place> sessions_; // of this node, by id
   std::vector<mail> mail_; // by reactor
+  std::vector<cluster::parcel> unsent_; // until the next tick
+  struct gone { xmpp::jid_ref bare; std::uint64_t session; cluster::peer_number node; base::time_point due; bool is_silent; };
+  std::deque<gone> gone_;               // sessions whose rows are
+  std::optional<base::time_point> attach_again_at_;
+  std::atomic<std::uint64_t> divergences_{0};
   bool has_mail_ = false;
 
   mutable std::shared_mutex candidates_mutex_;

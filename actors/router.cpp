@@ -12,6 +12,7 @@ using xmpp::stanza_kind;
 using xmpp::stanza_type;
 
 namespace {
+constexpr int most_hops = 8; // two nodes may each think for a moment that the other is it
 
 /// Presence that only concerns who is online (RFC 6121 section 4.3.2: not for the absent).
 bool is_plain_presence(const xmpp::stanza& s) {
@@ -85,7 +86,6 @@ void route(home& at, xmpp::delivery&& what) {
 }
 
 void route_arrived(home& at, xmpp::delivery&& what) {
-  constexpr int most_hops = 8; // two nodes may each think for a moment that the other is it
   if (what.hops > most_hops)
     return route_again(at, std::move(what));
   route(at, std::move(what));
@@ -97,7 +97,8 @@ void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what) {
   p.needs_credit = s.type() != stanza_type::result && s.type() != stanza_type::error;
   p.has_completion = static_cast<bool>(s.completion);
   p.order = mix_order(s.from, what.to ? what.to : s.to);
-  ++what.hops;
+  if (what.hops < UINT8_MAX)
+    ++what.hops;
   p.what = std::move(what);
   at.for_peers(to_peers::send{to, std::move(p)});
 }
@@ -106,7 +107,9 @@ void route_again(home& at, xmpp::delivery&& what) {
   if (!what.what || !what.lose())
     return;
   if (what.what->completion) // its sender still has it, and decides
-    return at.complete(what.what->completion, modules::outcome::abandoned);
+    return at.complete(what.what->completion, what.hops == UINT8_MAX ? modules::outcome::refused : modules::outcome::abandoned);
+  if (what.hops > most_hops) // it has been everywhere
+    return bounce(at, *what.what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"});
   if (is_plain_presence(*what.what) || what.what->type() == stanza_type::result
       || what.what->type() == stanza_type::error)
     return;

@@ -369,6 +369,8 @@ void session::leave_directed() {
 void session::end() {
   if (std::exchange(is_ended_, true))
     return;
+  if (stage_ == place_in_time::moving && successor_.node != cluster::self)
+    refuse_peer(home_, successor_.node, session_id_, bare_);
   leave_directed();
   if (managed_ && managed_->window > base::duration::zero())
     home_.around().ended().note(session_id_, *bare_, completed_mark());

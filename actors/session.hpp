@@ -31,13 +31,18 @@ public:
   void on_view(const modules::session_view& v);
   /// Sessions came or went, or nodes: perhaps the account lives elsewhere now.
   void check_account(bool is_sure = false);
+  /// This node had been given up by the others.
+  void attach_again() {
+    if (account_at_ != cluster::self)
+      check_account(true);
+  }
   /// That peer is lost.
   void on_peer_lost(cluster::peer_number n);
   /// What was for the account went where it is not, or got lost with its node: once more.
-  void on_elsewhere(xmpp::delivery&& what);
+  void on_elsewhere(xmpp::delivery&& what, bool is_returned = false);
   void on_settled_elsewhere(std::vector<base::u128> ids);
   /// Whoever wants to take over here cannot.
-  static void refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, std::optional<std::uint32_t> h);
+  static void refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, const xmpp::jid_ref& account);
   void on_take_over_refused(std::optional<std::uint32_t> h);
   void set_snapshot(modules::snapshot_ref of_account);
 

@@ -12,6 +12,7 @@ using cluster::parcel_kind;
 void session::publish(bool is_removal) {
   if (!home_.around().peers() || !full_)
     return;
+  assert(session_id_);
   is_published_ = !is_removal;
   cluster::row r;
   r.name = full_;
@@ -117,7 +118,7 @@ void session::on_said(cluster::peer_number from, const control& c, xmpp::deliver
       return on_elsewhere(std::move(what));
     case control::kind::take_over:
       if (!hand_over_to_peer(from, static_cast<std::uint32_t>(c.clock)))
-        refuse_peer(home_, from, session_id_, home_.around().ended().find(session_id_, *bare_));
+        refuse_peer(home_, from, session_id_, bare_);
       return;
     case control::kind::not_resumed:
       return on_take_over_refused(c.has(control::has_list) ? std::optional{static_cast<std::uint32_t>(c.clock)} : std::nullopt);
@@ -157,18 +158,20 @@ void session::check_account(bool is_sure) {
 }
 
 void session::on_peer_lost(cluster::peer_number n) {
+  if (stage_ == place_in_time::taking_over && session_id_ && account_at_ == n)
+    return on_take_over_refused({});
   if (account_at_ == n)
     check_account(true);
 }
 
-void session::on_elsewhere(xmpp::delivery&& what) {
+void session::on_elsewhere(xmpp::delivery&& what, bool is_returned) {
   if (stage_ == place_in_time::moved && successor_.node != cluster::self)
     return say_to_successor({.what = control::kind::elsewhere}, std::move(what));
   if (stage_ == place_in_time::moved)
     return home_.post<session>(successor_.reactor, successor_.ref, [d = std::move(what)](session& s) mutable { s.on_elsewhere(std::move(d)); });
   if (is_ended_)
     return what.what ? home_.complete(what.what->completion, modules::outcome::refused) : void();
-  check_account(true);
+  check_account(!is_returned || !what.what); // what comes back has its attach before it
   if (what.what) {
     what.to = nullptr;
     to_own_account(std::move(what));
@@ -176,6 +179,8 @@ void session::on_elsewhere(xmpp::delivery&& what) {
 }
 
 void session::on_settled_elsewhere(std::vector<base::u128> ids) {
+  if (is_ended_)
+    return; // the rows are for the next login
   check_account(true);
   tell_settled(std::move(ids));
 }

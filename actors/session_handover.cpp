@@ -24,15 +24,24 @@ bool session::ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_r
   account_at_ = *there;
   home_.for_peers(to_peers::relocated{earlier, {}, here()});
   say({.what = control::kind::take_over, .clock = h});
+  constexpr auto at_most = std::chrono::seconds{10}; // that node may be lost, or another connection may ask for the same one
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] {
+    home_.guard(id(), [this] {
+      if (stage_ == place_in_time::taking_over)
+        on_take_over_refused({});
+    });
+  }));
   return true;
 }
 
-void session::refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, std::optional<std::uint32_t> h) {
+void session::refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, const xmpp::jid_ref& account) {
+  auto h = account ? at.around().ended().find(session, *account) : std::nullopt;
   cluster::parcel p;
   p.kind = parcel_kind::control;
   p.session = p.order = session;
   p.needs_credit = false;
   p.said = std::make_shared<const control>(control{.what = control::kind::not_resumed, .clock = h.value_or(0), .flags = static_cast<std::uint8_t>(h ? control::has_list : 0)});
+  p.what.to = account;
   at.for_peers(to_peers::send{to, std::move(p)});
 }
 
@@ -126,8 +135,9 @@ void session::on_adopted() {
 // --- the new one
 
 void session::adopt(cluster::peer_number from, const control& c, xmpp::delivery&& presence) {
-  if (stage_ != place_in_time::taking_over || c.ids.size() != 2)
+  if (stage_ != place_in_time::taking_over || is_ended_ || c.ids.size() != 2)
     return;
+  leaves_ = nullptr;
   full_ = c.full;
   bare_ = xmpp::bare_of(full_);
   limit_ = new cluster::session_limit{home_.around().settings().session_limits};

@@ -44,9 +44,10 @@ void session::take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_
 }
 
 void session::on_take_over_refused(std::optional<std::uint32_t> h) {
-  is_ended_ = true;
+  if (std::exchange(is_ended_, true))
+    return;
   if (session_id_ && home_.around().peers()) // it had asked another node
-    home_.for_peers(to_peers::relocated{session_id_, {}, {}});
+    home_.for_peers(to_peers::relocated{session_id_, here(), {}});
   for (auto& w : std::exchange(handed_, {}))
     route_again(home_, std::move(w.what));
   if (auto* below = std::exchange(stream_, nullptr))
@@ -65,7 +66,6 @@ void session::adopt(value& from, std::uint32_t h) {
   epoch_ = from.epoch + 1;
   account_at_ = from.account_at;
   is_bound_ = true;
-  publish();
   limit_ = std::move(from.limit);
   snapshot_ = std::move(from.snapshot);
   session_id_ = from.session_id;
@@ -78,6 +78,7 @@ void session::adopt(value& from, std::uint32_t h) {
   held_ = std::move(from.held);
   recent_ = std::move(from.recent);
   stage_ = place_in_time::silent;
+  publish();
   acknowledge(h);
   for (auto& d : std::exchange(early_, {}))
     on_deliver(std::move(d));

@@ -7,7 +7,11 @@ namespace cluster {
 std::uint64_t cost(const parcel& p) {
   constexpr std::uint64_t of_control = 256;
   std::uint64_t bytes = p.what.what ? p.what.what->cost() : of_control;
-  return p.said ? bytes + p.said->text.size() + 64 * p.said->jids.size() + 16 * p.said->ids.size() : bytes;
+  if (!p.said)
+    return bytes;
+  for (const auto& j : p.said->jids)
+    bytes += j->full().size() + 8;
+  return bytes + p.said->text.size() + 20 * p.said->ids.size();
 }
 
 bool link::is_over(const parcel& p, const base::budget_limits& most) const {

@@ -221,7 +221,7 @@ void replica::apply(peer_number n, const change& c, news& out) {
     return appear(n, c.what, out);
   if (table_.remove(n, c.what)) {
     write(n, c.what, true);
-    out.left.push_back(c.what);
+    out.left.push_back({n, c.what});
   }
 }
 

@@ -13,7 +13,7 @@ struct news {
   struct about { peer_number node; cluster::row row; };
   std::vector<about> appeared;  // a session or route of another node
   std::vector<about> returned;  // of them: found when the tables were compared, so nobody may have been told
-  std::vector<row> left;        // another node's, that said so
+  std::vector<about> left;      // said so
   std::vector<about> lost;      // its node died, or came back without it: nobody has said goodbye for it
   std::vector<row> conflicts;   // own sessions that another one with the same full JID beats: close them
 };

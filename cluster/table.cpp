@@ -85,11 +85,14 @@ struct table::owned {
   std::array<stored*, bucket_count> heads{};
   std::array<std::uint64_t, bucket_count> digests{};
   std::uint64_t sum = 0;
-  std::size_t rows = 0;
+  std::atomic<std::size_t> rows{0}; // any thread reads this
   std::size_t purged_to = 0; // buckets before it are empty while a purge is under way
 };
 
-table::table() : shards_(new shard[64]) { set_present(self, true); }
+table::table() : shards_(new shard[64]), owners_(most_peers) { // which never grows: any thread looks at it
+  owners_[self] = std::make_unique<owned>();
+  set_present(self, true);
+}
 
 table::shard& table::of(std::uint64_t hash) const { return shards_[hash >> 58]; }
 
@@ -102,8 +105,6 @@ table::~table() {
 }
 
 table::owned& table::at(peer_number node) {
-  if (owners_.size() <= node)
-    owners_.resize(node + 1u);
   if (!owners_[node])
     owners_[node] = std::make_unique<owned>();
   return *owners_[node];
@@ -188,7 +189,7 @@ owner table::owner_of(const xmpp::jid& bare, std::span<const candidate> alive) c
 
 std::size_t table::size(peer_number node) const {
   const auto* o = at(node);
-  return o ? o->rows : 0;
+  return o ? o->rows.load(std::memory_order_relaxed) : 0;
 }
 
 std::uint32_t table::bucket_of(const row& r) { return static_cast<std::uint32_t>(name_hash(r.name->full()).a % bucket_count); }

@@ -258,7 +258,7 @@ private:
     else
       box.rows.push_back({id, tables::entry_of(row), session, m->stanza.size()});
     ++on_page->open;
-    out.deliver(session, {std::move(s), {}, {}, false, false, true}, [this, session, &account, on_page, key = row.key, id, bytes = m->stanza.size()](outcome how, effects& o) {
+    out.deliver(session, {std::move(s), {}, {}, false, false, true, true}, [this, session, &account, on_page, key = row.key, id, bytes = m->stanza.size()](outcome how, effects& o) {
       if (how == outcome::acknowledged) { // written to a socket that cannot say more; else it stays for the next login
         forget(account, key, id, bytes, o);
       } else {
@@ -282,7 +282,7 @@ private:
       else if (o->session == ev.session)
         forget(ev.account, tables::offline_key(*ev.account.bare(), o->entry, id), id, o->bytes, ev.out);
     }
-    if (!unknown.empty())
+    if (!unknown.empty() && ev.has_begun_anew)
       look_for(std::move(unknown), ev.account, ev.out);
   }
 

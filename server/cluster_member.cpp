@@ -117,6 +117,8 @@ base::result<void, std::string> start(cluster_member& m, const config& c, const 
     s.files = at.files();
     auto name = cluster_name(at);
     s.own = {name ? *name : "", m.own.name, m.own.life, m.own.address, 1, 1};
+    s.limits.packet = 14u << 20; // one stanza, or one list of blocked addresses, may be large
+    s.limits.queue = 32u << 20;
     s.join = cluster_join_handler(at, [own = m.own.address, others = m.others.get()] {
       std::vector<std::string> all{own}; // any of them may be away when the new one starts again
       if (auto now = others->status())

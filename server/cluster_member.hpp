@@ -12,10 +12,9 @@ namespace server {
 /// The certificate is put aside: the next start is alone. Errors: a text for the operator.
 [[nodiscard]] base::result<void, std::string> forget_membership(const std::string& data_folder);
 
-/// In the order of their members: the rows on disk outlive the thread that writes them.
 struct cluster_member {
-  std::unique_ptr<storage::store> rows; // what other nodes have, over a restart
   std::unique_ptr<actors::peers> others;
+  std::unique_ptr<storage::store> rows; // what other nodes have, over a restart; its last answers go to `others`
   cluster::member own;
   bool has_seeds = false;
 };

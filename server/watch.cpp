@@ -1,6 +1,7 @@
 // Watches outlive what they look at: they share a target that is emptied at its end.
 #include "server/watch.hpp"
 #include "actors/node.hpp"
+#include "actors/peers.hpp"
 #include "base/metrics.hpp"
 #include "server/runner.hpp"
 #include <ctime>
@@ -57,6 +58,12 @@ watch::watch(runner& r) : target_(std::make_shared<target>()) {
   of_server("covey_addresses", "Accounts and services that are in memory.", [](runner& x) { return static_cast<double>(x.node().registry().address_count()); });
   of_server("covey_operations", "Storage operations that accounts and services wait for.", [](runner& x) { return static_cast<double>(x.node().operations.load()); });
   of_server("covey_hosts", "Virtual hosts that are served.", [](runner& x) { return static_cast<double>(x.node().hosts().size()); });
+  of_server("covey_cluster_nodes", "Other nodes of the cluster that are there.",
+            [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->alive().size()) : 0.0; });
+  of_server("covey_cluster_rows", "Sessions of all nodes, as this one knows them.",
+            [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->rows().size()) : 0.0; });
+  of_server("covey_cluster_divergences", "Differences between this node's table and another's that were found, and repaired.",
+            [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->divergences()) : 0.0; });
   of_server("covey_ready", "1 while clients are served, 0 while the server starts or stops.", [](runner& x) { return x.is_ready() ? 1.0 : 0.0; });
   base::metrics::watch("covey_process_resident_bytes", "Memory of the process.", {}, resident_bytes);
   base::metrics::watch("covey_process_cpu_seconds", "Processor time of the process since its start.", {}, cpu_seconds);

@@ -25,7 +25,8 @@ struct stanza { xmpp::delivery what; };
 struct outbound { std::uint64_t session; xmpp::delivery what; };
 struct attach { attach_request who; };
 /// `is_silent`: its node is lost; each node tells its own clients.
-struct detach { std::uint64_t session; bool is_silent = false; };
+/// `is_moved`: it is there, but not this account's to care for.
+struct detach { std::uint64_t session; bool is_silent = false, is_moved = false; };
 /// Sessions of a node that is lost, by hash of their bare JIDs: those who saw them are told.
 struct lost { std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions; };
 /// Sessions that were found again after a while without a word from their node: asked for their presence.

@@ -60,6 +60,7 @@ struct message_settled {
   std::span<const base::u128> stanza_ids;
   account_view& account;
   effects& out;
+  bool has_begun_anew = false; // the account, since they were stored perhaps
 };
 
 /// At the recipient's account: a message goes to these of its sessions. `what.shared` may be shared by copies. Observe.

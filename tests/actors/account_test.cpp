@@ -166,6 +166,7 @@ TEST_CASE_FIXTURE(account_fixture, "account: of a lost node's sessions each acco
     auto v = std::make_shared<std::vector<xmpp::jid_ref>>();
     for (auto n : all)
       v->push_back(jid(n));
+    std::sort(v->begin(), v->end(), [](auto& a, auto& b) { return a->hash() < b->hash(); });
     return v;
   };
   auto told = step(modules::event::lost{names({"x@b/one", "stranger@b/r", "nobody@b/r"})});
