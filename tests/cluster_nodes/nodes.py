@@ -3,6 +3,7 @@
 # classes; called as a program it is `./dev cluster`. Whatever it started ends with it, however it ends.
 import argparse
 import fcntl
+import ipaddress
 import json
 import math
 import os
@@ -61,11 +62,11 @@ def run(words, **more):
     return done.stdout
 
 
-def launch(words, log, how="KILL", user=()):
+def launch(words, log, how="KILL", user=(), inside=()):
     """A process that is ended by the signal `how` when the thread that called this ends: call it from the main one. Ctrl-C of the
-    terminal does not reach it."""
+    terminal does not reach it. `inside`: words that take it to another place first (namespaces.py)."""
     with open(log, "ab") as to:
-        return subprocess.Popen(["setpriv", *user, f"--pdeathsig={how}", "--", *map(str, words)], stdin=subprocess.DEVNULL, stdout=to, stderr=to,
+        return subprocess.Popen([*inside, "setpriv", *user, f"--pdeathsig={how}", "--", *map(str, words)], stdin=subprocess.DEVNULL, stdout=to, stderr=to,
                                 env=harness.environment, start_new_session=True)
 
 
@@ -85,11 +86,14 @@ def tail(log, size=2_000):
 
 
 class Postgres:
-    """PostgreSQL in a folder of its own, on a unix socket that only this user and its own can reach. Made at the first start."""
+    """PostgreSQL in a folder of its own, on a unix socket that only this user and its own can reach. Made at the first start.
+    `place`: there it listens, too. `primary`: that one's synchronous standby."""
 
-    def __init__(self, folder):
-        self.folder, self.log, self.process, self.user = folder, folder.parent / "postgresql.log", None, []
-        self.connection = f"host={folder} dbname=covey user=covey"
+    def __init__(self, folder, place=None, primary=None):
+        self.folder, self.log, self.process, self.user = folder, folder.parent / f"{folder.name}.log", None, []
+        self.ip, self.inside = place or ("", ())
+        self.primary = primary
+        self.connection = f"host={self.ip or folder} dbname=covey user=covey"
         folder.mkdir(exist_ok=True)
         folder.chmod(0o700)
         if os.geteuid() == 0:  # it refuses to run as root
@@ -108,20 +112,33 @@ class Postgres:
         found = sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: float(p.parts[-3]))
         return found[-1] if found else shutil.which(name) or name
 
-    def as_user(self, name, *words):
-        return run(["setpriv", *self.user, "--", self.program(name), *words], cwd="/", env=dict(harness.environment, LC_ALL="C"))
+    def as_user(self, name, *words, inside=()):
+        return run([*inside, "setpriv", *self.user, "--", self.program(name), *words], cwd="/", env=dict(harness.environment, LC_ALL="C"))
 
     def start(self):
         data = self.folder / "data"
         if not data.exists():
             fresh = self.folder / "fresh"  # half of it may be there, of a start that was interrupted
             shutil.rmtree(fresh, ignore_errors=True)
-            self.as_user("initdb", "-D", fresh, "-U", "covey", "--auth=trust", "--encoding=UTF8", "--locale=C")
+            if self.primary:
+                self.as_user("pg_basebackup", "-D", fresh, "-R", "-c", "fast", "-d", f"host={self.primary.ip} user=covey application_name=standby", inside=self.inside)
+            else:
+                self.as_user("initdb", "-D", fresh, "-U", "covey", "--auth=trust", "--encoding=UTF8", "--locale=C")
+            if self.ip and not self.primary:
+                with open(fresh / "pg_hba.conf", "a") as rules:
+                    rules.write("".join(f"host {what} all {ipaddress.ip_network(self.ip + '/8', False)} trust\n" for what in ("all", "replication")))
             fresh.rename(data)
-        self.process = launch([self.program("postgres"), "-D", data, "-k", self.folder, "-c", "listen_addresses="], self.log, "QUIT", self.user)
+        self.process = launch([self.program("postgres"), "-D", data, "-k", self.folder, "-c", f"listen_addresses={self.ip}"], self.log, "QUIT", self.user, self.inside)
         wait_for(self.answers, f"PostgreSQL is up: {self.log}")
-        if not self.as_user("psql", "-h", self.folder, "-U", "covey", "-Atc", "select 1 from pg_database where datname = 'covey'", "postgres"):
+        if self.primary:
+            self.primary.query("alter system set synchronous_standby_names = 'standby'")  # after the copy, which does not want one
+            self.primary.query("select pg_reload_conf()")
+            wait_for(lambda: self.primary.query("select 1 from pg_stat_replication where sync_state = 'sync'"), "the standby has everything")
+        elif not self.query("select 1 from pg_database where datname = 'covey'"):
             self.as_user("createdb", "-h", self.folder, "-U", "covey", "covey")
+
+    def query(self, text):
+        return self.as_user("psql", "-h", self.folder, "-U", "covey", "-Atc", text, "postgres")
 
     def answers(self):
         if self.process.poll() is not None:
@@ -138,21 +155,22 @@ class Postgres:
 class Node(harness.Server):
     """One coveyd: `port` and `direct` are for clients that want this very node, `proxied` and `proxied_direct` for HAProxy."""
 
-    def __init__(self, name, folder, ports):
+    def __init__(self, name, folder, ports, place=("127.0.0.1", ())):
+        self.ip, self.inside = place
         self.name, self.folder, self.owns_folder, self.process = name, folder, False, None
         self.port, self.direct, self.proxied, self.proxied_direct, self.http, self.link = ports
         self.config, self.log = folder / "covey.toml", folder / "log"
-        self.address = f"127.0.0.1:{self.link}"
+        self.address = f"{self.ip}:{self.link}"
         folder.mkdir(exist_ok=True)
 
     def configure(self, connection, certificates, linked, extra):
         """All keys dotted, so that lines may follow in any order."""
         def at(*ports):
-            return json.dumps([f"127.0.0.1:{p}" for p in ports])
+            return json.dumps([f"{self.ip}:{p}" for p in ports])
         lines = [f'domain = "{host}"', f'data = "{self.folder}/data"', f'run = "{self.folder}/run"',
                  f"listen.c2s = {at(self.port, self.proxied)}", f"listen.c2s_direct = {at(self.direct, self.proxied_direct)}",
                  f"listen.http = {at(self.http)}", f"listen.proxy_protocol = {at(self.proxied, self.proxied_direct)}",
-                 'listen.trusted_proxies = ["127.0.0.0/8"]', 'keepalive.by = "ping"  # the kernel would ask HAProxy, not the client',
+                 f'listen.trusted_proxies = ["{ipaddress.ip_network(self.ip + "/8", False)}"]', 'keepalive.by = "ping"  # the kernel would ask HAProxy, not the client',
                  'storage.engine = "postgresql"', f'storage.connection = "{connection}"']
         if linked:
             lines += [f'cluster.listen = "{self.address}"', f'cluster.address = "{self.address}"']
@@ -180,13 +198,13 @@ class Node(harness.Server):
         if self.process.poll() is not None:
             raise RuntimeError(f"{self.name} ended: {tail(self.log)}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/readyz", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{self.ip}:{self.http}/readyz", timeout=2) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False
 
     def spawn(self):
-        self.process = launch([harness.build / "server/coveyd", "--config", self.config], self.log)
+        self.process = launch([harness.build / "server/coveyd", "--config", self.config], self.log, inside=self.inside)
 
     def wait(self, limit=30):
         wait_for(self.is_ready, f"{self.name} is ready: {self.log}", limit)
@@ -210,6 +228,7 @@ class Node(harness.Server):
 
 class Proxy:
     """HAProxy. Clients that do not care for the node come here: `port` and `direct`, as a node has them."""
+    ip = "127.0.0.1"
 
     def __init__(self, folder, ports):
         self.config, self.log, self.processes = folder / "haproxy.cfg", folder / "haproxy.log", []
@@ -224,8 +243,8 @@ class Proxy:
 
         def servers(found):
             first = found[0].splitlines()[0] + "\n"
-            return "".join(re.sub(r"\bn1\b", n.name, first).replace("10.0.0.1:15222", f"127.0.0.1:{n.proxied}")
-                           .replace("10.0.0.1:15223", f"127.0.0.1:{n.proxied_direct}").replace("port 5280", f"port {n.http}") for n in nodes)
+            return "".join(re.sub(r"\bn1\b", n.name, first).replace("10.0.0.1:15222", f"{n.ip}:{n.proxied}")
+                           .replace("10.0.0.1:15223", f"{n.ip}:{n.proxied_direct}").replace("port 5280", f"port {n.http}") for n in nodes)
         self.config.write_text(re.sub(r"(^ *server .*\n)+", servers, text, flags=re.M))
 
     def start(self):
@@ -263,9 +282,10 @@ class Proxy:
 
 class Cluster:
     """`ports`: of a node by its number, 0 for HAProxy's two; free ones if there is none. `extra`: lines for each configuration.
-    linked=False: the nodes share the database and know nothing of each other."""
+    linked=False: the nodes share the database and know nothing of each other. `places`: gives each node and the database its address
+    and the words that take it there (namespaces.py), by its name."""
 
-    def __init__(self, count=3, folder=None, linked=True, ports=None, extra=(), name="loopback"):
+    def __init__(self, count=3, folder=None, linked=True, ports=None, extra=(), name="loopback", places=None):
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="covey-cluster-"))
         self.owns_folder, self.linked, self.extra, self.name = folder is None, linked, extra, name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -273,14 +293,15 @@ class Cluster:
         if os.geteuid() == 0:
             self.folder.chmod(0o711)  # PostgreSQL's user has to get through
         self.nodes = []
-        self.database = Postgres(self.folder / "postgresql")
+        self.places = places or (lambda _: ("127.0.0.1", ()))
+        self.database = Postgres(self.folder / "postgresql", places and places("db"))
         self.proxy = Proxy(self.folder, self.ports(0))
         for _ in range(count):
             self.prepare()
 
     def prepare(self):
         number = len(self.nodes) + 1
-        node = Node(f"n{number}", self.folder / f"n{number}", self.ports(number))
+        node = Node(f"n{number}", self.folder / f"n{number}", self.ports(number), self.places(f"n{number}"))
         first = self.nodes[0] if self.nodes else node
         node.configure(self.database.connection, first.folder / "data/certificates", self.linked, self.extra)
         self.nodes.append(node)
