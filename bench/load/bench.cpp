@@ -100,11 +100,12 @@ void bench::leave() {
 }
 
 bench::cost bench::watch(const std::uint64_t& units, const std::function<bool()>& turn) {
-  auto before = units, server = cpu_ns(o.pids), from = now_ns();
+  auto before = units, server = cpu_ns(o.pids), other = cpu_ns(o.other_pids), from = now_ns();
   auto own = own_cpu();
   loop.run(o.seconds, turn);
   server = cpu_ns(o.pids) - server;
-  return {units - before, server, static_cast<double>(now_ns() - from) / 1e9, own_cpu() - own};
+  other = cpu_ns(o.other_pids) - other;
+  return {units - before, server, static_cast<double>(now_ns() - from) / 1e9, own_cpu() - own, other};
 }
 
 void bench::measure(bool& stopping) {
@@ -118,10 +119,11 @@ void bench::measure(bool& stopping) {
 }
 
 void bench::print(const std::string& extra, const cost& seen) const {
-  auto& [units, server, seconds, own] = seen;
-  std::printf("{\"mode\":\"%s\",\"units\":%lu,\"seconds\":%.4f,\"us_per_unit\":%.4f,\"own_load\":%.3f,\"sent\":%lu,\"received\":%lu,\"lost\":%ld,"
+  auto& [units, server, seconds, own, other] = seen;
+  auto each = [&](std::uint64_t ns) { return units ? static_cast<double>(ns) / 1e3 / static_cast<double>(units) : 0.0; };
+  std::printf("{\"mode\":\"%s\",\"units\":%lu,\"seconds\":%.4f,\"us_per_unit\":%.4f,\"other_us_per_unit\":%.4f,\"own_load\":%.3f,\"sent\":%lu,\"received\":%lu,\"lost\":%ld,"
               "\"doubled\":%lu,\"reordered\":%lu,\"misrouted\":%lu,\"failed\":%lu,\"answered\":%lu%s}\n",
-              o.mode.c_str(), units, seconds, units ? static_cast<double>(server) / 1e3 / static_cast<double>(units) : 0.0, own / seconds, loop.total.sent,
+              o.mode.c_str(), units, seconds, each(server), each(other), own / seconds, loop.total.sent,
               loop.total.received, static_cast<long>(loop.total.sent) - static_cast<long>(loop.total.received), loop.total.doubled, loop.total.reordered,
               loop.total.misrouted, loop.total.failed, loop.total.answered, extra.c_str());
 }

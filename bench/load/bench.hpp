@@ -11,7 +11,8 @@ namespace load {
 struct options {
   std::string mode;
   target to;
-  std::vector<int> pids;
+  std::vector<int> pids, other_pids; // of the server; of what it uses
+  std::uint16_t port2 = 0, home_port = 0; // chat between two nodes: where receivers are; where their accounts live
   int pairs = 100, window = 10, sessions = 0, contacts = 0, first = 0;
   double seconds = 2, warm_up = 0.5, rate = 1'000, settle = 60;
   std::vector<std::pair<int, int>> pairing; // by reactor: who talks to whom
@@ -48,12 +49,14 @@ struct bench {
   int idle();               // memory of idle sessions
   int logins(bool bare);    // one after the other on each of `pairs` connections; or bare handshakes
   int create();             // accounts, by in-band registration
+  int store();              // messages to who is not there, until they are acknowledged; then they are fetched
   int reconnect();          // all connections lost at once, all clients back at once
 
   // --- what they share
   /// Logs `n` clients in, at most `at_once` under way. `prepare` and `done`: what a client does when it is ready, and how
   /// many are through with it; without them, nothing.
   bool login(int n, way how = way::bind, int at_once = 200, const std::function<void(wire&)>& prepare = {}, const std::function<int()>& done = {});
+  bool make_homes(const std::vector<int>& of, std::vector<std::unique_ptr<wire>>& devices);
   void available();
   void watch_roster(wire& w);
   void come_online(wire& w);
@@ -66,6 +69,7 @@ struct bench {
   struct cost {
     std::uint64_t units, server_ns; // of the server's processes
     double seconds, own;            // how long, and this process's CPU time in it
+    std::uint64_t other_ns = 0;
   };
   /// What `seconds` of the load cost; `units` counts it, `turn` runs in each turn of the loop.
   cost watch(const std::uint64_t& units, const std::function<bool()>& turn = [] { return false; });

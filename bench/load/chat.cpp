@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 
 namespace load {
 
@@ -11,11 +12,23 @@ namespace {
 struct pair { std::uint64_t next = 0, expected = 0; };
 }
 
+/// Another device of each of these users, at `home_port`: who has the oldest session of an account has the account.
+bool bench::make_homes(const std::vector<int>& of, std::vector<std::unique_ptr<wire>>& devices) {
+  int there = 0;
+  for (int i : of) {
+    auto& w = *devices.emplace_back(std::make_unique<wire>(loop, o.pairs * 2 + static_cast<int>(devices.size())));
+    w.connect_to(o.home_port);
+    w.on_ready = [&there](wire&) { ++there; };
+    w.on_bytes = [](wire&, std::string_view s) { return s.size(); };
+    w.start(user(i), "h");
+  }
+  bool good = loop.run(60, [&] { return there + static_cast<int>(loop.total.failed) == static_cast<int>(of.size()); }) && loop.total.failed == 0;
+  loop.run(1, [] { return false; }); // every node knows of them
+  return good;
+}
+
 int bench::chat(bool open_loop) {
   int n = o.pairs * 2;
-  if (!login(n))
-    return 1;
-  available();
   std::vector<int> partner(static_cast<std::size_t>(n)), pair_of(static_cast<std::size_t>(n));
   for (int k = 0; k < o.pairs; ++k) {
     auto [a, b] = k < static_cast<int>(o.pairing.size()) ? o.pairing[static_cast<std::size_t>(k)] : std::pair{2 * k, 2 * k + 1};
@@ -24,6 +37,24 @@ int bench::chat(bool open_loop) {
     pair_of[static_cast<std::size_t>(a)] = pair_of[static_cast<std::size_t>(b)] = k;
     senders.push_back(a);
   }
+  std::vector<bool> receives(static_cast<std::size_t>(n), true);
+  for (int a : senders)
+    receives[static_cast<std::size_t>(a)] = false;
+  std::vector<std::unique_ptr<wire>> homes;
+  if (o.home_port) {
+    std::vector<int> all;
+    for (int a : senders)
+      all.push_back(partner[static_cast<std::size_t>(a)]);
+    if (!make_homes(all, homes))
+      return 1;
+  }
+  if (!login(n, way::bind, 200, [&](wire& w) {
+        if (o.port2 && receives[static_cast<std::size_t>(w.number())])
+          w.connect_to(o.port2);
+      }))
+    return 1;
+  std::move(homes.begin(), homes.end(), std::back_inserter(wires)); // behind those that talk
+  available();
   std::vector<pair> pairs(static_cast<std::size_t>(o.pairs));
   std::vector<std::uint32_t> latencies;
   bool measuring = false, stopping = false;
@@ -57,7 +88,7 @@ int bench::chat(bool open_loop) {
         r = std::from_chars(r.ptr + 1, end, seq);
         std::from_chars(r.ptr + 1, end, sent);
         done = b + 1;
-        if (k < 0 || k >= o.pairs || pair_of[static_cast<std::size_t>(at.number())] != k
+        if (k < 0 || k >= o.pairs || at.number() >= n || pair_of[static_cast<std::size_t>(at.number())] != k
             || senders[static_cast<std::size_t>(k)] == at.number()) {
           ++loop.total.misrouted;
           continue;

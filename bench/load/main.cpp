@@ -12,11 +12,14 @@ namespace {
 int usage() {
   std::fputs("usage: covey_load MODE --port N [--pid N]... [options]\n"
              "modes: create idle chat rate ping presence login handshake\n"
+             "       store (each of --pairs N sends to --sessions N users who are not there, --window N unacknowledged)\n"
              "       friends (for later runs of idle: --sessions N --contacts N)\n"
              "       reconnect (all --sessions N are cut off at once, by a reset, and come back)\n"
              "options: --relay --tls --scram --pairs N --window N --sessions N --contacts N --seconds S --warm-up S --rate N --settle S\n"
              "         --user PREFIX --password TEXT --first N --pairing FILE (lines \"a b\": the numbers of two partners)\n"
              "         --acks (stream management: every <r/> is answered, <r/> behind each fifth stanza)\n"
+             "         --port2 N (chat: where receivers log in) --home-port N (before that, another device of each: there their accounts live)\n"
+             "         --other-pid N (of a database: its cost is told apart)\n"
              "         --features (idle: stream management and carbons, and nobody looks any more)\n"
              "         --way bind|classic|fast|pipelined: how clients come back (a new session; SASL and <resume/>; token and\n"
              "         <resume/> in one; the same before the features are read) --at-once N (under way) --storms N (one more goes\n"
@@ -47,6 +50,9 @@ int main(int argc, char** argv) {
     std::string a = argv[i];
     auto next = [&] { return i + 1 < argc ? argv[++i] : const_cast<char*>(""); };
     if (a == "--port") o.to.port = static_cast<std::uint16_t>(std::atoi(next()));
+    else if (a == "--port2") o.port2 = static_cast<std::uint16_t>(std::atoi(next()));
+    else if (a == "--home-port") o.home_port = static_cast<std::uint16_t>(std::atoi(next()));
+    else if (a == "--other-pid") o.other_pids.push_back(std::atoi(next()));
     else if (a == "--pid") o.pids.push_back(std::atoi(next()));
     else if (a == "--relay") o.to.is_relay = true;
     else if (a == "--tls") o.to.is_tls = true;
@@ -85,11 +91,13 @@ int main(int argc, char** argv) {
     o.to.manages = true;
     o.to.mechanism = load::sasl::scram_sha1;
   }
+  if (o.mode == "store")
+    o.to.manages = true;
   load::bench b{o};
   int code = o.mode == "create" ? b.create() : o.mode == "friends" ? b.make_friends() : o.mode == "idle" ? b.idle()
              : o.mode == "chat" ? b.chat(false) : o.mode == "rate" ? b.chat(true) : o.mode == "ping" ? b.ping()
              : o.mode == "presence" ? b.presence() : o.mode == "login" ? b.logins(false) : o.mode == "handshake" ? b.logins(true)
-             : o.mode == "reconnect" ? b.reconnect() : usage();
+             : o.mode == "reconnect" ? b.reconnect() : o.mode == "store" ? b.store() : usage();
   b.leave();
   return code;
 }

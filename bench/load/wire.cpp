@@ -80,7 +80,7 @@ void wire::start_again(way how) {
   sockaddr_in at{};
   at.sin_family = AF_INET;
   at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  at.sin_port = htons(loop_.to().port);
+  at.sin_port = htons(port_ ? port_ : loop_.to().port);
   step_ = step::connecting;
   if (connect(fd_, reinterpret_cast<sockaddr*>(&at), sizeof at) < 0 && errno != EINPROGRESS)
     return fail("connect");

@@ -51,6 +51,8 @@ public:
   ~wire();
   /// Connects and logs in; `on_ready` is called once, and the loop counts a failure if it does not work out.
   void start(std::string user, std::string resource, way how = way::bind);
+  /// Of the next connections, instead of the target's.
+  void connect_to(std::uint16_t port) { port_ = port; }
   /// Another connection of the same client.
   void start_again(way how);
   /// Collected until flush(). `stanzas`: how many the peer will count; each fifth asks for an acknowledgement where
@@ -66,6 +68,8 @@ public:
   [[nodiscard]] bool is_ready() const { return step_ == step::ready; }
   [[nodiscard]] bool is_closed() const { return step_ == step::closed; }
   [[nodiscard]] bool is_acknowledged() const { return acked_ == sent_; }
+  /// Stanzas that the server has not acknowledged.
+  [[nodiscard]] std::uint32_t open() const { return sent_ - acked_; }
   [[nodiscard]] const load::cost& cost() const { return cost_; }
 
   std::function<void(wire&)> on_ready;
@@ -108,6 +112,7 @@ private:
 
   loop& loop_;
   int number_, fd_ = -1;
+  std::uint16_t port_ = 0; // 0: the target's
   SSL* ssl_ = nullptr;
   step step_ = step::connecting;
   way way_ = way::bind;
