@@ -49,31 +49,51 @@ class Client(threading.Thread):
         self.jid = f"{self.bare}/{resource}"
         self.changed = threading.Condition()  # its lock guards all of this, and what is written
         self.outbox, self.acked, self.acknowledged = [], 0, []  # (text or None, XML); how many; their texts
-        self.handled, self.told, self.acks = 0, 0, True         # stanzas that came, that the server was told; whether it is told
+        self.handled, self.told, self.acks = 0, 0, False        # stanzas that came, that the server was told; whether it is told
         self.messages, self.presences, self.pushes, self.roster = [], [], [], {}
         self.asked, self.answers = 0, {}
         self.ended, self.error, self.problem, self.is_resumed = False, None, None, False
-        self.raw = Stream(at)
-        self.raw.header()
-        if "success" not in (got := self.raw.plain(name)):
-            raise AssertionError(f"{name} is not let in: {got}")
-        self.raw.header()
-        self.session = None
-        if before:
-            self.resume(before)
-        if not self.is_resumed:
-            self.begin()
+        self.raw, self.session = Stream(at), None
+        try:
+            self.log_in(before)
+        except BaseException:
+            self.raw.close()
+            raise
         self.raw.socket.settimeout(None)
         self.start()
-        if not self.is_resumed:
-            self.wait(lambda: self.session, "stream management")
-            # who has asked for the roster hears of its changes and of requests
-            self.roster = {item.get("jid"): item.get("subscription") for item in self.ask("<query xmlns='jabber:iq:roster'/>").iter("{jabber:iq:roster}item")}
-            self.send("<presence/>")
+        try:
+            self.introduce()
+        except BaseException:  # it was not told that anything had come, but for what came before it could be
+            self.drop()
+            if before and not self.session:
+                before.messages += self.messages
+            raise
         if before:
             for text, xml in before.outbox:
                 if text or self.is_resumed:
                     self.send(xml, text)
+        with self.changed:
+            self.acks = True
+            if self.handled != self.told:
+                self.acknowledge_all()
+
+    def log_in(self, before):
+        self.raw.header()
+        if "success" not in (got := self.raw.plain(self.user)):
+            raise AssertionError(f"{self.user} is not let in: {got}")
+        self.raw.header()
+        if before:
+            self.resume(before)
+        if not self.is_resumed:
+            self.begin()
+
+    def introduce(self):
+        if self.is_resumed:
+            return
+        self.wait(lambda: self.session, "stream management")
+        # who has asked for the roster hears of its changes and of requests
+        self.roster = {item.get("jid"): item.get("subscription") for item in self.ask("<query xmlns='jabber:iq:roster'/>").iter("{jabber:iq:roster}item")}
+        self.send("<presence/>")
 
     def begin(self):
         if "<jid>" not in (got := self.raw.bind(self.resource)):
@@ -231,9 +251,12 @@ class Client(threading.Thread):
         """Everything sent before has been handled by its session, and all that this brought at once has come."""
         self.ask("<ping xmlns='urn:xmpp:ping'/>", to=nodes.host)
 
+    def ask_for_acks(self):
+        self.write(f"<r xmlns='{sm}'/>")
+
     def settle(self, limit=30):
         """Everything sent is acknowledged."""
-        self.write(f"<r xmlns='{sm}'/>")
+        self.ask_for_acks()
         self.wait(lambda: not self.outbox, f"{len(self.outbox)} stanzas acknowledged", limit)
 
     def again(self, at):
@@ -271,12 +294,13 @@ def befriend(one, other):
 
 class Talk(threading.Thread):
     """One says so many numbered messages a second to another, until `stop`. Who comes back at another node is added to `senders` or
-    `receivers`; what he says from then on goes by the last sender."""
+    `receivers`; what he says from then on goes by the last sender. `others`: further devices of the receiver, which get what is for a
+    session that is not known to be there (RFC 6121 section 8.5.3.2.1)."""
 
-    def __init__(self, label, sender, receiver, to=None, per_second=20):
+    def __init__(self, label, sender, receiver, to=None, per_second=20, others=()):
         super().__init__(daemon=True)
         self.label, self.to, self.pause, self.sent, self.is_over = label, to or receiver.jid, 1 / per_second, 0, threading.Event()
-        self.senders, self.receivers = [sender], [receiver]
+        self.senders, self.receivers, self.others = [sender], [receiver], list(others)
         self.start()
 
     def run(self):
@@ -285,6 +309,8 @@ class Talk(threading.Thread):
             if not sender.ended:
                 self.sent += 1
                 sender.say(self.to, f"{self.label}:{self.sent}")
+                if self.sent % 10 == 0:  # what is acknowledged is not sent again
+                    sender.ask_for_acks()
 
     def stop(self):
         self.is_over.set()
@@ -301,7 +327,7 @@ class Talk(threading.Thread):
         for r in self.receivers:
             came = [m for m in list(r.messages) if not m.is_carbon and m.kind != "error" and self.number(m.text)]
             streams = [*streams[:-1], streams[-1] + came] if r.is_resumed else [*streams, came]
-        return streams
+        return streams + [came for o in self.others if (came := [m for m in list(o.messages) if not m.is_carbon and m.kind != "error" and self.number(m.text)])]
 
     def acknowledged(self):
         return {n for s in self.senders for n in map(self.number, list(s.acknowledged)) if n}
@@ -312,22 +338,89 @@ class Talk(threading.Thread):
     def bounced(self):
         return {self.number(m.text) for s in self.senders for m in list(s.messages) if m.kind == "error" and self.number(m.text)}
 
+    def longest_gap(self, began, ended):
+        """The longest time between them in which nothing of it came."""
+        moments = sorted([began, ended, *(m.at for stream in self.copies() for m in stream if began < m.at < ended)])
+        return max(b - a for a, b in zip(moments, moments[1:]))
+
+    def story(self, began):
+        """What is missing, came out of order or twice, and what came around it: number, seconds since `began`, d for delayed."""
+        told = [f"missing {sorted(self.acknowledged() - self.bounced() - self.delivered())[:50]}"]
+        told += [f"bounced {m.text} at {m.at - began:.1f}" for s in self.senders for m in list(s.messages) if m.kind == "error" and self.number(m.text)]
+        before = set()
+        for stream in self.copies():
+            seen, last = set(), 0
+            numbers = [self.number(m.text) for m in stream]
+            for k, (n, m) in enumerate(zip(numbers, stream)):
+                if n in seen or n not in before and not m.is_delayed and n < last:
+                    told += [f"{a}@{b.at - began:.1f}{'d' * b.is_delayed}" for a, b in zip(numbers[max(0, k - 2):k + 2], stream[max(0, k - 2):k + 2])] + ["|"]
+                seen.add(n)
+                last = last if m.is_delayed or n in before else max(last, n)
+            before |= seen
+        return " ".join(told[:60])
+
     def count(self):
         return count(self.sent, self.acknowledged(), self.bounced(), [[(self.number(m.text), m.stanza_id, m.is_delayed) for m in stream] for stream in self.copies()])
+
+
+class Roamer(threading.Thread):
+    """Somebody who comes back at HAProxy as soon as the connection is lost, and goes on with the talks."""
+
+    def __init__(self, at, name, talks=()):
+        super().__init__(daemon=True)
+        self.at, self.talks, self.is_over = at, list(talks), threading.Event()
+        self.now, self.problem, self.absences, self.resumed, self.refused = Client(at, name), None, [], 0, 0
+        self.start()
+
+    def run(self):
+        while not self.is_over.wait(0.05):
+            if self.now.ended:
+                try:
+                    self.come_back()
+                except BaseException as why:
+                    self.problem = why
+                    return
+
+    def come_back(self, limit=60):
+        left = time.monotonic()
+        while not self.is_over.is_set():
+            try:
+                fresh = self.now.again(self.at)
+                break
+            except (AssertionError, EOFError, OSError):  # nobody takes it at the moment
+                self.refused += 1
+                if time.monotonic() > left + limit:
+                    raise
+                time.sleep(0.3)
+        else:
+            return
+        for t in self.talks:
+            for those in (t.senders, t.receivers):
+                if those[-1] is self.now:
+                    those.append(fresh)
+        self.now = fresh
+        self.absences.append(time.monotonic() - left)
+        self.resumed += fresh.is_resumed
+
+    def stop(self):
+        self.is_over.set()
+        self.join(90)
+        self.now.leave()
 
 
 def count(sent, acknowledged, bounced, streams):
     """`streams`: what came on each, as (number, stanza-id, is it delayed). Doubled is a copy on one unbroken stream, or with another
     stanza-id than the first one; on a later stream the same message may come again, if its ack was lost with the node. Order holds
-    for what was neither stored nor routed again, which has no delay stamp."""
+    for what was not stored, which has no delay stamp, and comes for the first time."""
     doubled = reordered = 0
     identity = {}
     for stream in streams:
         seen, last = set(), 0
         for number, stanza_id, is_delayed in stream:
+            is_first = number not in identity
             if number in seen or identity.setdefault(number, stanza_id) != stanza_id:
                 doubled += 1
-            elif not is_delayed:
+            elif is_first and not is_delayed:
                 reordered += number < last
                 last = max(last, number)
             seen.add(number)
