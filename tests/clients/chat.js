@@ -1,7 +1,8 @@
-// Two users chat through @xmpp/client: `node chat.js SERVICE NAME NAME PASSWORD [MECHANISM]`. Prints "all is well".
+// Two users, each at a service of its own, chat through @xmpp/client: `node chat.js SERVICE SERVICE NAME NAME PASSWORD
+// [MECHANISM]`. Prints "all is well".
 import { client, xml } from "@xmpp/client";
 
-const [service, one, two, password, mechanism] = process.argv.slice(2);
+const [here, there, one, two, password, mechanism] = process.argv.slice(2);
 const wait = setTimeout(() => fail(new Error("no end")), 30000);
 
 /** The client waits for an answer to its stream header only once the write has ended; where the answer was faster, it
@@ -15,7 +16,7 @@ function fail(error) {
 }
 
 /** A session with an inbox that can be waited for. */
-async function login(username) {
+async function login(service, username) {
   const credentials = mechanism ? (authenticate) => authenticate({ username, password }, mechanism) : undefined;
   const userAgent = xml("user-agent", { id: "tests" }); // its default needs a newer node than Debian's
   const xmpp = client({ service, domain: "localhost", resource: "node", username, password, credentials, userAgent });
@@ -49,8 +50,8 @@ const says = (text) => (s) => s.is("message") && s.getChildText("body") === text
 const is = (type) => (s) => s.is("presence") && s.attrs.type === type;
 
 async function main() {
-  const a = await login(one);
-  const b = await login(two);
+  const a = await login(here, one);
+  const b = await login(there, two);
   await a.send(xml("presence"));
   await b.send(xml("presence"));
   await a.send(xml("presence", { to: `${two}@localhost`, type: "subscribe" }));

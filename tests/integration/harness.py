@@ -179,9 +179,11 @@ class Raw:
         return self
 
     def presence(self, text="<presence/>"):
-        """Messages that come with it, kept for this login, are still to be read."""
+        """When the account has sent it back, it is known there. Messages that come with it, kept for this login, are still to be read."""
         self.send(text)
         early = self.ping()
+        while not re.search(r"<presence from='([^']+)' to='\1'(/>|>.*?</presence>)", early, re.S):
+            early += self.read_until(">")
         self.buffer = "".join(re.findall(r"<message.*?</message>", early, re.S)) + self.buffer
         return self
 
@@ -210,11 +212,12 @@ def trusting():
 
 class Case(unittest.TestCase):
     """One server for all tests of a class."""
+    server_class = Server  # tests/cluster_nodes/test_features.py has three nodes instead
     extra, tables, reactors, names, inside = "", "", 1, ("alice", "bob", "carol", "admin"), None
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(cls.extra, cls.tables, cls.reactors, inside=cls.inside)
+        cls.server = cls.server_class(cls.extra, cls.tables, cls.reactors, inside=cls.inside)
         try:
             cls.server.start()
             cls.server.add(*cls.names)

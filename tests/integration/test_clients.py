@@ -155,12 +155,16 @@ class Node(harness.Case):
             cls.server.close()
             raise
 
-    def chat(self, service, *mechanism, expect=0):
-        done = subprocess.run(["node", "--experimental-global-webcrypto", self.folder / "chat.js", service, "alice", "bob",
+    def chat(self, services, *mechanism, expect=0):
+        done = subprocess.run(["node", "--experimental-global-webcrypto", self.folder / "chat.js", *services, "alice", "bob",
                                password if expect == 0 else "wrong", *mechanism], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=60, env=dict(os.environ, NODE_EXTRA_CA_CERTS=str(self.server.authority)))
         self.assertEqual(done.returncode, expect, done.stdout[-3000:])
         return done.stdout
+
+    def services(self, scheme="xmpp"):
+        """One for each user."""
+        return [f"{scheme}://localhost:{self.server.direct if scheme == 'xmpps' else self.server.port}" for _ in range(2)]
 
     def forget(self):
         for name in ("alice", "bob"):
@@ -169,14 +173,14 @@ class Node(harness.Case):
 
     def test_chat_by_starttls(self):
         self.forget()
-        self.assertIn("all is well", self.chat(f"xmpp://localhost:{self.server.port}", "SCRAM-SHA-1"))
+        self.assertIn("all is well", self.chat(self.services(), "SCRAM-SHA-1"))
 
     def test_chat_by_direct_tls(self):
         self.forget()
-        self.assertIn("all is well", self.chat(f"xmpps://localhost:{self.server.direct}", "PLAIN"))
+        self.assertIn("all is well", self.chat(self.services("xmpps"), "PLAIN"))
 
     def test_a_wrong_password(self):
-        self.assertIn("not-authorized", self.chat(f"xmpp://localhost:{self.server.port}", "SCRAM-SHA-1", expect=1))
+        self.assertIn("not-authorized", self.chat(self.services(), "SCRAM-SHA-1", expect=1))
 
 
 class Profanity(harness.Case):

@@ -201,7 +201,8 @@ class Management(harness.Case):
         alice.send("<iq type='get' id='q' to='heidi@localhost/late'><q xmlns='urn:x'/></iq>")
         watcher.socket.settimeout(10)
         got = watcher.read_until("<body>lost2</body>")
-        self.assertIn("type='unavailable'", got)
+        if "type='unavailable'" not in got:  # another pair: nothing says which comes first
+            watcher.read_until("type='unavailable'")
         self.assertEqual(re.findall("<body>([^<]*)</body>", got), ["lost1", "lost2"], "another device has them now")
         self.assertIn("<service-unavailable ", alice.read_until("</iq>"))
         self.assertIn("from='localhost' stamp='", got.split("<body>lost1</body>")[1].split("</message>")[0], "it says that it is late")

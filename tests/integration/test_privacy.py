@@ -35,9 +35,12 @@ class Befriended(harness.Case):
         one.send(f"<presence type='subscribe' to='{b}@localhost'/>")
         other.read_until("type='subscribe'")
         other.send(f"<presence type='subscribed' to='{a}@localhost'/><presence type='subscribe' to='{a}@localhost'/>")
-        one.read_until("type='subscribe'")
+        seen = one.read_until("type='subscribe'")
         one.send(f"<presence type='subscribed' to='{b}@localhost'/>")
         other.read_until("type='subscribed'")
+        other.read_until(f"<presence from='{a}@localhost/")
+        if f"<presence from='{b}@localhost/" not in seen:
+            one.read_until(f"<presence from='{b}@localhost/")
         one.ping()
         other.ping()
         one.buffer = other.buffer = ""
