@@ -118,10 +118,10 @@ class AcrossNodes:
 
     def run(self, result=None):
         self.server.turn = self.first  # the same nodes each time, whatever ran before
-        before = len(result.failures) + len(result.errors)
+        before = [len(kind) for kind in (result.failures, result.errors)]
         super().run(result)
-        if len(result.failures) + len(result.errors) > before:
-            print([why for _, why in (*result.failures, *result.errors)][-1])
+        if fresh := result.failures[before[0]:] + result.errors[before[1]:]:
+            print(*(why for _, why in fresh), sep="\n")
             for n in self.server.members:
                 print(f"--- {n.name}\n{nodes.tail(n.log)}", flush=True)
 
