@@ -257,7 +257,10 @@ class Client(threading.Thread):
     def settle(self, limit=30):
         """Everything sent is acknowledged."""
         self.ask_for_acks()
-        self.wait(lambda: not self.outbox, f"{len(self.outbox)} stanzas acknowledged", limit)
+        try:
+            self.wait(lambda: not self.outbox, "all stanzas acknowledged", limit)
+        except AssertionError as why:
+            raise AssertionError(f"{why}; {len(self.outbox)} are open from {self.outbox[0] if self.outbox else None}") from None
 
     def again(self, at):
         """This client, come back there."""
