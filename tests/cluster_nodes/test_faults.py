@@ -11,10 +11,8 @@ import namespaces
 import nodes
 from client import Client, Roamer, Talk, befriend
 from nodes import harness
-from test_cluster import Case
-from test_cluster import settings as usual
+from test_cluster import Case, settings
 
-settings = [*usual, 'storage.timeout = "40s"']  # docs/postgresql.md
 missing, network = None, None
 long = unittest.skipUnless(harness.is_long, "only with --long")
 
@@ -264,6 +262,7 @@ class Network(Faults):
         self.endure("slow link", lambda: network.slow_down("n1", "n2", "100kbit"), per_second=40)
 
 
+@long
 class Machines(Faults):
     """Nodes and disks. Here everybody comes back by HAProxy."""
 
@@ -325,15 +324,12 @@ class Machines(Faults):
         healed = time.monotonic() - began
         self.conclude_crowd(what, people, talks, began, healed)
 
-    @long
     def test_all_nodes_are_killed_at_once(self):
         self.restart_all("all killed at once", signal.SIGKILL)
 
-    @long
     def test_all_nodes_are_restarted_at_once(self):
         self.restart_all("all restarted at once", signal.SIGTERM)
 
-    @long
     def test_one_node_after_the_other_is_upgraded(self):
         people, talks = self.crowd()
         time.sleep(3)
@@ -349,7 +345,6 @@ class Machines(Faults):
         self.assertGreater(len(absences), 0)
         self.assertLess(max(absences), 10)
 
-    @long
     def test_the_disk_of_a_node_is_full(self):
         if why := namespaces.why_not("mount"):
             self.skipTest(why)
@@ -380,6 +375,7 @@ class Machines(Faults):
         nodes.wait_for(self.has_converged, "the nodes agree", 30, 0.2)
 
 
+@long
 class Database(Faults):
     """A pair of PostgreSQL, the second one with everything that the first one has acknowledged."""
 
@@ -437,7 +433,6 @@ class Database(Faults):
                 return
         self.fail("nothing is stored")
 
-    @long
     def test_a_the_database_is_away_for_a_minute(self):
         talks = self.with_one_away()
         time.sleep(2)
@@ -454,7 +449,6 @@ class Database(Faults):
         print(f"stored again {took:.1f} s after it is back", flush=True)
         self.assertLess(took, 10)
 
-    @long
     def test_b_the_primary_is_killed_and_the_standby_takes_over(self):
         talks = self.with_one_away()
         self.carol.acks = False  # what is for her is stored, too
