@@ -172,7 +172,9 @@ struct real final : machine {
   }
   void on_bytes(const std::shared_ptr<wire>& w, std::string bytes) override;
   void on_written(const std::shared_ptr<wire>& w) override {
-    vt.after(given.hold, [this, c = w->c[w->at(*this)]] { post(call::written, [c](auto& m, auto now, auto& out) { m.written(c, now, out); }); });
+    vt.after(given.hold, [this, c = w->c[w->at(*this)]] {
+      post(call::written, [c](auto& m, auto now, auto& out) { m.written(c, now, out); });
+    });
   }
   void on_broken(const std::shared_ptr<wire>& w) override {
     auto c = w->c[w->at(*this)];
@@ -194,8 +196,9 @@ struct real final : machine {
     return n != self && mesh->members().at(n).state == peer_state::alive && mesh->rows().is_synced(n) && rows.size(n) == m.own.count;
   }
   void change() {
-    own.next(mesh->next_clock(vt.wall()), [this](row r) { post(call::publish, [r = std::move(r)](auto& m, auto now, auto& out) { m.publish(r, now, out); }); },
-             [this](row r) { post(call::publish, [r = std::move(r)](auto& m, auto now, auto& out) { m.withdraw(r, now, out); }); });
+    auto publish = [this](const row& r) { post(call::publish, [r](auto& m, auto now, auto& out) { m.publish(r, now, out); }); };
+    auto withdraw = [this](const row& r) { post(call::publish, [r](auto& m, auto now, auto& out) { m.withdraw(r, now, out); }); };
+    own.next(mesh->next_clock(vt.wall()), publish, withdraw);
   }
   void send_to(const machine& other) {
     auto p = std::make_shared<parcel>(make_stanza(*this, other));
@@ -362,6 +365,15 @@ struct model final : machine {
     w->send(*this, encode(f), vt.now);
     sender->connected(number(r), g.self.node, g.self.life, nobody);
   }
+  static life life_of(machine& m) {
+    return m.index < real_count ? node_at(m.index).mesh->members().own().life : static_cast<model&>(m).own_life;
+  }
+  static std::vector<std::uint64_t> digests_of(std::size_t r, bool has_rows) {
+    std::vector<std::uint64_t> all(table::bucket_count);
+    for (std::uint32_t b = 0; has_rows && b < all.size(); ++b)
+      all[b] = node_at(r).rows.digest(self, b);
+    return all;
+  }
   void dirty(std::size_t r) {
     pairs[r].is_dirty = true;
     flush(r);
@@ -378,9 +390,8 @@ struct model final : machine {
     p.is_dirty = false;
     frame f;
     sender->fill(number(r), f, vt.now);
-    if (f.sync_request && p.has_rows) // its table of that node's rows is that node's own
-      for (std::uint32_t b = 0; b < table::bucket_count; ++b)
-        f.sync_request->digests[b] = node_at(r).rows.digest(self, b);
+    if (f.sync_request) // its table of that node's rows is that node's own, or empty
+      f.sync_request->digests = digests_of(r, p.has_rows);
     p.stanzas->fill(f, false);
     if (p.told != p.applied && p.parts_left == 0)
       f.applied = p.told = p.applied;
@@ -388,7 +399,7 @@ struct model final : machine {
       p.gossiped = vt.now;
       for (auto& m : machines)
         if (m.get() != this && m->is_up && can_hear(*this, *m))
-          f.members.push_back(m->me(m->index < real_count ? node_at(m->index).mesh->members().own().life : static_cast<model&>(*m).own_life));
+          f.members.push_back(m->me(life_of(*m)));
     }
     if (vt.now - p.spoken >= 1s) {
       p.spoken = vt.now;
@@ -400,7 +411,8 @@ struct model final : machine {
     p.connection->send(*this, encode(f), vt.now);
   }
   void change() {
-    own.next(sender->next_clock(vt.wall()), [this](const row& r) { sender->publish(r, nobody); }, [this](const row& r) { sender->withdraw(r); });
+    auto publish = [this](const row& r) { sender->publish(r, nobody); };
+    own.next(sender->next_clock(vt.wall()), publish, [this](const row& r) { sender->withdraw(r); });
     nobody = {};
     while (said_first + said.size() <= sender->sequence())
       said.push_back(vt.now);

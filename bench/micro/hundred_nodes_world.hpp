@@ -92,7 +92,9 @@ struct timetable {
     now = end;
     return most;
   }
-  [[nodiscard]] base::wall_time wall() const { return base::wall_time{std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()) + 480'000h}; }
+  [[nodiscard]] base::wall_time wall() const {
+    return base::wall_time{std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()) + 480'000h};
+  }
 };
 inline timetable vt;
 
@@ -111,7 +113,9 @@ inline row make_row(std::uint64_t n, std::uint64_t session, std::uint64_t clock,
   r.clock = clock;
   r.ref = session << 8 | 1;
   r.reactor = static_cast<std::uint16_t>(n % 2);
-  r.what = {{0x9e3779b97f4a7c15 * (n % 97 + 1), variant + 1}, static_cast<std::int8_t>(variant % 100), attributes::available | attributes::managed};
+  r.what.capabilities = {0x9e3779b97f4a7c15 * (n % 97 + 1), variant + 1};
+  r.what.priority = static_cast<std::int8_t>(variant % 100);
+  r.what.flags = attributes::available | attributes::managed;
   return r;
 }
 
@@ -144,7 +148,8 @@ struct meter {
   }
 };
 enum class call : std::uint8_t { publish, send, receive, written, tick, settle, disk, other, count };
-inline constexpr const char* call_names[] = {"publish, withdraw", "send", "received", "written", "tick", "handled, complete", "disk", "other"};
+inline constexpr const char* call_names[] = {"publish, withdraw", "send", "received", "written", "tick", "handled, complete",
+                                             "disk", "other"};
 
 struct wire;
 /// A node, real or a model: what the network knows of it.
@@ -214,12 +219,13 @@ struct wire : std::enable_shared_from_this<wire> {
 };
 
 inline parcel make_stanza(const machine& from, const machine& to) {
-  static const std::string body(100, 'x'), caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://conversations.im' ver='QgayPKawpkPSDYmwT/WM94uAlu0='/>";
+  static const std::string body(100, 'x'), presence = "<presence><priority>5</priority><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' "
+                                                      "node='https://conversations.im' ver='QgayPKawpkPSDYmwT/WM94uAlu0='/></presence>";
   bool is_message = chance() < given.messages / (given.messages + given.presences());
-  parcel p;
   auto id = std::to_string(luck.number());
-  p.what.what = xmpp::stanza::from_xml(is_message ? "<message type='chat' id='" + id + "'><body>" + body + "</body><origin-id xmlns='urn:xmpp:sid:0' id='" + id + "'/></message>"
-                                                  : "<presence><priority>5</priority>" + caps + "</presence>");
+  auto message = "<message type='chat' id='" + id + "'><body>" + body + "</body><origin-id xmlns='urn:xmpp:sid:0' id='" + id + "'/></message>";
+  parcel p;
+  p.what.what = xmpp::stanza::from_xml(is_message ? message : presence);
   auto& s = *p.what.what;
   s.from = name(from.own.first + luck.number() % from.own.count);
   s.to = name(to.own.first + luck.number() % to.own.count);
