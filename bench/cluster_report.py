@@ -54,7 +54,7 @@ def of_rows(results):
         lines += [f"| new sessions a second, to two peers that show them | | {rate['new_per_second']:,.0f} ({rate['new_cpu_us']:.1f} µs of CPU each, all three nodes) | |",
                   f"| changes a second (priority) | | {rate['changes_per_second']:,.0f} ({rate['change_cpu_us']:.1f} µs) | |"]
         for asked, x in r["lag"].items():
-            lines.append(f"| lag of {asked:,} changes a second, until both peers' look-ups show them | | p50 {x['p50_us'] / 1e3:.1f} ms, p99 {x['p99_us'] / 1e3:.1f} ms, "
+            lines.append(f"| lag of {int(asked):,} changes a second, until both peers' look-ups show them | | p50 {x['p50_us'] / 1e3:.1f} ms, p99 {x['p99_us'] / 1e3:.1f} ms, "
                          f"most {x['max_us'] / 1e3:.0f} ms ({x['per_second']:,.0f} were done; {x['cpu']:.0%} of a core) | |")
     if r := results.get("join"):
         lines.append(f"| a new node holds {r['rows']:,.0f} rows of two others | 30 s (issue: to add a node) | {r['seconds']:.2f} s ({r['cpu_us_per_row']:.1f} µs of CPU a row, all three nodes; "
@@ -100,20 +100,24 @@ def of_growth(results):
     return lines
 
 
-def write(path, figures, results, failed, foreign, rounds, note):
-    """`figures`: all that there are."""
+def write(path, figures, results, failed, note):
+    """`figures`: all that there are; `results`: of each part what was found, and when."""
+    parts, results = results, {name: part["found"] for name, part in results.items()}
     date = datetime.date.today().isoformat()
     own = [way["own"] for f in ("crossings", "ejabberd") for t in results.get(f, {}).get("talks", {}).values() for way in t.values()]
     missing = [f for f in figures if f not in results]
+    busiest = max((part["foreign"] for part in parts.values()), default=0)
     lines = ["# A cluster: results", "",
-             f"{date}, {cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()}; `./dev bench cluster`, {rounds} rounds (faults, rates, joins and stores {min(rounds, 3)}).",
+             f"{cpu_model()}, {os.cpu_count()} cores, Linux {platform.release()}; `./dev bench cluster`. Faults, rates, joins and stores have three rounds at most.",
              "Nodes, databases and HAProxy are on core 0, the generator on core 1: three nodes share one core, so what they do at the same time adds up. " + note,
-             "Others kept this much of the machine busy just before each part: " + ", ".join(f"{n} {x:.0%}" for n, x in foreign.items()) + "."
-             + (f" The generator's own core was busy, at most: {max(own):.0%}." if own else "")]
-    if max(foreign.values(), default=0) > 0.1:
+             *([f"The generator's own core was busy, at most: {max(own):.0%}."] if own else []), "",
+             "| part | date | rounds | others kept so much of the machine busy just before |", "|---|---|---|---|"]
+    for name, part in parts.items():
+        lines.append(f"| {name} | {part['date']} | {part['rounds']}{', quick' if part['quick'] else ''} | {part['foreign']:.0%} |")
+    if busiest > 0.1:
         lines += ["", "**The machine was not quiet. These figures show what was seen; repeat the run on a quiet machine.**"]
     if missing:
-        lines += ["", "Not measured in this run: " + ", ".join(missing) + "."]
+        lines += ["", "Not measured yet: " + ", ".join(missing) + "."]
     if failed:
         lines += ["", "**Failed:** " + "; ".join(failed).replace("\n", " ") + "."]
     for part, of in ((("crossings", "ejabberd"), of_talks), (("rows", "join", "memory"), of_rows), (("kill", "heal"), of_faults), (("store",), of_store), (("growth",), of_growth)):
@@ -126,10 +130,12 @@ def write(path, figures, results, failed, foreign, rounds, note):
         for k in keys:
             x = x.get(k, {}) if isinstance(x, dict) else {}
         return "" if x == {} else f"{x:.{digits}f}"
-    columns = {"date": date, "others busy": f"{max(foreign.values(), default=0):.0%}", "1 crossing ×": at("crossings", "talks", "window 10", "one crossing", "ratio"),
+    columns = {"date": date, "others busy": f"{busiest:.0%}", "1 crossing ×": at("crossings", "talks", "window 10", "one crossing", "ratio"),
                "2 crossings ×": at("crossings", "talks", "window 10", "two crossings", "ratio"), "changes/s": at("rows", "rate", "changes_per_second", digits=0),
-               "lag p99 ms": "" if "rows" not in results else f"{results['rows']['lag'][1_000]['p99_us'] / 1e3:.1f}", "join s": at("join", "seconds"),
+               "lag p99 ms": "" if "rows" not in results else f"{results['rows']['lag']['1000']['p99_us'] / 1e3:.1f}", "join s": at("join", "seconds"),
                "row B": at("memory", "heap_per_row", digits=0), "purged s": at("kill", "purged"), "told s": at("kill", "told"), "healed s": at("heal", "heard"),
                "PostgreSQL/s": at("store", "postgresql", "per_second", digits=0), "RocksDB/s": at("store", "rocksdb", "per_second", digits=0)}
-    history.append("| " + " | ".join(columns.values()) + " |")
+    row = "| " + " | ".join(columns.values()) + " |"
+    if history[-1:] != [row]:  # where other parts were measured anew
+        history.append(row)
     path.write_text("\n".join([*lines, "", "## History", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|", *history]) + "\n")
