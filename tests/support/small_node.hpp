@@ -5,6 +5,7 @@
 #include "actors/connection.hpp"
 #include "actors/entity.hpp"
 #include "actors/node.hpp"
+#include "actors/peers.hpp"
 #include "actors/reactor.hpp"
 #include "actors/session.hpp"
 #include "actors/stream.hpp"
@@ -114,16 +115,26 @@ private:
   int pings_ = 0;
 };
 
+/// Of a node among others (small_cluster.hpp): whose rows it shares, and its part in the cluster.
+struct small_surroundings {
+  std::unique_ptr<storage::engine> engine;
+  std::function<std::unique_ptr<peers>(node&)> make_peers; // the reactors are there, and do not run yet
+};
+
 class small_node {
 public:
   /// `extend`: machines and handlers of the test's own, before the host is frozen.
-  explicit small_node(std::size_t reactors = 2, const node_settings& settings = quick(), const std::function<void(modules::host_view&)>& extend = {})
-    : around_(std::make_unique<node>(settings, clock_, random_)) {
+  explicit small_node(std::size_t reactors = 2, const node_settings& settings = quick(), const std::function<void(modules::host_view&)>& extend = {},
+                      small_surroundings others = {std::make_unique<storage::memory_engine>(), {}})
+    : around_(std::make_unique<node>(settings, clock_, random_)), store_(std::make_unique<storage::threaded_store>(std::move(others.engine))) {
     for (std::size_t n = 0; n < reactors; ++n)
       reactors_.push_back(std::make_unique<reactor>(system_, around, static_cast<std::uint16_t>(n)));
+    if (others.make_peers)
+      peers_ = others.make_peers(around);
     auto h = std::make_shared<host>();
     h->view.domain = *xmpp::parse_jid("b");
     h->store = &store;
+    h->is_shared = peers_ != nullptr;
     h->credentials = &credentials_;
     for (auto& m : modules_) {
       if (!m->is_on_by_default())
@@ -199,23 +210,31 @@ public:
       std::this_thread::sleep_for(std::chrono::milliseconds{5});
     return is_so();
   }
+  /// In the order of server/runner.
   void stop() {
     if (reactors_.empty())
       return;
     around.drain();
+    if (peers_)
+      peers_->drain();
     for (auto& r : reactors_) {
       r->end_all();
       r->lights().post_from_anywhere(end_detached_sessions);
     }
-    auto is_left = [&] { return std::to_string(around.registry().session_count()) + " sessions, " + std::to_string(around.registry().address_count()) + " addresses, "
+    auto is_left = [&] { return std::to_string(around.session_count()) + " sessions, " + std::to_string(around.registry().address_count()) + " addresses, "
                                 + std::to_string(around.operations.load()) + " operations"; };
-    bool is_over = wait_until([&] { return around.registry().session_count() == 0 && around.registry().is_quiet() && around.operations.load() == 0; });
+    bool is_over = wait_until([&] { return around.session_count() == 0 && around.registry().is_quiet() && around.operations.load() == 0; });
     CHECK_MESSAGE(is_over, is_left());
+    if (peers_)
+      peers_->stop();
     for (auto& r : reactors_)
       r->end_all(caf::exit_reason::kill);
     system_.await_all_actors_done();
     for (auto& r : reactors_)
       r->stop();
+    if (peers_)
+      store_ = nullptr; // has answered them
+    peers_ = nullptr;
     reactors_.clear();
   }
 
@@ -243,7 +262,8 @@ private:
   // On the heap: on the stack ThreadSanitizer takes a mutex for the one of an earlier test, as none of them is announced.
   std::unique_ptr<std::mutex> accepting_ = std::make_unique<std::mutex>();
   std::unique_ptr<node> around_;
-  std::unique_ptr<storage::threaded_store> store_ = std::make_unique<storage::threaded_store>(std::make_unique<storage::memory_engine>());
+  std::unique_ptr<storage::threaded_store> store_;
+  std::unique_ptr<actors::peers> peers_;
 
 public:
   node& around = *around_;

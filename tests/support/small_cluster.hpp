@@ -1,0 +1,94 @@
+// Several whole nodes in the test's process that serve one host from one store, with clients on each.
+#pragma once
+#include "tests/support/small_node.hpp"
+#include "tests/support/threaded_network.hpp"
+
+namespace actors::testing {
+
+/// One engine below the stores of all nodes, as a database is.
+class shared_engine final : public storage::engine {
+public:
+  explicit shared_engine(std::shared_ptr<storage::engine> e) : of_(std::move(e)) {}
+  std::vector<storage::outcome> commit(std::span<const storage::batch> batches) override { return of_->commit(batches); }
+  base::result<std::optional<storage::row>, storage::errc> get(std::string_view key) override { return of_->get(key); }
+  base::result<std::vector<storage::row>, storage::errc> scan(const storage::key_range& range, storage::order o, std::size_t limit) override {
+    return of_->scan(range, o, limit);
+  }
+  base::result<bool, storage::errc> resolve(base::u128 batch_id) override { return of_->resolve(batch_id); }
+  base::result<void, storage::errc> snapshot(const std::string& folder) override { return of_->snapshot(folder); }
+
+private:
+  std::shared_ptr<storage::engine> of_;
+};
+
+class small_cluster {
+public:
+  /// `extend`: as small_node's, with the number of the node.
+  explicit small_cluster(std::size_t size, const cluster::membership_options& members = {},
+                         const std::function<void(modules::host_view&, std::size_t node)>& extend = {}) {
+    for (std::size_t n = 0; n < size; ++n) {
+      cluster::member own{(n + 1) << 55, std::uint64_t{1} << cluster::process_shift, name_of(n), address_of(n), 2};
+      cluster::mesh_options o;
+      o.members = members;
+      for (std::size_t other = 0; other < size; ++other)
+        if (other != n)
+          o.members.seeds.push_back(address_of(other));
+      small_surroundings others;
+      others.engine = std::make_unique<shared_engine>(rows_);
+      others.make_peers = [&](node& around) {
+        auto made = std::make_unique<peers>(around, own, o, nullptr);
+        around.set_peers(made.get(), own.node << 1);
+        return made;
+      };
+      nodes_.push_back(std::make_unique<small_node>(2, small_node::quick(), [&](modules::host_view& v) {
+        if (extend)
+          extend(v, n);
+      }, std::move(others)));
+      auto ok = this->others(n).start([&](auto post, auto& events) -> base::result<std::unique_ptr<cluster::wire::transport>, std::string> {
+        return net_->listen({o.members.cluster, own.name, own.life, own.address, 1, 1}, std::move(post), events);
+      });
+      REQUIRE(ok);
+    }
+    for (std::size_t n = 0; n < size; ++n)
+      REQUIRE(small_node::wait_until([&] { return this->others(n).alive().size() == size - 1; }));
+  }
+  ~small_cluster() {
+    for (auto& n : nodes_)
+      n->stop();
+  }
+
+  [[nodiscard]] static std::string name_of(std::size_t n) { return "n" + std::to_string(n); }
+  small_node& operator[](std::size_t n) { return *nodes_[n]; }
+  [[nodiscard]] std::size_t size() const { return nodes_.size(); }
+  peers& others(std::size_t n) { return *nodes_[n]->around.peers(); }
+  /// Where the account lives, as node `n` sees it; nothing: it has no session.
+  std::optional<std::string> home_of(const std::string& account, std::size_t n) {
+    auto there = others(n).rows().home_of(**xmpp::parse_jid(account + "@b"));
+    if (!there)
+      return std::nullopt;
+    return there->node == cluster::self ? name_of(n) : others(n).name_of(there->node);
+  }
+  /// A client that is available, and that all nodes know.
+  std::unique_ptr<small_client> come(std::size_t n, const std::string& name, const std::string& resource, std::size_t reactor,
+                                     const std::string& presence = "<presence/>") {
+    auto c = nodes_[n]->log_in(name, resource, reactor);
+    c->send(presence);
+    REQUIRE(c->ping());
+    auto full = *xmpp::parse_jid(name + "@b/" + resource);
+    for (std::size_t at = 0; at < nodes_.size(); ++at)
+      REQUIRE(small_node::wait_until([&] { return this->others(at).rows().find(*full).has_value(); }));
+    return c;
+  }
+  void cut(std::size_t a, std::size_t b) { net_->cut(address_of(a), address_of(b)); }
+  void mend(std::size_t a, std::size_t b) { net_->mend(address_of(a), address_of(b)); }
+  void kill(std::size_t n) { net_->kill(address_of(n)); }
+
+private:
+  static std::string address_of(std::size_t n) { return name_of(n) + ":1"; }
+
+  std::unique_ptr<threaded_network> net_ = std::make_unique<threaded_network>(); // on the heap: see small_node
+  std::shared_ptr<storage::memory_engine> rows_ = std::make_shared<storage::memory_engine>();
+  std::vector<std::unique_ptr<small_node>> nodes_;
+};
+
+} // namespace actors::testing
