@@ -2,14 +2,18 @@
 #include "actors/account.hpp"
 #include "actors/account_rows.hpp"
 #include "actors/node.hpp"
+#include "actors/peers.hpp"
 #include "actors/router.hpp"
 #include <algorithm>
 
 namespace actors {
 
 namespace {
-constexpr std::uint32_t look_for_room = 1; // a timer
+constexpr std::uint32_t look_for_room = 1, settle = 2; // timers
 constexpr auto room_after = std::chrono::seconds{1};
+constexpr auto settle_after = std::chrono::milliseconds{500}; // its other sessions come meanwhile, and the word of the node before
+constexpr auto settle_first = std::chrono::milliseconds{200}; // another device may come at another node in the same moment
+constexpr std::uint8_t most_settle_waits = 6;                 // that node may be lost
 } // namespace
 
 using xmpp::stanza_errc;
@@ -153,6 +157,10 @@ account::member* account::find_resource(const xmpp::jid& full) {
 xmpp::jid_ref account::settle_conflict(const modules::attach_request& who, effects& out,
                                        std::optional<xmpp::stanza_error>& refused) {
   auto* other = find_resource(*who.full);
+  if (other && who.has_moved && other->clock > who.clock) { // both were bound while their nodes did not hear each other
+    out.end_session(who.session, xmpp::stream_errc::conflict, "replaced by a new session with this resource");
+    return nullptr;
+  }
   if (!other && members_.size() >= host_->max_sessions) {
     refused.emplace(stanza_errc::resource_constraint); // RFC 6120 section 7.6.2.1
     return nullptr;
@@ -182,10 +190,13 @@ void account::on(modules::event::attach& e, effects& out) {
     return out.refuse(e.who.session, {stanza_errc::resource_constraint, xmpp::error_type::wait});
   std::optional<xmpp::stanza_error> refused;
   auto full = settle_conflict(e.who, out, refused);
+  if (!full && !refused && e.who.has_moved)
+    return; // it ends
   if (!full)
     return out.refuse(e.who.session, refused ? *refused : stanza_errc::conflict);
   exists_ = presence_of_rows::known; // it has just logged in
   member m;
+  m.clock = e.who.clock;
   if (e.who.before) { // this machine crashed: for its sessions nothing has happened
     has_begun_anew_ = true;
     m.view = *e.who.before;
@@ -201,8 +212,7 @@ void account::on(modules::event::attach& e, effects& out) {
     if (e.who.has_moved) { // its contacts must be known should a node be lost; and something may have been stored by the node where it was
       if (!has_roster_)
         (void)load_roster(out, [](effects&) {});
-      modules::event::look_again ev;
-      on(ev, out);
+      settle_later(out);
     }
     return;
   }
@@ -214,6 +224,11 @@ void account::on(modules::event::attach& e, effects& out) {
   out.share(e.who.session, snapshot_); // before it can say anything
   refresh_copies(out);
   out.accept(e.who.session, full);
+  if (members_.size() == 1 && settle_waits_ == 0 && node_.peers() && node_.peers()->has_successor()) {
+    settle_waits_ = 1;
+    has_word_ = true;
+    out.set_timer(settle, settle_first);
+  }
   for (auto& d : std::exchange(waiting_, {}))
     handle(d, out);
 }
@@ -325,6 +340,12 @@ void account::give_message(std::span<member* const> to, xmpp::delivery what, eff
   (void)host_->view.delivered.run(ev);
 }
 
+/// A session on another node that the table knows, and that is on its way here: the account has just moved. 0: there is none.
+std::uint64_t account::find_unattached(const xmpp::jid& full) const {
+  auto there = node_.peers() ? node_.peers()->rows().find(full) : std::nullopt;
+  return there ? there->session : 0;
+}
+
 void account::on_message(xmpp::delivery& what, effects& out) {
   auto& s = *what.what;
   const auto& to = what.to ? *what.to : *s.to;
@@ -332,6 +353,8 @@ void account::on_message(xmpp::delivery& what, effects& out) {
   member* named = to.is_bare() ? nullptr : find_resource(to);
   if (named) [[likely]] // RFC 6121 section 8.5.3.1: even with a negative priority
     return give_message(std::span{&named, 1}, what, out);
+  if (auto id = to.is_bare() ? 0 : find_unattached(to)) [[unlikely]]
+    return out.deliver(id, what);
   bool some_ready = std::any_of(members_.begin(), members_.end(), [&](auto& m) { return is_ready(m); });
   using xmpp::im::target;
   auto where = to.is_bare() ? (some_ready ? target::bare_ready : target::bare_unready)
@@ -383,6 +406,12 @@ void account::on(modules::event::no_room& e, effects& out) {
 
 /// Sessions that had no room get what was kept for them meanwhile, once they have read.
 void account::on(modules::event::timer& e, effects& out) {
+  if (e.id == settle && settle_waits_ > 0) {
+    if (!has_word_ && settle_waits_++ < most_settle_waits)
+      return out.set_timer(settle, settle_after);
+    settle_waits_ = 0;
+    return look_for_messages(out);
+  }
   if (e.id != look_for_room)
     return;
   bool some_are_full = false;
@@ -398,8 +427,7 @@ void account::on(modules::event::timer& e, effects& out) {
     m.is_overflowing = false;
     if (!is_ready(m))
       continue;
-    modules::session_ready ev{m.view.id, *this, out};
-    (void)host_->view.ready.run(ev);
+    on_ready(m, out);
   }
   if (some_are_full)
     out.set_timer(look_for_room, room_after);
@@ -415,11 +443,36 @@ void account::on(modules::event::look_again&, effects& out) {
       finish(o1);
     });
   }, out);
-  for (auto& m : members_)
-    if (is_ready(m) && !m.holds_messages) {
-      modules::session_ready ev{m.view.id, *this, out};
-      return void(host_->view.ready.run(ev));
-    }
+  has_word_ = true;
+  if (settle_waits_ == 0)
+    look_for_messages(out);
+}
+
+/// What is stored may be a session's that is still on its way here, or be acknowledged already at the node where the account
+/// was: given now, it would come twice.
+void account::settle_later(effects& out) {
+  settle_waits_ = 1;
+  out.set_timer(settle, settle_after);
+  bool had_word = std::exchange(has_word_, false);
+  modules::event::look_again ev; // for all else
+  on(ev, out);
+  has_word_ = had_word;
+}
+
+void account::look_for_messages(effects& out) {
+  bool is_first = true;
+  for (std::size_t k = 0; k < members_.size(); ++k)
+    if (auto& m = members_[k]; is_ready(m) && !m.holds_messages && (std::exchange(is_first, false) || m.is_unserved))
+      on_ready(m, out);
+}
+
+/// It may have what is stored for the account.
+void account::on_ready(member& m, effects& out) {
+  m.is_unserved = settle_waits_ > 0;
+  if (m.is_unserved)
+    return;
+  modules::session_ready ev{m.view.id, *this, out};
+  (void)host_->view.ready.run(ev);
 }
 
 // --- with stream management
@@ -449,6 +502,8 @@ void account::on_iq(xmpp::delivery& what, effects& out) {
   if (!to.is_bare()) { // RFC 6121 sections 8.5.3.1 and 8.5.3.2.3
     if (auto* m = find_resource(to))
       return out.deliver(m->view.id, what);
+    if (auto id = find_unattached(to))
+      return out.deliver(id, what);
     return out.bounce(s, stanza_errc::service_unavailable);
   }
   if (!s.is_request()) // section 8.5.2.1.3: the account handles it, and nobody asked

@@ -35,12 +35,16 @@ private:
   struct member {
     modules::session_view view;
     bool has_sent_presence = false; // of priority 0 or more: it had its offline messages
+    bool is_unserved = false;       // it has not been asked for them, as the account had just moved
     bool holds_messages = false;    // until they have been delivered
     bool is_overflowing = false;    // it has no room: messages are kept offline until it has
     std::vector<xmpp::delivery> held;
     std::size_t held_bytes = 0;
     base::ref<cluster::session_limit> limit;
+    std::uint64_t clock = 0; // taken at bind
   };
+  /// Somebody on another node who is no contact and has sent presence here: nobody says goodbye for him if his node is lost.
+  struct visitor { xmpp::jid_ref who, to; };
   /// All that is kept of a contact; name and groups are in the row.
   struct contact {
     xmpp::jid_ref jid; // pooled
@@ -93,6 +97,9 @@ private:
   void on(modules::event::lost& e, effects& out);        // account_presence.cpp
   void on(modules::event::found_again& e, effects& out); // account_presence.cpp
   void on(modules::event::look_again& e, effects& out);
+  void settle_later(effects& out);
+  void look_for_messages(effects& out);
+  void on_ready(member& m, effects& out);
   void refuse_absent(const xmpp::stanza& what, effects& out);
   void handle(xmpp::delivery& what, effects& out);
   void wait_for_change(const xmpp::delivery& what, effects& out);
@@ -102,6 +109,7 @@ private:
   // --- messages and IQs (account.cpp)
   void on_message(xmpp::delivery& what, effects& out);
   void undelivered(const xmpp::delivery& late, effects& out, bool bounces);
+  [[nodiscard]] std::uint64_t find_unattached(const xmpp::jid& full) const;
   void give(member& to, const xmpp::delivery& what, effects& out);
   void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
   void refresh_copies(effects& out);
@@ -121,6 +129,7 @@ private:
   void send_unavailable(const xmpp::jid_ref& to, effects& out);
   void on_probe(const xmpp::stanza& probe, effects& out);
   void deliver_to_available(const xmpp::delivery& what, effects& out);
+  void remember_visitor(const xmpp::stanza& s, const xmpp::jid_ref& to);
 
   // --- roster (account_roster.cpp)
   void run_operations(effects& out);
@@ -183,6 +192,7 @@ private:
   std::list<queued> operations_; // empty it owns nothing
   std::size_t operation_bytes_ = 0;
   request_ref asked_; // what a module thinks about: answer_request() goes on with it
+  std::unique_ptr<std::vector<visitor>> visitors_;
   std::vector<xmpp::jid_ref> changing_; // contacts whose subscription stanza is being handled
   std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
   std::list<modules::entity_event> early_; // until the rows that modules preload are there
@@ -193,6 +203,8 @@ private:
   start start_ = start::cold;
   bool has_roster_ = false, is_busy_ = false, is_running_ = false;
   bool has_begun_anew_ = false; // while it had sessions: what an earlier one of its kind stored may be theirs
+  std::uint8_t settle_waits_ = 0;  // it has just come from another node: its messages are not looked for yet
+  bool has_word_ = false;          // that node has finished what it had begun
   bool is_removed_ = false; // for good: the next account of this name has a machine of its own
 };
 

@@ -1,6 +1,7 @@
 // Presence: who is told what when a resource comes, changes and goes (RFC 6121 section 4).
 #include "actors/account.hpp"
 #include "actors/node.hpp"
+#include "actors/peers.hpp"
 #include <algorithm>
 
 namespace actors {
@@ -24,6 +25,8 @@ void account::on_presence(xmpp::delivery& what, effects& out) {
   out.complete(s.completion, modules::outcome::acknowledged);
   if (s.type() == stanza_type::probe)
     return on_probe(s, out);
+  if (node_.peers())
+    remember_visitor(s, what.to ? what.to : s.to);
   if (!to.is_bare()) { // section 8.5.3.2.2: to nobody's resource is ignored
     if (auto* m = find_resource(to))
       out.deliver(m->view.id, what);
@@ -32,6 +35,24 @@ void account::on_presence(xmpp::delivery& what, effects& out) {
   if (s.type() == stanza_type::error)
     return;
   deliver_to_available(what, out);
+}
+
+void account::remember_visitor(const xmpp::stanza& s, const xmpp::jid_ref& to) {
+  constexpr std::size_t most = 1'000;
+  auto is_it = [&](const visitor& v) { return *v.who == *s.from && *v.to == *to; };
+  if (s.type() == stanza_type::unavailable) {
+    if (visitors_ && std::erase_if(*visitors_, [&](auto& v) { return *v.who == *s.from; }) > 0 && visitors_->empty())
+      visitors_ = nullptr;
+    return;
+  }
+  auto* c = s.type() == stanza_type::available ? find_contact(*s.from) : nullptr;
+  if (s.type() != stanza_type::available || (c && c->state.to) || (visitors_ && (visitors_->size() >= most || std::any_of(visitors_->begin(), visitors_->end(), is_it))))
+    return;
+  if (auto there = node_.peers()->rows().find(*s.from); !there || there->node == cluster::self)
+    return; // a room, a service, or somebody of this node
+  if (!visitors_)
+    visitors_ = std::make_unique<std::vector<visitor>>();
+  visitors_->push_back({s.from, to});
 }
 
 /// Section 4.3.2. A probe of the account itself asks for its other resources.
@@ -85,10 +106,8 @@ void account::on_own_presence(member& from, xmpp::delivery& what, effects& out) 
   auto id = from.view.id;
   introduce(from, out);
   auto* still = find_member(id);
-  if (still && is_ready(*still) && !std::exchange(still->has_sent_presence, true)) {
-    modules::session_ready ev{id, *this, out};
-    (void)host_->view.ready.run(ev);
-  }
+  if (still && is_ready(*still) && !std::exchange(still->has_sent_presence, true))
+    on_ready(*still, out);
 }
 
 /// Contacts are read at the first presence; messages do not wait for it.
@@ -186,6 +205,23 @@ void account::on(modules::event::lost& e, effects& out) {
   for (auto& c : contacts_) // the fewer of the two
     if (c.state.to && !is_blocked(*c.jid))
       for_each_named(*e.sessions, *c.jid, [&](auto& j) { deliver_to_available({xmpp::im::make_unavailable(j), bare_}, out); });
+  if (!visitors_)
+    return;
+  std::erase_if(*visitors_, [&](auto& v) {
+    bool is_lost = false;
+    for_each_named(*e.sessions, *v.who, [&](auto& j) { is_lost |= *j == *v.who; });
+    if (!is_lost)
+      return false;
+    auto* to = v.to->is_bare() ? nullptr : find_resource(*v.to);
+    xmpp::delivery gone{xmpp::im::make_unavailable(v.who), v.to};
+    if (to)
+      out.deliver(to->view.id, std::move(gone));
+    else if (v.to->is_bare())
+      deliver_to_available(gone, out);
+    return true;
+  });
+  if (visitors_->empty())
+    visitors_ = nullptr;
 }
 
 void account::on(modules::event::found_again& e, effects& out) {

@@ -24,19 +24,18 @@ void to_account(home& at, cluster::peer_number from, cluster::parcel&& p) {
 /// What is in memory of it is dropped; the sessions of one that is gone end.
 void on_changed(home& at, const xmpp::jid_ref& bare, bool is_removed) {
   at.around().absent().erase(*bare);
-  auto f = at.around().registry().charge(*bare, home::control_cost);
-  if (!f.at)
+  auto* address = at.around().registry().charge_if_there(*bare, home::control_cost);
+  if (!address)
     return;
-  if (f.room == base::room::full)
-    f.at->limit.charge_always(home::control_cost);
-  at.post_to_entity(*f.at, [is_removed](entity& e) {
+  at.post_to_entity(*address, [is_removed](entity& e) {
     if (is_removed)
       e.end_sessions(xmpp::stream_errc::not_authorized, "the account has been removed");
-    e.start_again();
+    if (!is_removed || !e.is_removed()) // where it was carried out nothing is out of date
+      e.start_again();
   });
 }
 
-bool is_for_account(control::kind k) { return k <= control::kind::look_again; }
+bool is_for_account(control::kind k) { return k <= control::kind::look_again || k == control::kind::remove; }
 } // namespace
 
 std::uint8_t flags_of(const modules::session_view& v) {
@@ -53,7 +52,7 @@ modules::session_view view_of(const control& c, std::uint64_t session, const xmp
 
 void arrive(home& at, cluster::peer_number from, const cluster::place& to, cluster::parcel&& p) {
   switch (p.kind) {
-    case parcel_kind::to_entity: return route_arrived(at, std::move(p.what));
+    case parcel_kind::to_entity: return route(at, std::move(p.what));
     case parcel_kind::to_session:
       if (auto* s = at.find<session>(to.ref))
         return s->on_remote_deliver(std::move(p.what));
@@ -63,10 +62,14 @@ void arrive(home& at, cluster::peer_number from, const cluster::place& to, clust
     case parcel_kind::spool: return to_account(at, from, std::move(p));
     case parcel_kind::control: break;
   }
+  if (!p.what.to && !p.what.what && (is_for_account(p.said->what) || p.said->what == control::kind::changed))
+    return; // for nobody
   if (p.said->what == control::kind::broadcast)
     return broadcast_here(at, p.said->text, p.what.what);
   if (p.said->what == control::kind::changed)
     return on_changed(at, p.what.to, p.said->has(control::is_full));
+  if (p.said->what == control::kind::removed)
+    return at.around().peers()->on_removed(p.said->clock, p.said->code);
   if (is_for_account(p.said->what))
     return to_account(at, from, std::move(p));
   if (auto* s = at.find<session>(to.ref))
@@ -114,6 +117,6 @@ std::vector<cluster::session_row> node::sessions_here(const xmpp::jid& bare) con
   return all;
 }
 
-std::size_t node::session_count() const { return peers_ ? peers_->rows().size(cluster::self) : registry_.session_count(); }
+std::size_t node::session_count() const { return peers_ ? peers_->rows().session_count(cluster::self) : registry_.session_count(); }
 
 } // namespace actors

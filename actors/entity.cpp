@@ -10,16 +10,14 @@
 
 namespace actors {
 
-namespace {
-std::unique_ptr<modules::entity_machine> make_machine(home& h, const host_ref& host, const xmpp::jid_ref& bare) {
-  if (auto i = host->view.entities.find(bare->local()); i != host->view.entities.end())
+std::unique_ptr<modules::entity_machine> entity::make_machine() const {
+  if (auto i = host_->view.entities.find(where_.bare->local()); i != host_->view.entities.end())
     return i->second();
-  return std::make_unique<account>(bare, host, h.around());
+  return std::make_unique<account>(where_.bare, host_, home_.around());
 }
-} // namespace
 
 entity::entity(home& h, cluster::address& where, host_ref host)
-  : home_(h), where_(where), host_(std::move(host)), machine_(make_machine(h, host_, where.bare)) {
+  : home_(h), where_(where), host_(std::move(host)), is_leased_(host_->is_shared && host_->view.entities.contains(where.bare->local())), machine_(make_machine()) {
   owner_ = find_owner();
   rest();
 }
@@ -50,6 +48,8 @@ void entity::carry_out(modules::effects& todo) {
   for (auto& item : todo.list())
     std::visit([this](auto& e) { carry(e); }, item);
   start_operations();
+  if (!finishing_.empty() && under_way_.empty() && waiting_.empty()) [[unlikely]]
+    finishing_.clear();
   if (owes_look_ && under_way_.empty() && waiting_.empty()) [[unlikely]]
     look_there_again();
   if (machine_->is_idle() && sessions_.empty() && (!idle_.is_armed() || machine_->is_void()))
@@ -177,7 +177,9 @@ void entity::remove(std::function<void(base::result<void, storage::errc>)> then)
 void entity::end_sessions(xmpp::stream_errc why, const std::string& text) {
   for (auto& a : sessions_) {
     if (a.where.node != cluster::self) {
-      say(a, {.what = cluster::control::kind::close, .code = static_cast<std::uint8_t>(why), .text = text});
+      home_.post<entity>(home_.index(), id(), [a, why, text](entity& self) {
+        self.say(a, {.what = cluster::control::kind::close, .code = static_cast<std::uint8_t>(why), .text = text});
+      });
       continue;
     }
     home_.post(a.where.reactor, [to = a.where, me = id(), back = home_.index(), why, text](home& there) {
@@ -194,7 +196,7 @@ void entity::on_crash(std::string_view) {
   under_way_.clear(); // what was asked for the old state is not for the new one
   awaited_.clear();
   timers_.clear();
-  auto crashed = std::exchange(machine_, make_machine(home_, host_, where_.bare));
+  auto crashed = std::exchange(machine_, make_machine());
   auto still_there = std::exchange(sessions_, {});
   for (auto& a : still_there) {
     sessions_.push_back(a);
@@ -229,21 +231,12 @@ void entity::carry(modules::effect::deliver& e) {
     awaited_.push_back({next_number_++, std::move(e.then)});
   }
   auto* a = find_receiver(e.session);
-  if (!a)
-    return route_again(home_, std::move(e.what));
+  if (!a) [[unlikely]]
+    return deliver_unattached(e.session, std::move(e.what));
   if (a->where.node != cluster::self) [[unlikely]] {
-    cluster::parcel p;
-    auto type = e.what.what->type();
-    p.kind = cluster::parcel_kind::to_session;
-    p.session = p.order = e.session;
-    p.needs_credit = type != xmpp::stanza_type::result && type != xmpp::stanza_type::error;
-    p.has_completion = static_cast<bool>(e.what.what->completion);
     if (!e.what.to && !e.what.what->to)
       e.what.to = a->full;
-    p.what = std::move(e.what);
-    if (p.what.hops < UINT8_MAX)
-      ++p.what.hops;
-    return home_.for_peers(to_peers::send{a->where.node, std::move(p)});
+    return send_to_session(a->where.node, e.session, std::move(e.what));
   }
   auto room = a->limit->used.charge(e.what.what->cost());
   if (room == base::room::ok) [[likely]]
@@ -272,7 +265,10 @@ void entity::carry(modules::effect::set_timer& e) {
   if (i == timers_.end())
     i = timers_.insert(timers_.end(), std::make_unique<named_timer>(named_timer{e.id, {}}));
   home_.loop().arm((*i)->timer, e.after, [this, id = e.id] {
-    home_.post<entity>(home_.index(), this->id(), [id](entity& self) { self.step(modules::event::timer{id}); });
+    home_.post<entity>(home_.index(), this->id(), [id](entity& self) {
+      if (self.may_act()) // else its owner has a timer of its own
+        self.step(modules::event::timer{id});
+    });
   });
 }
 
@@ -366,6 +362,14 @@ void entity::start_operations() {
       host_->store->scan(std::move(l->range), l->order, l->limit, answer_home<modules::rows>(await(std::move(l->then))));
     } else {
       auto& c = std::get<modules::effect::commit>(waiting_[n].what);
+      if (is_leased_) {
+        auto fence = home_.around().peers()->owned().fence(*where_.bare);
+        if (!fence) {
+          answer_home<storage::outcome>(await(std::move(c.then)))(storage::outcome::unavailable);
+          continue;
+        }
+        c.what.preconditions.push_back(std::move(*fence)); // another node may take over before it is done
+      }
       host_->store->submit(std::move(c.what), answer_home<storage::outcome>(await(std::move(c.then))));
     }
   }
@@ -378,7 +382,8 @@ void entity::start_operations() {
 std::uint64_t entity::await(continuation then) {
   auto number = next_operation_++;
   under_way_.push_back(std::make_unique<started>(started{number, std::move(then), {}}));
-  home_.loop().arm(under_way_.back()->limit, home_.around().settings().storage_timeout, [this, number] {
+  auto limit = std::max(host_->storage_wait, home_.around().settings().storage_timeout);
+  home_.loop().arm(under_way_.back()->limit, limit, [this, number] {
     thread_local base::time_point silent_until; // a storage that stands still is one event, not one for each that waits
     if (home_.now() >= silent_until) {
       silent_until = home_.now() + std::chrono::seconds{1};

@@ -25,6 +25,8 @@ public:
   void on_stanza(xmpp::delivery&& what) {
     if (owner_ != cluster::self) [[unlikely]]
       return pass_on(std::move(what));
+    if (is_leased_ && !may_act()) [[unlikely]]
+      return decline(std::move(what));
     step(modules::event::stanza{std::move(what)});
   }
   /// From one of the account's own sessions.
@@ -47,6 +49,8 @@ public:
   void on_peer_lost(cluster::peer_number n);
   void on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
   void on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
+  /// Its account was removed from here; what is left ends.
+  [[nodiscard]] bool is_removed() const { return is_removed_; }
   [[nodiscard]] bool has_sessions() const { return !sessions_.empty(); }
 
   /// Of an account: its contacts are told, its rows erased, then its sessions end with `not-authorized`.
@@ -104,10 +108,18 @@ private:
   void carry(modules::effect::share& e);
   void carry(modules::effect::unspooled& e);
   void pass_on(xmpp::delivery&& what);
+  void send_to_session(cluster::peer_number at, std::uint64_t session, xmpp::delivery&& what);
+  void deliver_unattached(std::uint64_t session, xmpp::delivery&& what);
+  void decline(xmpp::delivery&& what);
+  /// Of what exists once in the cluster: this node has it, at this moment.
+  [[nodiscard]] bool may_act() const;
   void give_up();
+  void begin_anew();
+  [[nodiscard]] std::unique_ptr<modules::entity_machine> make_machine() const;
   void look_there_again();
   [[nodiscard]] cluster::peer_number find_owner() const;
   [[nodiscard]] bool may_begin_with(const modules::attach_request& who);
+  void on_remote_remove(cluster::peer_number from, std::uint64_t question);
   void on_remote_attach(cluster::peer_number from, const cluster::parcel& p);
   void say(const attached& to, cluster::control what, xmpp::delivery stanza = {});
   void say(cluster::peer_number to, std::uint64_t session, cluster::control what, xmpp::delivery stanza = {});
@@ -140,7 +152,9 @@ private:
   home& home_;
   cluster::address& where_;
   host_ref host_;
+  const bool is_leased_; // it exists once in the cluster: it acts, and writes, only while this node owns it
   std::unique_ptr<modules::entity_machine> machine_;
+  std::vector<std::unique_ptr<modules::entity_machine>> finishing_; // from when this address was here before: what they began in the store
   boost::container::small_vector<attached, 1> sessions_;
   std::vector<attached> former_; // from when this address was here
   std::vector<operation> waiting_;     // not yet submitted
@@ -153,6 +167,7 @@ private:
   std::vector<std::unique_ptr<named_timer>> timers_;
   net::timer idle_;
   cluster::peer_number owner_ = cluster::self; // else everything is passed on
+  bool is_removed_ = false;
   bool owes_look_ = false; // what is still being stored here: the owner must hear of it
 };
 

@@ -12,10 +12,11 @@ namespace actors {
 using cluster::control;
 using cluster::parcel_kind;
 
-/// With its oldest session. One that has just been bound here is in no table yet.
+/// With its oldest session. One that has just been bound here is in no table yet. Where hashing has no say: here, or it
+/// would not have been asked.
 cluster::peer_number entity::find_owner() const {
   auto* others = home_.around().peers();
-  if (!others)
+  if (!others || host_->is_pinned || is_leased_)
     return cluster::self;
   if (auto there = others->rows().home_of(*where_.bare))
     return there->node;
@@ -30,7 +31,22 @@ void entity::check_owner() {
   if (before == cluster::self)
     return give_up();
   if (now == cluster::self)
-    on_crash({}); // its rows are what counts
+    begin_anew();
+}
+
+/// Its rows are what counts. What the address had begun in the store when it was here before goes on, and is waited for by
+/// whatever is read from now on; only then is the machine gone that began it.
+void entity::begin_anew() {
+  if (under_way_.empty() && waiting_.empty())
+    return on_crash({});
+  for (auto& d : machine_->take_held())
+    pass_on(std::move(d));
+  finishing_.push_back(std::exchange(machine_, make_machine()));
+  timers_.clear();
+  for (auto& a : std::exchange(sessions_, {})) {
+    sessions_.push_back(a);
+    step(modules::event::attach{{a.session, a.full, a.where, a.clock, a.limit, false, finishing_.back()->recall(a.session)}});
+  }
 }
 
 /// The account's first session is its owner's, though no table has it yet.
@@ -39,7 +55,7 @@ bool entity::may_begin_with(const modules::attach_request& who) {
   if (there ? there->node != cluster::self : who.where.node != cluster::self)
     return false;
   owner_ = cluster::self;
-  on_crash({}); // of what was here before
+  begin_anew();
   return true;
 }
 
@@ -66,6 +82,41 @@ void entity::give_up() {
   rest();
 }
 
+void entity::send_to_session(cluster::peer_number at, std::uint64_t session, xmpp::delivery&& what) {
+  cluster::parcel p;
+  auto type = what.what->type();
+  p.kind = parcel_kind::to_session;
+  p.session = p.order = session;
+  p.needs_credit = type != xmpp::stanza_type::result && type != xmpp::stanza_type::error;
+  p.has_completion = static_cast<bool>(what.what->completion);
+  p.what = std::move(what);
+  if (p.what.hops < UINT8_MAX)
+    ++p.what.hops;
+  home_.for_peers(to_peers::send{at, std::move(p)});
+}
+
+/// The table may know a session that has not come to its account yet.
+void entity::deliver_unattached(std::uint64_t session, xmpp::delivery&& what) {
+  auto* others = home_.around().peers();
+  auto& to = what.to ? what.to : what.what->to;
+  auto there = others && to && !to->is_bare() ? others->rows().find(*to) : std::nullopt;
+  if (!there || there->session != session)
+    return route_again(home_, std::move(what));
+  if (there->node != cluster::self)
+    return send_to_session(there->node, session, std::move(what));
+  home_.pass_or_return<&actors::session::on_remote_deliver>(there->reactor, there->ref, std::move(what));
+}
+
+/// Not ours, or not for certain: the owner has it, if there is one.
+void entity::decline(xmpp::delivery&& what) {
+  auto owner = home_.around().peers()->service_owner(*where_.bare);
+  if (owner && *owner != cluster::self)
+    return send_to_peer(home_, *owner, std::move(what));
+  bounce(home_, *what.what, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "no node can answer for it at this moment"});
+}
+
+bool entity::may_act() const { return !is_leased_ || home_.around().peers()->owned().fence(*where_.bare).has_value(); }
+
 /// What was stored here for nobody may have been stored after the owner had looked.
 void entity::look_there_again() {
   owes_look_ = false;
@@ -74,9 +125,6 @@ void entity::look_there_again() {
 }
 
 void entity::pass_on(xmpp::delivery&& what) {
-  constexpr int most_hops = 8; // as in the router
-  if (what.hops > most_hops)
-    return route_again(home_, std::move(what));
   if (owner_ == cluster::self)
     return step(modules::event::stanza{std::move(what)});
   send_to_peer(home_, owner_, std::move(what));
@@ -89,13 +137,7 @@ void entity::say(const attached& to, control what, xmpp::delivery stanza) {
 }
 
 void entity::say(cluster::peer_number to, std::uint64_t session, control what, xmpp::delivery stanza) {
-  cluster::parcel p;
-  p.kind = parcel_kind::control;
-  p.session = p.order = session;
-  p.needs_credit = false;
-  p.said = std::make_shared<const control>(std::move(what));
-  p.what = std::move(stanza);
-  home_.for_peers(to_peers::send{to, std::move(p)});
+  home_.for_peers(to_peers::send{to, cluster::make_control(session, std::move(what), std::move(stanza))});
 }
 
 /// It is for the account, which is not here: the session looks for it, and says it again.
@@ -104,6 +146,22 @@ void entity::turn_away(const cluster::place& where, std::uint64_t session, xmpp:
     return home_.post<actors::session>(where.reactor, where.ref, [d = std::move(what)](actors::session& s) mutable { s.on_elsewhere(std::move(d)); });
   what.to = where_.bare;
   say(where.node, session, {.what = control::kind::elsewhere}, std::move(what));
+}
+
+/// The node that asks ends the sessions, behind the answer that one of them may wait for (kind::changed).
+void entity::on_remote_remove(cluster::peer_number from, std::uint64_t question) {
+  auto answer = [&h = home_, me = id(), from, question, bare = where_.bare](base::result<void, storage::errc> r) {
+    auto code = r ? 0 : static_cast<int>(r.error()) + 1;
+    h.post_from_anywhere([from, question, code, bare, me](home& at) {
+      if (auto* self = at.find<entity>(me); self && code == 0)
+        self->is_removed_ = true;
+      control said{.what = control::kind::removed, .clock = question, .code = static_cast<std::uint8_t>(code)};
+      at.for_peers(to_peers::send{from, cluster::make_control(0, std::move(said), {nullptr, bare})});
+    });
+  };
+  if (owner_ != cluster::self)
+    return answer(base::fail(storage::errc::unavailable)); // it has just moved: to be asked again
+  step(modules::event::remove{std::move(answer)});
 }
 
 void entity::on_remote_attach(cluster::peer_number from, const cluster::parcel& p) {
@@ -125,6 +183,8 @@ void entity::on_said(cluster::peer_number from, const cluster::parcel& p) {
     return owner_ == cluster::self ? step(modules::event::look_again{}) : void();
   if (is_control && p.said->what == kind::attach)
     return on_remote_attach(from, p);
+  if (is_control && p.said->what == kind::remove)
+    return on_remote_remove(from, p.said->clock);
   auto* a = find_attached(p.session);
   if (!a || a->where.node != from) { // it was attached before this address moved
     if (is_control && p.said->what == kind::no_room)

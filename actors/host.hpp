@@ -24,6 +24,9 @@ struct management_settings {
 struct host {
   modules::host_view view;
   storage::store* store = nullptr;              // outlives all hosts
+  base::duration storage_wait{}; // of one read or commit, where that is longer than the node's: a database may be away for a while
+  bool is_shared = false; // other nodes serve it, too, from the same database
+  bool is_pinned = false; // this node alone serves it, though there are others
   xmpp::sasl::credentials* credentials = nullptr;
   xmpp::stream::host_settings stream;
   conflict_policy on_conflict = conflict_policy::replace;
@@ -35,5 +38,12 @@ struct host {
   actors::keepalive keepalive;
 };
 using host_ref = std::shared_ptr<const host>;
+
+/// A host that another node of the cluster serves alone.
+struct host_elsewhere {
+  std::string domain, node;
+  xmpp::stream::host_settings stream; // its clients are sent there
+};
+using host_elsewhere_ref = std::shared_ptr<const host_elsewhere>;
 
 } // namespace actors

@@ -103,17 +103,27 @@ public:
     auto i = hosts_.find(domain);
     return i == hosts_.end() ? nullptr : i->second;
   }
+  /// Null: no other node serves it alone, as far as this one's configuration says. Any thread.
+  [[nodiscard]] host_elsewhere_ref find_elsewhere(std::string_view domain) const {
+    std::shared_lock guard{hosts_mutex_};
+    auto i = elsewhere_.find(domain);
+    return i == elsewhere_.end() ? nullptr : i->second;
+  }
   void put_host(host_ref h) {
     std::lock_guard guard{hosts_mutex_};
     hosts_[std::string{h->view.domain->domain()}] = std::move(h);
   }
   /// All at once, instead of those that are there.
-  void set_hosts(const std::vector<host_ref>& all) {
+  void set_hosts(const std::vector<host_ref>& all, const std::vector<host_elsewhere_ref>& elsewhere = {}) {
     std::map<std::string, host_ref, std::less<>> fresh;
     for (auto& h : all)
       fresh[std::string{h->view.domain->domain()}] = h;
+    std::map<std::string, host_elsewhere_ref, std::less<>> others;
+    for (auto& h : elsewhere)
+      others[h->domain] = h;
     std::lock_guard guard{hosts_mutex_};
     hosts_.swap(fresh); // the old ones are freed behind the lock
+    elsewhere_.swap(others);
   }
   [[nodiscard]] std::vector<host_ref> hosts() const {
     std::shared_lock guard{hosts_mutex_};
@@ -176,6 +186,7 @@ private:
   std::vector<home*> homes_;
   mutable std::shared_mutex hosts_mutex_;
   std::map<std::string, host_ref, std::less<>> hosts_;
+  std::map<std::string, host_elsewhere_ref, std::less<>> elsewhere_;
   static constexpr unsigned node_bits = 12; // of session ids in a cluster: counters of two nodes must not meet
   std::atomic<std::uint64_t> session_ids_;
   std::uint64_t session_step_ = 1;

@@ -3,13 +3,12 @@
 #include "actors/entity.hpp"
 #include "actors/home.hpp"
 #include "actors/node.hpp"
+#include "actors/router.hpp"
 #include "actors/session.hpp"
 #include "base/log.hpp"
 #include "storage/store.hpp"
 #include <algorithm>
 #include <map>
-#include <ctime>
-#include <future>
 
 namespace actors {
 
@@ -23,14 +22,12 @@ constexpr std::size_t most_unsent = 65'536;
 constexpr std::uint64_t most_cost = 12u << 20;
 constexpr std::uint8_t most_hops = UINT8_MAX;
 
-/// Goes on while the machine is suspended, unlike the monotonic clock: then peers have given this node up.
-base::time_point boot_time() {
-  timespec t{};
-  clock_gettime(CLOCK_BOOTTIME, &t);
-  return base::time_point{std::chrono::seconds{t.tv_sec} + std::chrono::nanoseconds{t.tv_nsec}};
+/// Not for one address there: nobody asks for it again.
+bool is_for_node(const cluster::parcel& p) {
+  return p.said && (p.said->what == cluster::control::kind::broadcast || p.said->what == cluster::control::kind::changed);
 }
 
-std::string_view name_of(cluster::refusal r) {
+std::string_view words_of(cluster::refusal r) {
   using enum cluster::refusal;
   switch (r) {
     case none: return "none";
@@ -48,18 +45,13 @@ std::string_view name_of(cluster::refusal r) {
 }
 } // namespace
 
-std::string_view to_text(cluster::peer_state s) {
-  switch (s) {
-    case peer_state::known: return "known";
-    case peer_state::alive: return "alive";
-    case peer_state::suspected: return "suspected";
-    case peer_state::dead: return "dead";
-    case peer_state::left: return "left";
-  }
-  return {};
-}
 peers::peers(node& around, cluster::member own, cluster::mesh_options o, storage::store* rows)
-  : around_(around), random_(around.random()), mesh_(own, random_.number(), std::move(o), rows_, random_), disk_(rows),
+  : around_(around), random_(around.random()), mesh_(own, random_.number(), std::move(o), rows_, random_),
+    owned_(around, own.node, own.life,
+           {[this](std::function<void(base::time_point)> f) { post([this, f = std::move(f)] { f(now_); }); },
+            [this](auto& name, std::uint64_t epoch, bool is_ours) { show_service(name, epoch, is_ours); },
+            [this](const xmpp::jid& name) { return owner_of(name).node == cluster::self && !mesh_.members().is_draining(); }}),
+    disk_(rows),
     candidates_(std::make_shared<const std::vector<cluster::candidate>>()) {
   mail_.resize(around.homes().size());
   update_candidates();
@@ -82,6 +74,7 @@ void peers::stop() {
   if (!thread_.joinable())
     return;
   post([this] {
+    owned_.release_all(now_);
     mesh_.leave(now_, todo_);
     carry();
   });
@@ -106,7 +99,7 @@ void peers::post(job j) {
 
 void peers::run() {
   std::vector<job> now;
-  now_ = last_tick_ = boot_time();
+  now_ = last_tick_ = base::boot_time();
   mesh_.start(now_, todo_);
   carry();
   for (;;) {
@@ -117,14 +110,15 @@ void peers::run() {
         return;
       now.swap(jobs_);
     }
-    now_ = boot_time();
+    now_ = base::boot_time();
     if (now_ - last_tick_ >= tick_every) {
       last_tick_ = now_;
       mesh_.tick(now_, todo_);
-      auto again = std::exchange(unsent_, {});
-      std::move(again.begin(), again.end(), std::back_inserter(todo_.returned));
+      update_candidates(); // who drains says so with a heartbeat
+      owned_.tick(now_);
       carry();
       look_for_ghosts();
+      look_for_answers();
       divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);
     }
     for (auto& j : now) {
@@ -132,6 +126,7 @@ void peers::run() {
       carry();
     }
     now.clear();
+    send_unsent();
     deliver_mail();
     write_rows();
     look_at_links();
@@ -177,6 +172,11 @@ void peers::carry() {
     mail_of(e.what.what.what && e.what.what.what->completion.node != cluster::self ? 0 : reactor).ended.push_back(std::move(e));
   }
   for (auto& p : std::exchange(todo_.returned, {})) {
+    if (is_for_node(p)) { // its link has ended; it may be there again in a moment, and must hear of it
+      if (unsent_.size() < most_unsent && p.what.hops < most_hops)
+        wait_for_link(static_cast<peer_number>(p.sender), std::move(p), std::chrono::seconds{15});
+      continue;
+    }
     auto& address = p.what.to || !p.what.what ? p.what.to : p.what.what->to;
     mail_of(address ? around_.reactor_of(*address) : 0).returned.push_back(std::move(p));
   }
@@ -189,8 +189,11 @@ void peers::carry() {
   carry(rows);
   for (auto& r : std::exchange(todo_.refused, {}))
     base::log::warning("cluster.turned_away", r.by_us ? "a node was turned away" : "another node turned this one away",
-                       {{"node", r.who}, {"error", name_of(r.why)}});
+                       {{"node", r.who}, {"error", words_of(r.why)}});
+  if (auto n = std::exchange(todo_.unreadable, 0))
+    base::log::error("cluster.unreadable", "another node sent what this one does not understand; it was dropped", {{"count", std::to_string(n)}});
   if (auto life = std::exchange(todo_.reborn, std::nullopt)) {
+    owned_.reborn(*life, now_);
     attach_again_at_ = now_ + std::chrono::seconds{2}; // others may have let our sessions go
     base::log::warning("cluster.reborn", "this node was away for so long that the others may have given it up; it joins again", {{"life", std::to_string(*life)}});
   }
@@ -285,11 +288,43 @@ void peers::carry(to_peers::send& i) {
     i.what.what.hops = most_hops;
     return todo_.returned.push_back(std::move(i.what));
   }
-  if (mesh_.send(i.to, std::move(i.what), now_, todo_) != base::room::full)
+  constexpr auto patience = std::chrono::seconds{2};
+  if (!unsent_orders_.contains(i.what.order) && mesh_.send(i.to, std::move(i.what), now_, todo_) != base::room::full)
     return;
-  if (unsent_.size() >= most_unsent) // what has gone round already ends sooner
+  if (unsent_.size() >= most_unsent) { // what has gone round already ends sooner
     i.what.what.hops = most_hops;
-  unsent_.push_back(std::move(i.what)); // it is as it was, and goes its way again in a moment
+    return todo_.returned.push_back(std::move(i.what));
+  }
+  wait_for_link(i.to, std::move(i.what), patience); // it is as it was
+}
+
+void peers::wait_for_link(peer_number to, cluster::parcel&& p, base::duration at_most) {
+  ++unsent_orders_[p.order];
+  unsent_.push_back({to, std::move(p), now_ + at_most});
+}
+
+/// What found no link goes by the same peer's next one, before anything that was said later; where the peer is gone it goes its way anew.
+void peers::send_unsent() {
+  if (unsent_.empty())
+    return;
+  std::deque<unsent> left;
+  std::unordered_map<std::uint64_t, std::uint32_t> orders;
+  for (auto& u : std::exchange(unsent_, {})) {
+    auto order = u.what.order;
+    auto state = mesh_.members().at(u.to).state;
+    bool may_wait = state == peer_state::alive || state == peer_state::suspected || is_for_node(u.what);
+    if (now_ >= u.until && is_for_node(u.what))
+      continue; // it has nobody to hear it
+    if (!may_wait || now_ >= u.until) {
+      todo_.returned.push_back(std::move(u.what));
+    } else if (orders.contains(order) || mesh_.send(u.to, std::move(u.what), now_, todo_) == base::room::full) {
+      ++orders[order];
+      left.push_back(std::move(u));
+    }
+  }
+  unsent_ = std::move(left);
+  unsent_orders_ = std::move(orders);
+  carry();
 }
 
 void peers::carry(to_peers::ended& i) { mesh_.complete(i.id.node, i.id, static_cast<cluster::ending>(i.how), now_, todo_); }
@@ -363,6 +398,10 @@ void peers::deliver_mail() {
       }
       for (auto& e : all.ended)
         if (auto& s = e.what.what.what) {
+          if (e.how == cluster::ending::unreadable) {
+            bounce(at, *s, xmpp::stanza_errc::internal_server_error);
+            continue;
+          }
           if (e.how == cluster::ending::acknowledged)
             e.what.what.settle();
           at.complete(s->completion, static_cast<modules::outcome>(e.how));
@@ -373,184 +412,6 @@ void peers::deliver_mail() {
         at.for_peers(sum);
     });
   }
-}
-
-// --- who is there
-
-void peers::update_candidates() {
-  auto fresh = std::make_shared<const std::vector<cluster::candidate>>(mesh_.candidates());
-  std::vector<peer_number> alive;
-  for (std::size_t n = 1; n < mesh_.members().peers().size(); ++n)
-    if (auto s = mesh_.members().at(static_cast<peer_number>(n)).state; s == peer_state::alive || s == peer_state::suspected)
-      alive.push_back(static_cast<peer_number>(n));
-  std::lock_guard guard{candidates_mutex_};
-  candidates_ = std::move(fresh);
-  alive_ = std::move(alive);
-}
-
-void peers::look_at_links() {
-  bool is_full = std::ranges::any_of(alive_, [this](auto n) {
-    const auto* l = mesh_.link_to(n);
-    return l && l->is_congested();
-  });
-  if (is_full == around_.are_links_full())
-    return;
-  around_.set_links_full(is_full);
-  if (!is_full)
-    for (auto* h : around_.homes())
-      h->post_from_anywhere([](home&) {}); // a turn, in which clients are read again
-}
-
-void peers::look_whether_joined() {
-  if (alive_.empty() || !std::ranges::all_of(alive_, [this](auto n) { return mesh_.rows().is_synced(n); }))
-    return;
-  std::lock_guard guard{mutex_};
-  has_joined_ = true;
-  joined_.notify_all();
-}
-
-bool peers::wait_until_joined(base::duration at_most) {
-  std::unique_lock guard{mutex_};
-  return joined_.wait_for(guard, at_most, [this] { return has_joined_; });
-}
-
-std::vector<peer_number> peers::alive() const {
-  std::shared_lock guard{candidates_mutex_};
-  return alive_;
-}
-
-void peers::carry(const cluster::effects::peer_change& e) {
-  const auto& who = mesh_.members().at(e.peer).who;
-  if (e.state == peer_state::alive)
-    base::log::info("cluster.peer_up", "another node is there", {{"node", who.name}, {"address", who.address}});
-  else
-    base::log::warning("cluster.peer_down", "another node is not there", {{"node", who.name}, {"address", who.address}, {"state", to_text(e.state)}});
-  if (e.state != peer_state::dead && e.state != peer_state::left)
-    return;
-  for (auto* h : around_.homes())
-    h->post_from_anywhere([n = e.peer](home& at) {
-      at.table().for_each([&](light& l) {
-        if (auto* s = dynamic_cast<session*>(&l))
-          at.post<session>(at.index(), s->id(), [n](session& one) { one.on_peer_lost(n); });
-        else if (auto* x = dynamic_cast<entity*>(&l))
-          at.post<entity>(at.index(), x->id(), [n](entity& one) { one.on_peer_lost(n); });
-      });
-    });
-}
-
-/// Whoever of this account is here finds out where it lives now.
-void peers::check(const xmpp::jid_ref& bare) {
-  rows_.sessions_of(*bare, [this](std::string_view, const cluster::entry& e) {
-    if (e.node == cluster::self && e.reactor < around_.homes().size())
-      around_.homes()[e.reactor]->post_from_anywhere<session>(e.ref, [](session& s) { s.check_account(); });
-  });
-  if (auto f = around_.registry().charge(*bare, home::control_cost); f.at) {
-    if (f.room == base::room::full)
-      f.at->limit.charge_always(home::control_cost);
-    around_.homes()[f.at->reactor]->post_from_anywhere([at = f.at](home& h) { h.post_to_entity(*at, [](entity& e) { e.check_owner(); }); });
-  }
-}
-
-void peers::carry(cluster::news& n) {
-  for (auto& a : n.appeared) {
-    around_.see_bind_clock(a.row.clock);
-    check(xmpp::bare_of(a.row.name));
-  }
-  for (auto& a : n.left) {
-    check(xmpp::bare_of(a.row.name));
-    if (gone_.size() < most_unsent)
-      gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_ + std::chrono::seconds{2}, false});
-  }
-  for (auto& r : n.conflicts)
-    if (auto i = sessions_.find(r.session); i != sessions_.end())
-      around_.homes()[i->second.reactor]->post_from_anywhere<session>(i->second.ref, [](session& s) {
-        s.close(xmpp::stream_errc::conflict, "replaced by a new session with this resource");
-      });
-  auto tell = [this](const std::vector<cluster::news::about>& all, void (entity::*how)(std::shared_ptr<const std::vector<xmpp::jid_ref>>)) {
-    if (all.empty())
-      return;
-    auto names = std::make_shared<std::vector<xmpp::jid_ref>>();
-    for (auto& a : all)
-      if (a.row.kind == cluster::row_kind::session)
-        names->push_back(a.row.name);
-    std::sort(names->begin(), names->end(), [](auto& a, auto& b) { return a->hash() < b->hash(); });
-    for (auto* h : around_.homes())
-      h->post_from_anywhere([how, names](home& at) {
-        at.table().for_each([&](light& l) {
-          if (auto* x = dynamic_cast<entity*>(&l); x && x->has_sessions())
-            at.post<entity>(at.index(), x->id(), [how, names](entity& one) { (one.*how)(names); });
-        });
-      });
-  };
-  tell(n.lost, &entity::on_lost);
-  tell(n.returned, &entity::on_found_again);
-  for (auto& a : n.lost) {
-    check(xmpp::bare_of(a.row.name));
-    if (gone_.size() < most_unsent)
-      gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_, true});
-  }
-}
-
-/// A session whose row is gone, and that its account has not heard of: the word was lost with a life of its node.
-void peers::look_for_ghosts() {
-  while (!gone_.empty() && gone_.front().due <= now_) {
-    auto g = std::move(gone_.front());
-    gone_.pop_front();
-    bool is_there = false; // at another node, or again
-    rows_.sessions_of(*g.bare, [&](std::string_view, const cluster::entry& e) { is_there |= e.session == g.session; });
-    if (is_there)
-      continue;
-    if (auto f = around_.registry().charge(*g.bare, home::control_cost); f.at) {
-      if (f.room == base::room::full)
-        f.at->limit.charge_always(home::control_cost);
-      around_.homes()[f.at->reactor]->post_from_anywhere([at = f.at, g](home& h) {
-        h.post_to_entity(*at, [g](entity& e) { e.on_row_gone(g.node, g.session, g.is_silent); });
-      });
-    }
-  }
-  if (!attach_again_at_ || now_ < *attach_again_at_)
-    return;
-  attach_again_at_.reset();
-  for (auto& [id, where] : sessions_)
-    around_.homes()[where.reactor]->post_from_anywhere<session>(where.ref, [](session& s) { s.attach_again(); });
-}
-
-void peers::changed(const xmpp::jid_ref& bare, bool is_removed) {
-  post([this, bare, is_removed] {
-    using c = cluster::control;
-    cluster::parcel p;
-    p.kind = cluster::parcel_kind::control;
-    p.needs_credit = false;
-    p.said = std::make_shared<const c>(c{.what = c::kind::changed, .flags = static_cast<std::uint8_t>(is_removed ? c::is_full : 0)});
-    p.what.to = bare;
-    for (auto n : alive())
-      (void)mesh_.send(n, cluster::parcel{p}, now_, todo_);
-  });
-}
-
-void peers::drain() {
-  post([this] {
-    mesh_.drain(now_, todo_);
-    update_candidates();
-  });
-}
-
-std::optional<cluster_status> peers::status() {
-  auto answer = std::make_shared<std::promise<cluster_status>>();
-  auto told = answer->get_future();
-  post([this, answer] {
-    cluster_status s{mesh_.members().own(), mesh_.members().is_draining(), rows_.size(cluster::self), mesh_.rows().count().divergences, {}};
-    for (std::size_t i = 1; i < mesh_.members().peers().size(); ++i) {
-      auto n = static_cast<peer_number>(i);
-      const auto& p = mesh_.members().at(n);
-      const auto* l = mesh_.link_to(n);
-      s.peers.push_back({p.who.name, p.who.address, p.state, p.is_draining, rows_.size(n), mesh_.rows().lag(n), l ? l->open_count() : 0});
-    }
-    answer->set_value(std::move(s));
-  });
-  if (told.wait_for(std::chrono::seconds{1}) != std::future_status::ready)
-    return std::nullopt;
-  return told.get();
 }
 
 } // namespace actors

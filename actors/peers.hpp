@@ -1,11 +1,13 @@
 // The other nodes, as this one's reactors see them: the shell of cluster::mesh, on a thread of its own. Look-ups are
 // made where they are needed; everything else goes there and comes back in batches (docs/cluster-internals.md).
 #pragma once
+#include "actors/ownership.hpp"
 #include "actors/peer_batch.hpp"
 #include "cluster/mesh.hpp"
 #include "cluster/transport.hpp"
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <shared_mutex>
 #include <thread>
@@ -54,8 +56,15 @@ public:
   [[nodiscard]] const cluster::table& rows() const { return rows_; }
   /// Of an account or service.
   [[nodiscard]] cluster::owner owner_of(const xmpp::jid& bare) const { return rows_.owner_of(bare, *candidates()); }
+  /// Where a service that exists once is; nothing: nobody has it at this moment.
+  [[nodiscard]] std::optional<cluster::peer_number> service_owner(const xmpp::jid& name) const;
+  [[nodiscard]] const ownership& owned() const { return owned_; }
+  /// The node of that name, if it is there. Never this one.
+  [[nodiscard]] std::optional<cluster::peer_number> find(std::string_view name) const;
   /// Another node is there, and all that those there are have told is here. Blocks until then, at most so long.
   bool wait_until_joined(base::duration at_most);
+  /// Another node takes clients: a session of this one may go on there.
+  [[nodiscard]] bool has_successor() const;
   /// Nodes that are there, but this one.
   [[nodiscard]] std::vector<cluster::peer_number> alive() const;
   /// Differences between two nodes' tables that were found, and repaired, since the start.
@@ -64,6 +73,17 @@ public:
   void take(peer_batch batch);
   /// Its rows are not what other nodes know.
   void changed(const xmpp::jid_ref& bare, bool is_removed);
+  /// The account lives there, and goes from there with all its rows; its sessions end with changed(). `then` once, on any
+  /// thread. Errors: the store's; unavailable: no answer in time.
+  using on_removal = std::function<void(base::result<void, storage::errc>)>;
+  void remove_account(cluster::peer_number at, const xmpp::jid_ref& bare, on_removal then);
+  void on_removed(std::uint64_t question, std::uint8_t code);
+  /// The same as changed(), behind what the reactors have been given until now.
+  void changed_behind(const xmpp::jid_ref& bare, bool is_removed);
+  /// One that is bound there. Any thread.
+  void close_session(cluster::peer_number at, std::uint64_t session, xmpp::stream_errc why, const std::string& text);
+  /// Its name in the cluster; empty: nobody.
+  [[nodiscard]] std::string name_of(cluster::peer_number n) const;
   /// No accounts without a session from now on, and other nodes see it.
   void drain();
   /// Blocks until the thread has answered, at most a second. Nothing: it has not.
@@ -105,11 +125,17 @@ private:
   void carry(to_peers::handled& i);
   void carry(to_peers::relocated& i);
   void write_rows();
+  void send_unsent();
+  void wait_for_link(cluster::peer_number to, cluster::parcel&& p, base::duration at_most);
   void check(const xmpp::jid_ref& bare);
+  template <class F>
+  void at_entity(const xmpp::jid_ref& bare, F f);
   void update_candidates();
+  void show_service(const xmpp::jid_ref& name, std::uint64_t epoch, bool is_ours);
   void look_whether_joined();
   void look_at_links();
   void look_for_ghosts();
+  void look_for_answers();
   mail& mail_of(std::uint16_t reactor);
   void deliver_mail();
   [[nodiscard]] candidates_ref candidates() const {
@@ -121,6 +147,7 @@ private:
   base::random& random_;
   cluster::table rows_;
   cluster::mesh mesh_;
+  ownership owned_;
   storage::store* disk_;
   std::unique_ptr<cluster::wire::transport> transport_;
   std::thread thread_;
@@ -134,16 +161,22 @@ private:
   cluster::connection accepted_ = 0;
   std::unordered_map<std::uint64_t, cluster::place> sessions_; // of this node, by id
   std::vector<mail> mail_; // by reactor
-  std::vector<cluster::parcel> unsent_; // until the next tick
+  struct unsent { cluster::peer_number to; cluster::parcel what; base::time_point until; };
+  std::deque<unsent> unsent_; // no link takes it at this moment
+  std::unordered_map<std::uint64_t, std::uint32_t> unsent_orders_; // of these: what comes later waits behind them
   struct gone { xmpp::jid_ref bare; std::uint64_t session; cluster::peer_number node; base::time_point due; bool is_silent; };
   std::deque<gone> gone_;               // sessions whose rows are
   std::optional<base::time_point> attach_again_at_;
+  struct question { on_removal then; base::time_point until; };
+  std::map<std::uint64_t, question> questions_;
+  std::uint64_t last_question_ = 0;
   std::atomic<std::uint64_t> divergences_{0};
   bool has_mail_ = false;
 
   mutable std::shared_mutex candidates_mutex_;
   candidates_ref candidates_;
   std::vector<cluster::peer_number> alive_;
+  std::map<std::string, cluster::peer_number, std::less<>> by_name_;
   std::mutex mutex_; // of what follows
   std::condition_variable wake_;
   std::vector<job> jobs_;

@@ -41,17 +41,33 @@ void hand_over(home& at, const cluster::registry::found& f, xmpp::delivery&& wha
   bounce(at, s, stanza_errc::resource_constraint);
 }
 
+/// Another node serves this host alone.
+void route_to_pinned(home& at, const host_elsewhere& h, const xmpp::jid& to, xmpp::delivery&& what) {
+  auto* others = at.around().peers();
+  const auto& s = *what.what;
+  if (!to.is_domain() && is_plain_presence(s) && !others->rows().home_of(to)) // not for the absent
+    return at.complete(s.completion, modules::outcome::refused);
+  if (auto there = others->find(h.node))
+    return send_to_peer(at, *there, std::move(what));
+  bounce(at, s, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the node that serves " + h.domain + " is away"});
+}
+
 /// Nobody has this address in memory.
 void route_to_absent(home& at, const xmpp::jid_ref& to, xmpp::delivery&& what) {
   auto& node = at.around();
   const auto& s = *what.what;
   auto h = node.find_host(to->domain());
-  if (!h) // other servers are reached by federation, which this node has not been given
-    return bounce(at, s, stanza_errc::remote_server_not_found);
+  if (!h) {
+    if (auto there = node.peers() ? node.find_elsewhere(to->domain()) : nullptr)
+      return route_to_pinned(at, *there, *to, std::move(what));
+    return bounce(at, s, stanza_errc::remote_server_not_found); // by federation, which this node has not been given
+  }
   if (to->is_domain())
     return serve_host(at, h, std::move(what));
   bool is_service = h->view.entities.contains(to->local());
-  if (auto* others = node.peers()) {
+  if (is_service && h->is_shared)
+    return route_to_service(at, to, std::move(what));
+  if (auto* others = node.peers(); others && !h->is_pinned) {
     if (!is_service && is_plain_presence(s) && !others->rows().home_of(*to))
       return at.complete(s.completion, modules::outcome::refused);
     if (auto owner = others->owner_of(*to); owner.node != cluster::self)
@@ -72,6 +88,18 @@ void route_to_absent(home& at, const xmpp::jid_ref& to, xmpp::delivery&& what) {
 
 } // namespace
 
+void route_to_service(home& at, const xmpp::jid_ref& name, xmpp::delivery&& what) {
+  auto& node = at.around();
+  auto owner = node.peers()->service_owner(*name);
+  if (!owner)
+    return bounce(at, *what.what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "no node can answer for it at this moment"});
+  if (*owner != cluster::self)
+    return send_to_peer(at, *owner, std::move(what));
+  auto bare = xmpp::bare_of(name);
+  auto cost = what.what->cost();
+  hand_over(at, node.registry().charge_or_create(bare, node.reactor_of(*bare), cost), std::move(what));
+}
+
 void route(home& at, xmpp::delivery&& what) {
   const auto& s = *what.what;
   const auto& to = what.to ? what.to : s.to;
@@ -85,13 +113,9 @@ void route(home& at, xmpp::delivery&& what) {
   route_to_absent(at, target, std::move(what));
 }
 
-void route_arrived(home& at, xmpp::delivery&& what) {
+void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what) {
   if (what.hops > most_hops)
     return route_again(at, std::move(what));
-  route(at, std::move(what));
-}
-
-void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what) {
   cluster::parcel p;
   const auto& s = *what.what;
   p.needs_credit = s.type() != stanza_type::result && s.type() != stanza_type::error;
@@ -178,7 +202,9 @@ void serve_host(home& at, const host_ref& h, xmpp::delivery&& what) {
   const auto& s = *what.what;
   if (auto service = h->view.entities.find(""); service != h->view.entities.end()) {
     auto& node = at.around();
-    if (auto* others = node.peers())
+    if (h->is_shared)
+      return route_to_service(at, h->view.domain, std::move(what));
+    if (auto* others = node.peers(); others && !h->is_pinned)
       if (auto owner = others->owner_of(*h->view.domain); owner.node != cluster::self)
         return send_to_peer(at, owner.node, std::move(what));
     return hand_over(at, node.registry().charge_or_create(h->view.domain, node.reactor_of(*h->view.domain), s.cost()),
@@ -199,10 +225,9 @@ void broadcast(home& at, const std::string& domain, const xmpp::stanza_ref& what
   broadcast_here(at, domain, what);
   if (auto* others = at.around().peers())
     for (auto n : others->alive()) {
-      cluster::parcel p;
-      p.kind = cluster::parcel_kind::control;
-      p.said = std::make_shared<const cluster::control>(cluster::control{.what = cluster::control::kind::broadcast, .text = domain});
-      p.what.what = what;
+      auto p = cluster::make_control(0, {.what = cluster::control::kind::broadcast, .text = domain}, {what, {}});
+      p.needs_credit = true;
+      p.sender = n; // where it goes again, should the link end
       at.for_peers(to_peers::send{n, std::move(p)});
     }
 }

@@ -26,10 +26,10 @@ void serve_host(home& at, const host_ref& h, xmpp::delivery&& what);
                                         modules::account_view* account = nullptr,
                                         modules::effects* out = nullptr);
 
-/// The same for what another node sent; it goes on to yet another one at most a few times.
-void route_arrived(home& at, xmpp::delivery&& what);
+/// To a service that exists once in the cluster, on whichever node has it now.
+void route_to_service(home& at, const xmpp::jid_ref& name, xmpp::delivery&& what);
 
-/// To the owner of its address on another node.
+/// To the owner of its address on another node; at most a few times in a row.
 void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what);
 
 /// To every session of the host on this node, on every reactor; one shared stanza, `to` is each one's own.

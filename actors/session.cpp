@@ -335,7 +335,9 @@ void session::on_stream_lost(std::vector<xmpp::delivery> unwritten) {
     stream_ = nullptr;
     return;
   }
-  if (!managed_ || managed_->window == base::duration::zero() || is_ended_ || !is_bound() || home_.around().is_draining())
+  auto& node = home_.around();
+  bool nobody_goes_on = node.is_draining() && !(node.peers() && node.peers()->has_successor());
+  if (!managed_ || managed_->window == base::duration::zero() || is_ended_ || !is_bound() || nobody_goes_on)
     return on_stream_closed(std::move(unwritten));
   detach();
   for (auto& d : unwritten) // from before <enabled/>: no ack will tell of them

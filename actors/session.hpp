@@ -93,6 +93,7 @@ private:
     xmpp::stanza_ref what;
     base::time_point since; // it came then
     std::uint8_t tries = 0;
+    bool is_waiting = false; // to be sent once more, in a moment
   };
   enum class entry : std::uint8_t { goes_on, is_answered };
   entry admit(xmpp::stanza& s);
@@ -142,12 +143,14 @@ private:
   void open_completion(const xmpp::stanza_ref& s);
   void move_mark();
   void send_again(open_stanza& kept);
+  void send_once_more(open_stanza& kept);
+  void send_waiting();
   void forget_open();
   void leave();
   void on_ack_wanted();
   void tell_handled();
   void route_oldest_again();
-  [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza_ref& what, base::time_point since) const;
+  [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza_ref& what, base::time_point since, base::duration least = std::chrono::seconds{2}) const;
   [[nodiscard]] std::uint32_t open_count() const { return next_ - base_; }
   [[nodiscard]] std::uint32_t completed_mark() const { return base_ - 1; }
 

@@ -44,15 +44,10 @@ void session::on_view(const modules::session_view& v) {
 }
 
 void session::say(control what, xmpp::delivery stanza) {
-  cluster::parcel p;
-  p.kind = parcel_kind::control;
-  p.session = p.order = session_id_;
-  p.needs_credit = false;
-  p.said = std::make_shared<const control>(std::move(what));
+  stanza.to = bare_;
+  auto p = cluster::make_control(session_id_, std::move(what), std::move(stanza));
   p.sender = id();
   p.sender_reactor = home_.index();
-  p.what = std::move(stanza);
-  p.what.to = bare_;
   home_.for_peers(to_peers::send{account_at_, std::move(p)});
 }
 
@@ -89,14 +84,11 @@ void session::on_remote_deliver(xmpp::delivery&& what) {
     limit_->used.release(what.what->cost());
   if (is_ended_ || is_reply)
     return route_again(home_, std::move(what));
-  cluster::parcel p;
-  p.kind = parcel_kind::control;
-  p.session = p.order = session_id_;
-  p.has_completion = static_cast<bool>(what.what->completion);
-  p.said = std::make_shared<const control>(control{.what = control::kind::no_room, .flags = static_cast<std::uint8_t>(room == base::room::full ? control::is_full : 0)});
-  p.what = std::move(what);
-  if (!p.what.to)
-    p.what.to = bare_;
+  if (!what.to)
+    what.to = bare_;
+  auto p = cluster::make_control(session_id_, {.what = control::kind::no_room, .flags = static_cast<std::uint8_t>(room == base::room::full ? control::is_full : 0)}, std::move(what));
+  p.needs_credit = true;
+  p.has_completion = static_cast<bool>(p.what.what->completion);
   home_.for_peers(to_peers::send{account_at_, std::move(p)});
 }
 

@@ -36,13 +36,8 @@ bool session::ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_r
 
 void session::refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, const xmpp::jid_ref& account) {
   auto h = account ? at.around().ended().find(session, *account) : std::nullopt;
-  cluster::parcel p;
-  p.kind = parcel_kind::control;
-  p.session = p.order = session;
-  p.needs_credit = false;
-  p.said = std::make_shared<const control>(control{.what = control::kind::not_resumed, .clock = h.value_or(0), .flags = static_cast<std::uint8_t>(h ? control::has_list : 0)});
-  p.what.to = account;
-  at.for_peers(to_peers::send{to, std::move(p)});
+  control said{.what = control::kind::not_resumed, .clock = h.value_or(0), .flags = static_cast<std::uint8_t>(h ? control::has_list : 0)};
+  at.for_peers(to_peers::send{to, cluster::make_control(session, std::move(said), {nullptr, account})});
 }
 
 // --- the old one
@@ -68,15 +63,12 @@ bool session::hand_over_to_peer(cluster::peer_number to, std::uint32_t h) {
 }
 
 void session::say_to_successor(control what, xmpp::delivery stanza) {
-  cluster::parcel p;
-  p.kind = parcel_kind::control;
-  p.session = p.order = session_id_;
-  p.needs_credit = static_cast<bool>(stanza.what);
-  p.has_completion = stanza.what && stanza.what->completion && what.what == control::kind::handed;
-  p.said = std::make_shared<const control>(std::move(what));
-  p.what = std::move(stanza);
-  if (!p.what.to)
-    p.what.to = bare_;
+  if (!stanza.to)
+    stanza.to = bare_;
+  bool is_handed = what.what == control::kind::handed;
+  auto p = cluster::make_control(session_id_, std::move(what), std::move(stanza));
+  p.needs_credit = static_cast<bool>(p.what.what);
+  p.has_completion = is_handed && p.what.what && p.what.what->completion;
   home_.for_peers(to_peers::send{successor_.node, std::move(p)});
 }
 

@@ -17,6 +17,7 @@ struct session::managed {
   base::time_point lost{};          // when the stream was
   base::time_point mark_moved{};    // when the low-water mark last did, or began to be waited for
   base::time_point resumes_until{}; // <resumed/> waits for the mark no longer
+  base::time_point again_at = base::time_point::max(); // stanzas wait to be sent once more
   base::time_point due{};           // of the timer
   net::timer timer;
   base::time_point told_at{}; // when the last <a/> went out

@@ -12,8 +12,10 @@ using xmpp::stanza_kind;
 namespace {
 constexpr auto ask_again = std::chrono::milliseconds{100};
 constexpr std::size_t ask_at_once = 256;               // that many unasked: now, not in 100 ms
-constexpr auto abandoned_after = std::chrono::seconds{15}; // longer than storing may take
+/// Longer than storing may take.
+base::duration abandoned_after(const host& h) { return std::max<base::duration>(std::chrono::seconds{15}, h.storage_wait + std::chrono::seconds{5}); }
 constexpr int most_tries = 3;
+constexpr auto again_after = std::chrono::seconds{1};
 constexpr std::uint32_t most_open = 4'096;             // then the client is not read
 } // namespace
 
@@ -210,9 +212,9 @@ void session::on_unspooled(base::u128 stanza_id) {
 }
 
 /// For <delay/>: when a message was sent that its receiver gets only now; 0 where that makes no difference.
-std::int64_t session::delayed_since(const xmpp::stanza_ref& what, base::time_point since) const {
+std::int64_t session::delayed_since(const xmpp::stanza_ref& what, base::time_point since, base::duration least) const {
   auto wait = home_.now() - since;
-  if (what->kind() != stanza_kind::message || wait < std::chrono::seconds{2})
+  if (what->kind() != stanza_kind::message || wait < least)
     return 0;
   return std::chrono::duration_cast<std::chrono::microseconds>((home_.around().clock().wall() - wait).time_since_epoch()).count();
 }
@@ -285,11 +287,29 @@ void session::on_completed(std::uint32_t number, modules::outcome how) {
     move_mark();
 }
 
-/// Whoever held it is gone: once more, though its sender may have left, too.
+/// Whoever held it is gone: once more, though its sender may have left, too. At once the first time; then in a moment, as
+/// links may come and go several times before all know who is there.
 void session::send_again(open_stanza& kept) {
+  if (kept.tries == 0 || !managed_ || is_ended_)
+    return send_once_more(kept);
+  kept.is_waiting = true;
+  managed_->again_at = std::min(managed_->again_at, home_.now() + again_after);
+  arm(managed_->again_at);
+}
+
+/// Always stamped: what was said later may have overtaken it.
+void session::send_once_more(open_stanza& kept) {
+  kept.is_waiting = false;
   if (++kept.tries > most_tries)
     return bounce(home_, *kept.what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"}); // ends it
-  route(home_, {kept.what, {}, {}, false, false, false, true, delayed_since(kept.what, kept.since)});
+  route(home_, {kept.what, {}, {}, false, false, false, true, delayed_since(kept.what, kept.since, {})});
+}
+
+void session::send_waiting() {
+  managed_->again_at = base::time_point::max();
+  for (auto k = base_; k != next_; ++k) // an outcome that comes at once may end any of them
+    if (auto& kept = open_[k & (open_.size() - 1)]; kept.what && kept.is_waiting)
+      send_once_more(kept);
 }
 
 void session::on_completed_before(std::uint32_t number, modules::outcome how) {
@@ -392,9 +412,11 @@ void session::on_time() {
   if (stream_ && stage_ == place_in_time::own && m.owes_ack && (m.owes_answer || m.told != completed_mark()))
     tell_handled();
   spool(now);
-  if (open_count() > 0 && now - m.mark_moved >= abandoned_after)
+  if (open_count() > 0 && now - m.mark_moved >= abandoned_after(*host_))
     route_oldest_again();
-  if (!m.queue.empty())
+  if (managed_ && now >= m.again_at)
+    send_waiting();
+  if (managed_ && !m.queue.empty())
     want_ack();
   if (managed_)
     arm_next();
@@ -419,7 +441,7 @@ void session::arm_next() {
       break;
     }
   if (open_count() > 0)
-    due = std::min(due, m.mark_moved + abandoned_after);
+    due = std::min({due, m.mark_moved + abandoned_after(*host_), m.again_at});
   if (due != base::time_point::max())
     arm(std::max(due, now + std::chrono::milliseconds{10}));
 }

@@ -44,7 +44,11 @@ void stream::start() {
   xmpp::stream::settings s;
   s.find_host = [this](std::string_view domain) -> const xmpp::stream::host_settings* {
     negotiating_->host = home_.around().find_host(domain);
-    return negotiating_->host ? &negotiating_->host->stream : nullptr;
+    if (negotiating_->host)
+      return &negotiating_->host->stream;
+    negotiating_->elsewhere = home_.around().find_elsewhere(domain);
+    bool is_told = negotiating_->elsewhere && !negotiating_->elsewhere->stream.see_other_host.empty();
+    return is_told ? &negotiating_->elsewhere->stream : nullptr;
   };
   auto hosts = home_.around().hosts();
   if (!hosts.empty())
@@ -311,7 +315,7 @@ void stream::close(xmpp::stream_errc why, std::string_view text) {
   is_closed_ = true;
   cause_ = xmpp::name_of(why);
   log_error(why, text);
-  drop_session();
+  drop_session(why == xmpp::stream_errc::system_shutdown);
   connection_.send(xmpp::to_xml(why, text) + std::string{xmpp::stream::closing_tag});
   connection_.finish();
 }
@@ -343,12 +347,14 @@ void stream::log_error(xmpp::stream_errc why, std::string_view text) const {
                    {"condition", xmpp::name_of(why)}, {"cause", text}});
 }
 
-/// What the socket takes at once is written; the rest is the session's again, which ends.
-void stream::drop_session() {
+/// What the socket takes at once is written; the rest is the session's again, which ends, unless it may go on at another node.
+void stream::drop_session(bool may_go_on) {
   auto* s = home_.find<actors::session>(std::exchange(session_, 0));
   if (!s)
     return;
   connection_.flush(); // may find the connection lost: then on_lost() comes, with session_ 0
+  if (may_go_on)
+    return s->on_stream_lost(connection_.take_unwritten());
   s->on_stream_closed(connection_.take_unwritten());
 }
 

@@ -59,6 +59,7 @@ private:
     xmpp::stream::negotiation rules;
     net::timer deadline;
     host_ref host;
+    host_elsewhere_ref elsewhere; // instead of it
     xmpp::jid_ref account;
     xmpp::stream_open open;
     bool is_limited = false; // this attempt was refused because too many failed before
@@ -87,7 +88,7 @@ private:
   std::function<void(Answer)> answer_as();
   bool may_try(const std::string& local);
   void log_error(xmpp::stream_errc why, std::string_view text) const;
-  void drop_session();
+  void drop_session(bool may_go_on = false);
   void end();
 
   home& home_;

@@ -1,6 +1,7 @@
 // Time by injection: machines are told the time, shells ask a clock, tests turn one by hand.
 #pragma once
 #include <chrono>
+#include <ctime>
 
 namespace base {
 
@@ -10,6 +11,13 @@ using time_point = steady::time_point;
 using duration = steady::duration;
 /// Wall-clock time: what is written into stamps and rows. Never compared between nodes.
 using wall_time = std::chrono::sys_time<std::chrono::microseconds>;
+
+/// Goes on while the machine is suspended, unlike the monotonic clock: other nodes have given this one up meanwhile.
+inline time_point boot_time() {
+  timespec t{};
+  clock_gettime(CLOCK_BOOTTIME, &t);
+  return time_point{std::chrono::seconds{t.tv_sec} + std::chrono::nanoseconds{t.tv_nsec}};
+}
 
 class clock {
 public:

@@ -137,7 +137,7 @@ void put(pb::Control& out, const control& c) {
 }
 
 std::shared_ptr<const control> take(const pb::Control& in) {
-  require(in.what() <= static_cast<std::uint32_t>(control::kind::broadcast) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
+  require(in.what() <= static_cast<std::uint32_t>(control::kind::removed) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
   require(in.priority() >= -128 && in.priority() <= 127 && in.clock() < latest_clock && in.text().size() <= 4'096);
   require(in.ids_size() % 2 == 0);
   require(in.jids_size() <= 100'000 && in.ids_size() <= 200'000, codec_errc::too_large);
@@ -227,7 +227,6 @@ parcel take(const pb::Stanza& in) {
   s.stanza_id = {in.id_high(), in.id_low()};
   if (!in.id_by().empty())
     s.stanza_id_by = take_jid(in.id_by());
-  require(s.stanza_id || !s.stanza_id_by);
   p.has_completion = in.flags() & completed;
   p.what.is_copy = in.flags() & copy;
   p.what.is_managed = in.flags() & managed;
@@ -235,6 +234,19 @@ parcel take(const pb::Stanza& in) {
   p.what.is_again = in.flags() & again;
   p.what.delayed_us = in.delayed_us();
   return p;
+}
+
+/// One that is not what it should be must not stop those behind it for ever: its sender sends the same again.
+parcel take_or_mark(const pb::Stanza& in) {
+  try {
+    return take(in);
+  } catch (const refused&) {
+    parcel p;
+    p.is_unreadable = true;
+    p.needs_credit = !(in.flags() & reply);
+    p.has_completion = in.flags() & completed;
+    return p;
+  }
 }
 
 changes take(const pb::Changes& in) {
@@ -293,7 +305,7 @@ frame take(const pb::Frame& in) {
     fits(in.stanzas().items_size(), limits::stanzas);
     f.stanzas = stanzas{in.stanzas().first(), {}};
     for (const auto& s : in.stanzas().items())
-      f.stanzas->items.push_back(take(s));
+      f.stanzas->items.push_back(take_or_mark(s));
   }
   if (in.has_credit())
     f.credit = credit{in.credit().stanzas(), in.credit().bytes()};
@@ -303,7 +315,7 @@ frame take(const pb::Frame& in) {
     fits(in.completions().items_size(), limits::completions);
     f.completions = completions{in.completions().first(), {}};
     for (const auto& c : in.completions().items()) {
-      require(c.outcome() <= static_cast<std::uint32_t>(ending::abandoned) && c.stanza() != 0);
+      require(c.outcome() <= static_cast<std::uint32_t>(ending::unreadable) && c.stanza() != 0);
       f.completions->items.push_back({c.stanza(), static_cast<ending>(c.outcome())});
     }
   }

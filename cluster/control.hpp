@@ -33,6 +33,8 @@ struct control {
     // to the node
     changed,    // an account's rows, by an administrator; flag is_full: it is gone; no session
     broadcast,  // text: a domain, to whose every session the parcel's stanza goes
+    remove,     // to an account without a session of its own to say it: it goes, its sessions do not yet; clock: names the question
+    removed,    // back, to the node: clock, code (0: it is gone, else storage::errc + 1)
   };
   enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64 };
 

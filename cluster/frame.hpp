@@ -139,9 +139,21 @@ struct parcel {
   bool needs_credit = true;    // false: a reply, which is never held back
   bool has_completion = false; // its sender waits for an outcome
   std::uint64_t order = 0;     // equal for stanzas whose order counts (hash of both ends); not sent
-  std::uint64_t sender = 0;    // the session that sent it to its account, and its reactor; not sent
+  std::uint64_t sender = 0;    // the session that sent it to its account, and its reactor; of what is for a node, that; not sent
   std::uint16_t sender_reactor = 0;
+  bool is_unreadable = false;  // it came, and nobody here understands it: only needs_credit and has_completion count
 };
+
+/// What an account and its session say to each other, or two nodes (session 0). Without credit: it is bounded by what it is about.
+[[nodiscard]] inline parcel make_control(std::uint64_t session, control said, xmpp::delivery with = {}) {
+  parcel p;
+  p.kind = parcel_kind::control;
+  p.session = p.order = session;
+  p.needs_credit = false;
+  p.said = std::make_shared<const control>(std::move(said));
+  p.what = std::move(with);
+  return p;
+}
 
 struct stanzas {
   std::uint64_t first = 0;
@@ -150,8 +162,11 @@ struct stanzas {
 
 struct credit { std::uint64_t stanzas = 0, bytes = 0; };
 
-/// How the wait for a stanza ended; the values are those of modules::outcome.
-enum class ending : std::uint8_t { acknowledged, stored, bounced, refused, abandoned };
+/// How the wait for a stanza ended; the values are those of modules::outcome, but the last one.
+enum class ending : std::uint8_t {
+  acknowledged, stored, bounced, refused, abandoned,
+  unreadable, // the receiver's codec refused it: its sender sends it nowhere again
+};
 
 struct completion {
   std::uint64_t stanza = 0;

@@ -1,22 +1,12 @@
 // Leases and ownership over rows with versions.
 #include "cluster/leases.hpp"
 #include "proto/storage.pb.h"
-#include "storage/table.hpp"
+#include "storage/tables.hpp"
 #include <algorithm>
 
 namespace cluster {
 
-namespace {
-
-using enum storage::column_type;
-constexpr storage::column lease_keys[]{{"node", u64}};
-constexpr storage::column lease_values[]{{"life", u64}, {"count", u64}};
-constexpr storage::column ownership_keys[]{{"name", text}};
-constexpr storage::column ownership_values[]{{"node", u64}, {"life", u64}, {"epoch", u64}};
-constexpr storage::table node_leases{"node_leases", '\x03', 1, "node_lease", lease_keys, lease_values};
-constexpr storage::table ownerships{"ownerships", '\x04', 1, "ownership", ownership_keys, ownership_values};
-
-} // namespace
+using storage::tables::node_leases, storage::tables::ownerships;
 
 std::string lease_key(node_id node) { return storage::key_builder{node_leases}.number(node).take(); }
 std::string ownership_key(const std::string& name) { return storage::key_builder{ownerships}.text(name).take(); }
@@ -54,16 +44,36 @@ void leases::release(const std::string& name, base::time_point now, lease_effect
   bool was_ours = w.at == step::owned || w.at == step::paused || w.at == step::checking;
   if (was_ours) {
     out.ended.push_back(name);
-    covey::storage::ownership none; // the row stays: an epoch must never come twice
-    none.set_epoch(w.epoch + 1);
-    submit({operation::kind::give_back, name, 0, now}, make_batch(ownership_key(name), none.SerializeAsString(), w.version), out);
+    give_back(name, w, now, out);
+  } else if (w.is_unsure) {
+    w.is_wanted = false; // as long as this node lives nobody else could take it
+    return;
   }
   wants_.erase(i); // what is under way for it finds nothing when it comes back
 }
 
 void leases::release_all(base::time_point now, lease_effects& out) {
-  while (!wants_.empty())
-    release(std::string{wants_.begin()->first}, now, out);
+  for (auto i = wants_.begin(); i != wants_.end();) {
+    auto name = i->first;
+    ++i; // release() may erase it
+    release(name, now, out);
+  }
+}
+
+void leases::give_back(const std::string& name, const want& w, base::time_point now, lease_effects& out) {
+  covey::storage::ownership none; // the row stays: an epoch must never come twice
+  none.set_epoch(w.epoch + 1);
+  submit({operation::kind::give_back, name, 0, now}, make_batch(ownership_key(name), none.SerializeAsString(), w.version), out);
+}
+
+/// Nobody knows whether it was given back.
+void leases::doubt(const std::string& name, base::time_point now) {
+  auto [i, is_new] = wants_.try_emplace(name);
+  if (!is_new)
+    return; // wanted again, and read before anything else
+  i->second.is_wanted = false;
+  i->second.is_unsure = true;
+  i->second.next = now + options_.renew_every / 4;
 }
 
 void leases::process_gone(node_id node, life of) {
@@ -78,6 +88,7 @@ void leases::reborn(life own, base::time_point now, lease_effects& out) {
   is_read_ = has_lease_ = false;
   has_lapsed_ = true;
   next_renewal_ = now;
+  std::erase_if(wants_, [](auto& i) { return !i.second.is_wanted; }); // rows of an earlier life are anybody's
   for (auto& [name, w] : wants_) {
     if (w.at == step::owned || w.at == step::paused || w.at == step::checking)
       out.ended.push_back(name);
@@ -108,6 +119,8 @@ void leases::expire_operations(base::time_point now) {
     }
     if (auto w = watches_.find(i->second.node); w != watches_.end() && w->second.op == op)
       w->second.op = 0;
+    if (i->second.what == operation::kind::give_back)
+      doubt(i->second.name, now);
     i = operations_.erase(i);
   }
 }
@@ -242,6 +255,13 @@ void leases::on_name_read(const std::string& name, want& w, const std::optional<
   w.epoch = o.epoch();
   w.holder = o.node();
   w.holder_life = o.life();
+  w.is_unsure = false;
+  if (!w.is_wanted) {
+    if (is_ours)
+      give_back(name, w, now, out);
+    wants_.erase(name);
+    return;
+  }
   if (is_ours) { // an answer that was lost
     w.at = is_valid(now) ? step::owned : step::paused;
     out.gained.push_back(name);
@@ -301,6 +321,7 @@ void leases::take(const std::string& name, want& w, std::optional<storage::preco
   if (of_lease)
     b.preconditions.push_back(std::move(*of_lease));
   w.at = step::taking;
+  w.is_unsure = true;
   w.op = submit({operation::kind::take, name, 0, now}, std::move(b), out);
 }
 
@@ -325,12 +346,27 @@ void leases::on_commit(std::uint64_t op, storage::outcome how, base::time_point 
     next_renewal_ = std::min(next_renewal_, now + options_.renew_every / 4);
     return;
   }
+  if (o.what == operation::kind::give_back) {
+    if (how != storage::outcome::done && how != storage::outcome::conflict)
+      doubt(o.name, now);
+    return;
+  }
   auto w = wants_.find(o.name);
   if (w == wants_.end() || w->second.op != op)
     return;
   w->second.op = 0;
   if (o.what != operation::kind::take)
     return;
+  w->second.is_unsure = how != storage::outcome::done && how != storage::outcome::conflict;
+  if (!w->second.is_wanted && !w->second.is_unsure) {
+    if (how == storage::outcome::done) {
+      w->second.version += 1;
+      w->second.epoch += 1;
+      give_back(o.name, w->second, now, out);
+    }
+    wants_.erase(w);
+    return;
+  }
   if (how != storage::outcome::done) { // conflict: somebody was faster; unknown: the row says
     w->second.at = step::idle;
     w->second.next = now + options_.renew_every / 4;

@@ -57,9 +57,13 @@ public:
   [[nodiscard]] bool owns(const std::string& name, base::time_point now) const;
   /// What each write of the owner carries: it fails if another node took over meanwhile. Only while owns() holds.
   [[nodiscard]] std::optional<storage::precondition> fence(const std::string& name, base::time_point now) const;
+  /// Of its ownership row, while it is ours; 0: it is not.
+  [[nodiscard]] storage::version version(const std::string& name) const { return epoch(name) == 0 ? 0 : wants_.at(name).version; }
   /// 0: not ours.
   [[nodiscard]] std::uint64_t epoch(const std::string& name) const;
   [[nodiscard]] bool is_valid(base::time_point now) const { return has_lease_ && now - valid_from_ < options_.owned_for; }
+  /// What is owned is, by the own clock, until then.
+  [[nodiscard]] base::time_point valid_until() const { return has_lease_ ? valid_from_ + options_.owned_for : base::time_point{}; }
   /// Whether that life of that node can do nothing any more: its process is gone, or has been replaced, or its lease row
   /// has been seen unchanged for long enough. From the first question on the row is watched; ask again.
   [[nodiscard]] bool is_over(node_id node, life of, base::time_point now);
@@ -70,7 +74,8 @@ private:
   enum class step : std::uint8_t { idle, reading, watching, taking, owned, paused, checking };
   struct want {
     step at = step::idle;
-    bool is_wanted = true;
+    bool is_wanted = true; // else it waits for what became of the last commit, to be given back
+    bool is_unsure = false; // the row may say that it is ours
     std::uint64_t epoch = 0;
     storage::version version = 0; // of the ownership row, as last read or written
     node_id holder = 0;
@@ -104,6 +109,8 @@ private:
   void on_watch_read(watch& w, const std::optional<storage::row>& r, base::time_point started, base::time_point now);
   void consider(const std::string& name, want& w, base::time_point now, lease_effects& out);
   void take(const std::string& name, want& w, std::optional<storage::precondition> of_lease, base::time_point now, lease_effects& out);
+  void give_back(const std::string& name, const want& w, base::time_point now, lease_effects& out);
+  void doubt(const std::string& name, base::time_point now);
   void lose(const std::string& name, want& w, base::time_point now, lease_effects& out);
   void expire_operations(base::time_point now);
 

@@ -199,9 +199,17 @@ link::verdict link::on_stanzas(cluster::stanzas& s, link_news& out) {
       arrived_bytes_ += cost(p);
     }
     ++taken_;
+    if (p.has_completion && owed_.size() + completions_.size() > 2u * options_.queue.hard_messages)
+      return verdict::hostile; // no link of ours leaves so many open
+    if (p.is_unreadable) [[unlikely]] {
+      ++out.unreadable;
+      if (p.needs_credit)
+        handled(1, cost(p));
+      if (p.has_completion)
+        completions_.push_back({taken_, ending::unreadable});
+      continue;
+    }
     if (p.has_completion) {
-      if (owed_.size() + completions_.size() > 2u * options_.queue.hard_messages)
-        return verdict::hostile; // no link of ours leaves so many open
       owed_.emplace(taken_, true);
       p.what.what->completion = {taken_, generation_, 0, 0};
     }

@@ -23,10 +23,12 @@ struct link_news {
   struct end { parcel what; ending how; };
   std::vector<end> ended;        // own stanzas whose wait is over
   std::vector<parcel> returned;  // own stanzas to be routed again, in the order in which they were sent
+  std::size_t unreadable = 0;    // of the peer's, dropped
   std::vector<parcel> arrived;   // the peer's; with completion.session = its number, where an outcome is wanted
 };
 
-/// One pair of lives. Where either life ends so does the link, by close().
+/// One pair of processes, until either gives the other up: then it ends by close(). A new life of a node that was not given up
+/// goes on with it.
 class link {
 public:
   using options = link_options;

@@ -122,6 +122,8 @@ void mesh::take(peer_number n, link_news&& got, effects& out) {
       p.what.what->completion.node = n;
     out.arrived.push_back({n, std::move(p)});
   }
+  counters_.malformed += got.unreadable;
+  out.unreadable += got.unreadable;
   std::move(got.ended.begin(), got.ended.end(), std::back_inserter(out.ended));
   std::move(got.returned.begin(), got.returned.end(), std::back_inserter(out.returned));
 }
@@ -183,9 +185,9 @@ void mesh::carry(const membership::down& e, base::time_point, effects&) {
 void mesh::carry(const membership::ended& e, base::time_point, effects& out) {
   auto& p = at(e.peer);
   p.established = 0;
-  end_link(p, out);
   if (e.is_replaced)
-    return; // its rows stay until those of the next life are compared with them
+    return; // its rows stay until those of the next life are compared with them; and the link, if that one still has it
+  end_link(p, out);
   rows_.dead(e.peer);
   out.peers.push_back({e.peer, members_.at(e.peer).state, e.life, e.is_process_gone});
 }
@@ -199,8 +201,7 @@ void mesh::carry(const membership::suspect& e, base::time_point, effects& out) {
 
 void mesh::carry(const membership::reborn& e, base::time_point, effects& out) {
   for (std::size_t n = 1; n < peers_.size(); ++n) {
-    peers_[n].established = 0;
-    end_link(peers_[n], out);
+    peers_[n].established = 0; // a link goes on where the peer has not given this node up: the greetings tell
     rows_.disconnected(static_cast<peer_number>(n));
   }
   rows_.begin(e.life);

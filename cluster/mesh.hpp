@@ -34,6 +34,8 @@ struct effects {
   std::vector<peer_change> peers;
   /// A new life began: what waits unread of links is to be thrown away before anything else is handled.
   std::optional<cluster::life> reborn;
+  /// Parcels of peers that could not be read, and were dropped.
+  std::size_t unreadable = 0;
   /// Who was turned away, for the log.
   std::vector<membership::refused> refused;
 

@@ -23,6 +23,16 @@ registry::found registry::charge_online(const xmpp::jid& to, std::uint32_t bytes
   return {i->second.get(), i->second->limit.charge(bytes)};
 }
 
+address* registry::charge_if_there(const xmpp::jid& to, std::uint32_t bytes) {
+  auto& s = of(to.hash());
+  std::shared_lock guard{s.mutex};
+  auto i = s.rows.find(key{to.hash(), to.bare()});
+  if (i == s.rows.end())
+    return nullptr;
+  i->second->limit.charge_always(bytes);
+  return i->second.get();
+}
+
 registry::found registry::charge_or_create(const xmpp::jid_ref& bare, std::uint16_t reactor,
                                            std::uint32_t bytes) {
   if (auto f = charge(*bare, bytes); f.at)

@@ -76,6 +76,8 @@ public:
   /// session live there.
   [[nodiscard]] found charge_or_create(const xmpp::jid_ref& bare, std::uint16_t reactor,
                                        std::uint32_t bytes);
+  /// Charged whatever its room; null: no such row. For control to whoever is there.
+  [[nodiscard]] address* charge_if_there(const xmpp::jid& to, std::uint32_t bytes);
   /// The same for what must get through (attach).
   [[nodiscard]] address& charge_always(const xmpp::jid_ref& bare, std::uint16_t reactor,
                                        std::uint32_t bytes);

@@ -85,7 +85,7 @@ struct table::owned {
   std::array<stored*, bucket_count> heads{};
   std::array<std::uint64_t, bucket_count> digests{};
   std::uint64_t sum = 0;
-  std::atomic<std::size_t> rows{0}; // any thread reads this
+  std::atomic<std::size_t> rows{0}, sessions{0}; // any thread reads these
   std::size_t purged_to = 0; // buckets before it are empty while a purge is under way
 };
 
@@ -187,6 +187,11 @@ owner table::owner_of(const xmpp::jid& bare, std::span<const candidate> alive) c
   return best;
 }
 
+std::size_t table::session_count(peer_number node) const {
+  const auto* o = at(node);
+  return o ? o->sessions.load(std::memory_order_relaxed) : 0;
+}
+
 std::size_t table::size(peer_number node) const {
   const auto* o = at(node);
   return o ? o->rows.load(std::memory_order_relaxed) : 0;
@@ -238,6 +243,7 @@ bool table::put(peer_number node, const row& r) {
       found->next->previous = found;
     o.heads[found->bucket] = found;
     ++o.rows;
+    o.sessions += found->is_session();
     size_.fetch_add(1, std::memory_order_relaxed);
   }
   found->clock = r.clock;
@@ -276,6 +282,7 @@ void table::unlink(shard& s, stored* gone) {
   o.digests[gone->bucket] -= d;
   o.sum -= d;
   --o.rows;
+  o.sessions -= gone->is_session();
   size_.fetch_sub(1, std::memory_order_relaxed);
   std::free(gone);
 }

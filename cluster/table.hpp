@@ -62,6 +62,8 @@ public:
   [[nodiscard]] std::size_t size() const { return size_.load(std::memory_order_relaxed); }
   /// Of one owner, present or not.
   [[nodiscard]] std::size_t size(peer_number node) const;
+  /// The same without routes.
+  [[nodiscard]] std::size_t session_count(peer_number node) const;
 
   // --- changes, one thread
   /// Which node a number stands for, to break ties. Its rows are seen only while it is present.

@@ -2,8 +2,9 @@
 // online. The smallest service there is: an entity of its own behind one address.
 #include "modules/all.hpp"
 #include "modules/disco.hpp"
-#include "xmpp/stamp.hpp"
+#include "storage/tables.hpp"
 #include <algorithm>
+#include <deque>
 
 namespace modules {
 
@@ -11,20 +12,32 @@ namespace {
 constexpr auto local_part = "announce";
 constexpr auto name_for_people = "Announcements";
 
-/// Owns nothing but its address.
+/// Each announcement is a row before anybody hears of it: who said what to everybody is known afterwards, and where several
+/// nodes serve the host, only one that owns this address can write it (cluster/leases.hpp).
 class announcer final : public entity_machine {
 public:
-  explicit announcer(const host_view& host) : host_(host) {}
+  announcer(const host_view& host, const base::clock& clock, base::random& random, std::uint32_t kept)
+    : host_(host), clock_(clock), random_(random), kept_(kept) {}
 
   void step(entity_event& ev, base::time_point, effects& out) override {
     if (auto* in = std::get_if<event::stanza>(&ev))
-      on_stanza(*in->what.what, out);
+      on_stanza(in->what.what, out);
   }
-  bool is_idle() const override { return true; }
+  bool is_idle() const override { return waiting_.empty(); }
+  std::vector<xmpp::delivery> take_held() override {
+    std::vector<xmpp::delivery> all;
+    for (auto& s : std::exchange(waiting_, {}))
+      all.push_back({s, {}});
+    return all;
+  }
 
 private:
-  void on_stanza(const xmpp::stanza& s, effects& out) {
+  static constexpr std::size_t most_waiting = 64;
+  static constexpr int most_attempts = 5;
+
+  void on_stanza(const xmpp::stanza_ref& what, effects& out) {
     using xmpp::stanza_errc;
+    const auto& s = *what;
     if (s.kind() == xmpp::stanza_kind::presence || s.type() == xmpp::stanza_type::error
         || s.type() == xmpp::stanza_type::result)
       return out.complete(s.completion, outcome::refused);
@@ -33,21 +46,82 @@ private:
     if (std::find(host_.admins.begin(), host_.admins.end(), s.from->bare()) == host_.admins.end())
       return out.bounce(s, stanza_errc::forbidden);
     xmpp::document parser;
-    auto root = parser.parse(s.bytes());
-    auto body = root.child("body", "jabber:client").text();
-    if (body.empty())
+    if (parser.parse(s.bytes()).child("body", "jabber:client").text().empty())
       return out.bounce(s, stanza_errc::bad_request);
+    if (waiting_.size() >= most_waiting)
+      return out.bounce(s, {stanza_errc::resource_constraint, xmpp::error_type::wait, "too many announcements wait"});
+    waiting_.push_back(what);
+    if (waiting_.size() == 1)
+      write(0, out);
+  }
+
+  /// The first of those that wait, under the next number.
+  void write(int attempts, effects& out) {
+    if (last_)
+      return commit(attempts, out);
+    out.load(storage::tables::announcements_of(host_.domain->domain()), 1, [this, attempts](rows r, effects& o) {
+      if (!r)
+        return fail(o);
+      last_ = r->empty() ? 0 : storage::tables::announcement_number_of(r->front());
+      commit(attempts, o);
+    }, storage::order::reverse);
+  }
+
+  void commit(int attempts, effects& out) {
+    namespace tables = storage::tables;
+    const auto& s = *waiting_.front();
+    xmpp::document parser;
+    auto root = parser.parse(s.bytes());
+    tables::announcement a{std::string{s.from->bare()}, root.child("subject", "jabber:client").text(), root.child("body", "jabber:client").text(),
+                           clock_.wall().time_since_epoch().count()};
+    auto number = *last_ + 1;
+    auto domain = host_.domain->domain();
+    auto key = tables::announcement_key(domain, number);
+    storage::batch b{{random_.number(), random_.number()}, {storage::put{key, tables::encode(a)}}, {{key, 0}}, storage::durability::durable};
+    if (number > kept_)
+      b.changes.emplace_back(storage::erase_range{tables::announcements_of(domain).from, tables::announcement_key(domain, number - kept_ + 1)});
+    out.commit(std::move(b), [this, a, number, attempts](storage::outcome how, effects& o) {
+      if (how == storage::outcome::conflict && attempts + 1 < most_attempts) {
+        last_ = std::nullopt; // another owner of this address has written meanwhile
+        return write(attempts + 1, o);
+      }
+      if (how != storage::outcome::done) {
+        last_ = std::nullopt;
+        return fail(o);
+      }
+      last_ = number;
+      tell(a, o);
+    });
+  }
+
+  void tell(const storage::tables::announcement& a, effects& out) {
+    auto asked = std::move(waiting_.front());
+    waiting_.pop_front();
     xmpp::writer w; // in the host's name: who sent it is the host's business
     w.open("message").attr("type", "headline");
-    if (auto subject = root.child("subject", "jabber:client").text(); !subject.empty())
-      w.leaf("subject", subject);
-    w.leaf("body", body).close();
+    if (!a.subject.empty())
+      w.leaf("subject", a.subject);
+    w.leaf("body", a.body).close();
     auto message = xmpp::stanza::from_xml(w.take());
     message->from = host_.domain;
     message->to = host_.domain; // each receiver's own address replaces it
     out.broadcast(std::string{host_.domain->domain()}, std::move(message));
-    out.complete(s.completion, outcome::acknowledged);
+    out.complete(asked->completion, outcome::acknowledged);
+    go_on(out);
   }
+
+  void fail(effects& out) {
+    auto asked = std::move(waiting_.front());
+    waiting_.pop_front();
+    out.bounce(*asked, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "the announcement could not be kept, and nobody was told"});
+    go_on(out);
+  }
+
+  void go_on(effects& out) {
+    if (!waiting_.empty())
+      write(0, out);
+  }
+
   static void on_iq(const xmpp::stanza& s, effects& out) {
     auto answer = answer_disco(s, {"component", "generic", name_for_people});
     if (!answer)
@@ -55,15 +129,25 @@ private:
     out.route({std::move(answer), {}});
     out.complete(s.completion, outcome::acknowledged);
   }
+
   const host_view& host_;
+  const base::clock& clock_;
+  base::random& random_;
+  const std::uint32_t kept_;
+  std::deque<xmpp::stanza_ref> waiting_; // the first is being written
+  std::optional<std::uint64_t> last_;    // number, as far as it is known
 };
 
 class announce final : public module {
 public:
   std::string_view name() const override { return "announce"; }
+  std::vector<setting_key> keys() const override {
+    return {{"keep", setting_type::number, "100", "Announcements that are kept, with who sent them (table announcements); older ones go.", 1, 100'000}};
+  }
   void start(registrar& reg) override {
     reg.item({std::string{local_part} + '@' + std::string{reg.host().domain->domain()}, {}, name_for_people});
-    reg.entity(local_part, [&host = reg.host()] { return std::make_unique<announcer>(host); });
+    auto kept = static_cast<std::uint32_t>(std::max<std::int64_t>(1, reg.settings().number("keep")));
+    reg.entity(local_part, [&host = reg.host(), &around = reg.around(), kept] { return std::make_unique<announcer>(host, around.clock, around.random, kept); });
   }
 };
 } // namespace

@@ -5,7 +5,22 @@
 
 namespace net {
 
-ticket_keys::~ticket_keys() { forget_old(base::time_point::max()); }
+ticket_keys::~ticket_keys() {
+  forget_old(base::time_point::max());
+  forget_shared();
+}
+
+void ticket_keys::forget_shared() {
+  for (auto& k : shared_)
+    OPENSSL_cleanse(&k, sizeof k);
+  shared_.clear();
+}
+
+void ticket_keys::share(std::vector<key> all) {
+  std::lock_guard guard{mutex_};
+  forget_shared();
+  shared_ = std::move(all);
+}
 
 void ticket_keys::forget_old(base::time_point now) {
   auto is_old = [&](const kept& k) { return now - k.since >= 2 * rotation_; };
@@ -18,6 +33,8 @@ void ticket_keys::forget_old(base::time_point now) {
 ticket_keys::key ticket_keys::current(base::time_point now) {
   std::lock_guard guard{mutex_};
   forget_old(now);
+  if (!shared_.empty())
+    return shared_.front();
   if (keys_.empty() || now - keys_.back().since >= rotation_) {
     keys_.reserve(3); // no copy is left behind by growing
     kept fresh{{}, now};
@@ -32,10 +49,12 @@ ticket_keys::key ticket_keys::current(base::time_point now) {
 std::optional<ticket_keys::found> ticket_keys::find(std::uint64_t id, base::time_point now) {
   std::lock_guard guard{mutex_};
   forget_old(now);
+  if (auto s = std::ranges::find(shared_, id, &key::id); s != shared_.end())
+    return found{*s, s == shared_.begin()};
   auto i = std::ranges::find(keys_, id, [](auto& k) { return k.k.id; });
   if (i == keys_.end())
     return std::nullopt;
-  return found{i->k, i + 1 == keys_.end() && now - i->since < rotation_};
+  return found{i->k, shared_.empty() && i + 1 == keys_.end() && now - i->since < rotation_};
 }
 
 } // namespace net

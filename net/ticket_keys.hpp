@@ -22,6 +22,9 @@ public:
   ~ticket_keys();
   ticket_keys(const ticket_keys&) = delete;
 
+  /// Keys that other nodes have, too, instead of own ones from now on: the first is for new tickets. Whoever calls this
+  /// does the rotation.
+  void share(std::vector<key> all);
   /// The one for new tickets: never older than the rotation.
   [[nodiscard]] key current(base::time_point now);
   struct found { key with; bool is_current; };
@@ -32,10 +35,12 @@ public:
 private:
   struct kept { key k; base::time_point since; };
   void forget_old(base::time_point now);
+  void forget_shared();
   base::random& random_;
   const base::duration rotation_;
   std::mutex mutex_; // one look per handshake
   std::vector<kept> keys_; // oldest first; two, while tickets are asked for
+  std::vector<key> shared_;
 };
 
 } // namespace net

@@ -116,26 +116,24 @@ void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then
       return then(base::fail(error_of(rows.error())));
     if (rows->empty())
       return then(base::fail(account_errc::not_found));
-    tell_entity(bare, [this, bare, told = std::make_shared<removal>(then)](actors::entity& e) {
-      e.remove([this, told, bare](base::result<void, storage::errc> r) {
-        if (r && node_.peers())
-          node_.peers()->changed(bare, true);
-        if (r)
-          base::log::info("account.removed", "an account and all its rows are gone", {{"jid", bare->bare()}});
-        told->answer(r ? base::result<void, account_errc>{} : base::fail(error_of(r.error())));
-      });
-    });
+    auto* others = node_.peers();
+    auto done = [bare, others, told = std::make_shared<removal>(then)](base::result<void, storage::errc> r) {
+      if (r)
+        base::log::info("account.removed", "an account and all its rows are gone", {{"jid", bare->bare()}});
+      told->answer(r ? base::result<void, account_errc>{} : base::fail(error_of(r.error())));
+      if (r && others) // behind the answer: it may be for one of the sessions that end
+        others->changed_behind(bare, true);
+    };
+    if (auto home = others ? others->rows().home_of(*bare) : std::nullopt; home && home->node != cluster::self)
+      return others->remove_account(home->node, bare, done);
+    tell_entity(bare, [done](actors::entity& e) { e.remove(done); });
   });
 }
 
 void stored_accounts::at_entity(const xmpp::jid_ref& bare, std::function<void(actors::entity&)> f) {
   node_.homes()[node_.reactor_of(*bare)]->post_from_anywhere([bare, f = std::move(f)](actors::home& h) {
-    auto found = h.around().registry().charge(*bare, actors::home::control_cost);
-    if (!found.at)
-      return;
-    if (found.room == base::room::full)
-      found.at->limit.charge_always(actors::home::control_cost);
-    h.post_to_entity(*found.at, f);
+    if (auto* at = h.around().registry().charge_if_there(*bare, actors::home::control_cost))
+      h.post_to_entity(*at, f);
   });
 }
 

@@ -89,8 +89,8 @@ base::result<cluster_member, std::string> make_cluster_member(const config& c, a
   if (!who)
     return base::fail(who.error());
   for (auto& h : c.hosts)
-    if (h.engine != "postgresql")
-      base::log::warning("cluster.not_shared", "the accounts of this host are on this node alone: give it a database that all nodes reach",
+    if (h.engine != "postgresql" && h.node.empty())
+      base::log::warning("cluster.not_shared", "the accounts of this host are on this node alone: give it a database that all nodes reach, or name the node",
                          {{"host", h.domain}, {"engine", h.engine}});
   cluster_member m;
   auto engine = storage::open_rocksdb({c.data_folder + "/registry", c.write_buffer, c.block_cache});

@@ -39,6 +39,10 @@ actors::host_ref build_host(const host_config& h, const config& c, bool has_tls,
   host.view.admins = h.admins;
   host.view.stream_features = std::string{xmpp::im::roster_versioning_feature} + std::string{xmpp::im::pre_approval_feature};
   host.store = base.store;
+  if (h.engine == "postgresql") // its own patience ends first, and says what became of it
+    host.storage_wait = c.database_patience + std::chrono::seconds{5};
+  host.is_pinned = node.peers() && !h.node.empty();
+  host.is_shared = node.peers() && !host.is_pinned && h.engine == "postgresql";
   host.credentials = base.accounts.get();
   host.on_conflict = h.on_conflict;
   host.max_sessions = h.max_sessions;

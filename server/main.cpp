@@ -42,8 +42,8 @@ int usage(int code) {
 }
 
 /// Until SIGTERM or SIGINT. SIGHUP: the files are read again. Between them: the watchdog's beat, and a
-/// look at the certificates every six hours, and at the heap twice a minute.
-void serve(server::changes& changes, server::health& health, const sigset_t& signals) {
+/// look at the certificates every six hours, and at the heap and the keys that nodes share twice a minute.
+void serve(server::runner& runner, server::changes& changes, server::health& health, const sigset_t& signals) {
   using clock = std::chrono::steady_clock;
   constexpr auto look = std::chrono::hours{6};
   constexpr auto tidy = std::chrono::seconds{30};
@@ -67,6 +67,7 @@ void serve(server::changes& changes, server::health& health, const sigset_t& sig
     }
     if (auto now = clock::now(); now >= next_tidy) {
       heap.tend(now);
+      runner.refresh_tickets();
       next_tidy = now + tidy;
     }
     if (beat.count() > 0 && health.is_alive())
@@ -187,7 +188,7 @@ int main(int argc, char** argv) {
   }
   base::log::info("server.ready", "serving clients", {{"config", file}, {"pid", std::to_string(getpid())}});
   server::tell_service_manager("READY=1\nSTATUS=serving clients");
-  serve(changes, health, signals);
+  serve(runner, changes, health, signals);
   server::tell_service_manager("STOPPING=1");
   base::log::info("server.stopping", "no new connections; what is under way is finished", {});
   admin.close();

@@ -10,6 +10,7 @@
 #include "server/doors.hpp"
 #include "server/host_builder.hpp"
 #include "server/login_settings.hpp"
+#include "server/shared_tickets.hpp"
 #include "storage/memory/engine.hpp"
 #include "storage/rocksdb/engine.hpp"
 #include "storage/sql/engine.hpp"
@@ -52,6 +53,7 @@ struct runner::parts {
   std::map<std::string, std::unique_ptr<storage::store>> databases; // by connection: each shared by all hosts that name it
   std::vector<std::unique_ptr<actors::reactor>> reactors;
   std::optional<cluster_member> cluster;
+  std::shared_ptr<shared_tickets> tickets; // null: this node's alone
   bool has_resumption_key = false;
   std::unique_ptr<doors> entrances;
 
@@ -114,11 +116,18 @@ base::result<void, std::string> runner::start() {
       return base::fail(member.error());
     p.cluster = std::move(*member);
   }
+  auto own = separate(*config_);
+  if (!own)
+    return base::fail(own.error());
+  {
+    std::lock_guard guard{config_mutex_};
+    config_ = std::make_shared<const config>(std::move(*own));
+  }
   auto made = build(*config_);
   if (!made)
     return base::fail(made.error());
   p.node.certificates().replace(made->certificates);
-  p.node.set_hosts(made->hosts);
+  p.node.set_hosts(made->hosts, made->elsewhere);
   for (auto& r : p.reactors)
     r->start();
   if (p.cluster)
@@ -129,6 +138,18 @@ base::result<void, std::string> runner::start() {
     return ok;
   is_ready_ = true;
   return {};
+}
+
+/// Hosts that another node serves alone are not this one's.
+base::result<config, std::string> runner::separate(config c) const {
+  auto name = parts_->cluster ? parts_->cluster->own.name : std::string{};
+  for (auto& h : c.hosts)
+    if (!h.node.empty() && name.empty())
+      return base::fail("cluster.node of " + h.domain + " names a node, but this one is in no cluster: covey cluster init-ca, or covey join");
+  auto is_elsewhere = [&](const host_config& h) { return !h.node.empty() && h.node != name; };
+  std::copy_if(c.hosts.begin(), c.hosts.end(), std::back_inserter(c.elsewhere), is_elsewhere);
+  std::erase_if(c.hosts, is_elsewhere);
+  return c;
 }
 
 base::result<runner::generation, std::string> runner::build(const config& c) {
@@ -147,6 +168,13 @@ base::result<runner::generation, std::string> runner::build(const config& c) {
         g.certificates.emplace_back(name, *context);
     }
     g.hosts.push_back(build_host(h, c, has_tls, **base, parts_->node));
+  }
+  for (auto& h : c.elsewhere) {
+    actors::host_elsewhere there{h.domain, h.node, {}};
+    there.stream.domain = h.domain;
+    there.stream.has_tls = there.stream.require_tls = false; // it has the certificate; here nothing is asked for
+    there.stream.see_other_host = h.clients;
+    g.elsewhere.push_back(std::make_shared<const actors::host_elsewhere>(std::move(there)));
   }
   return g;
 }
@@ -202,6 +230,9 @@ base::result<host_base*, std::string> runner::base_of(const host_config& h, std:
       return base::fail(std::string{"the secrets of the database cannot be read or written"});
     p.node.set_resumption_key({base::get_be64(*key), base::get_be64(std::string_view{*key}.substr(8))});
     p.has_resumption_key = true;
+    if (auto* keys = p.node.certificates().tickets())
+      p.tickets = std::make_shared<shared_tickets>(*fresh.store, *keys, p.random, p.clock, keys->rotation());
+    refresh_tickets();
   }
   fresh.fake_secret = *fake;
   fresh.token_secret = *tokens;
@@ -215,6 +246,10 @@ base::result<void, std::string> runner::change(config next, const std::function<
   auto& p = *parts_;
   auto before = settings();
   keep_until_restart(next, *before);
+  auto own = separate(std::move(next));
+  if (!own)
+    return base::fail(own.error());
+  next = std::move(*own);
   auto made = build(next);
   if (!made)
     return base::fail(made.error());
@@ -240,7 +275,7 @@ base::result<void, std::string> runner::change(config next, const std::function<
     std::lock_guard guard{config_mutex_};
     config_ = std::make_shared<const config>(std::move(next));
   }
-  p.node.set_hosts(made->hosts);
+  p.node.set_hosts(made->hosts, made->elsewhere);
   sweep({});
   for (auto& h : old) // those that are gone end in a few turns of their reactors
     if (std::string domain{h->view.domain->domain()}; !p.node.find_host(domain))
@@ -269,11 +304,13 @@ void runner::keep_until_restart(config& next, const config& now) {
   next.cluster_address = now.cluster_address;
   next.cluster_seeds = now.cluster_seeds;
   for (auto& h : next.hosts)
-    for (auto& old : now.hosts)
-      if (old.domain == h.domain) {
-        h.engine = old.engine;
-        h.connection = old.connection;
-      }
+    for (auto* all : {&now.hosts, &now.elsewhere})
+      for (auto& old : *all)
+        if (old.domain == h.domain) {
+          h.engine = old.engine;
+          h.connection = old.connection;
+          h.node = old.node;
+        }
 }
 
 /// `f(home&)` on each reactor; blocks until all have answered, and adds up. Not for a reactor's thread.
@@ -356,14 +393,20 @@ void runner::stop() {
   p.node.drain();
   if (p.entrances)
     p.entrances->close();
-  for (auto& r : p.reactors) {
+  if (p.cluster)
+    p.cluster->others->drain();
+  for (auto& r : p.reactors)
     r->end_all(); // every client closes its stream; it is gone when its connection is
-    r->lights().post_from_anywhere(actors::end_detached_sessions);
-  }
   auto until = std::chrono::steady_clock::now() + p.node.settings().drain_timeout;
   auto count = [&] {
     return p.node.session_count();
   };
+  constexpr auto to_move = std::chrono::seconds{10}; // clients come back at another node, and their sessions follow
+  auto move_until = std::min(until, std::chrono::steady_clock::now() + to_move);
+  while (p.cluster && count() > 0 && p.cluster->others->has_successor() && std::chrono::steady_clock::now() < move_until)
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  for (auto& r : p.reactors)
+    r->lights().post_from_anywhere(actors::end_detached_sessions);
   while (count() > 0 && std::chrono::steady_clock::now() < until)
     std::this_thread::sleep_for(std::chrono::milliseconds{5});
   // what sessions left behind is still being stored: wait until no entity has anything under way
@@ -377,11 +420,11 @@ void runner::stop() {
   p.system.await_all_actors_done();
   for (auto& r : p.reactors)
     r->stop();
-  p.cluster.reset();    // its last writes
   p.hashing = nullptr;  // its jobs name the stores
   p.embedded = nullptr; // commits what waits
   p.databases.clear();
   p.hosts.clear();
+  p.cluster.reset();    // the stores have answered it
   p.reactors.clear();
   parts_ = nullptr;
 }
@@ -409,6 +452,11 @@ void runner::list_sessions(std::function<void(std::vector<actors::session_info>)
     });
 }
 
+void runner::refresh_tickets() {
+  if (parts_->tickets)
+    parts_->tickets->refresh();
+}
+
 actors::peers* runner::peers() { return parts_->cluster ? parts_->cluster->others.get() : nullptr; }
 
 void runner::drain() {
@@ -430,6 +478,14 @@ bool runner::kick(std::string_view full_jid, const std::string& text) {
   if (!full)
     return false;
   bool found = false;
+  if (auto* others = peers())
+    others->rows().sessions_of(**full, [&](std::string_view name, const cluster::entry& e) {
+      if (e.node == cluster::self || (!(*full)->is_bare() && name != (*full)->full()))
+        return;
+      found = true;
+      base::log::info("session.kicked", "an administrator ended a session", {{"jid", name}, {"cause", text}});
+      others->close_session(e.node, e.session, xmpp::stream_errc::policy_violation, text);
+    });
   for (auto& row : parts_->node.sessions_here(**full)) {
     if (!(*full)->is_bare() && !(*row.full == **full))
       continue;

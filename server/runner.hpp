@@ -50,6 +50,8 @@ public:
   [[nodiscard]] std::vector<storage::store*> databases();
   [[nodiscard]] std::uint16_t port_of(const std::string& what) const; // "c2s", "c2s_direct", "http"
   [[nodiscard]] bool is_ready() const { return is_ready_; }
+  /// A few times a minute: keys that nodes share. Does not block.
+  void refresh_tickets();
   /// Null: this node is alone.
   [[nodiscard]] actors::peers* peers();
   /// No new sessions and red health from now on; those that are there stay until stop().
@@ -58,17 +60,19 @@ public:
   [[nodiscard]] base::result<void, std::string> leave_cluster();
   /// Asks each client; `then` on any thread, once, with those that answered.
   void list_sessions(std::function<void(std::vector<actors::session_info>)> then);
-  /// Ends the stream of one session. False: no such session.
+  /// Ends the streams of one session, or of all of an account, on whichever node they are. False: no such session.
   bool kick(std::string_view full_jid, const std::string& text);
 
 private:
   /// Hosts and their certificates, ready to be put in force.
   struct generation {
     std::vector<actors::host_ref> hosts;
+    std::vector<actors::host_elsewhere_ref> elsewhere;
     std::vector<std::pair<std::string, net::tls_context_ref>> certificates; // by name
   };
   base::result<generation, std::string> build(const config& c);
   base::result<host_base*, std::string> base_of(const host_config& h, std::uint32_t iterations);
+  base::result<config, std::string> separate(config c) const;
   static void keep_until_restart(config& next, const config& now);
   /// Ends what has the settings of before and can go: idle entities, and sessions and streams of hosts that
   /// are not served any more. Returns how many entities and sessions of the host `counted` it met.

@@ -3,6 +3,8 @@
 #include "base/log.hpp"
 #include "proto/storage.pb.h"
 #include "storage/tables.hpp"
+#include <chrono>
+#include <thread>
 
 namespace storage::tables {
 
@@ -16,23 +18,40 @@ std::string encode(std::uint32_t version, std::uint32_t jid_profile) {
   return m.SerializeAsString();
 }
 
-base::result<void, std::string> write(engine& e, std::vector<change> changes, std::uint32_t to, std::uint32_t jid_profile, version before) {
+/// False: somebody else was faster.
+base::result<bool, std::string> write(engine& e, std::vector<change> changes, std::uint32_t to, std::uint32_t jid_profile, version before) {
   batch b;
   auto key = key_builder{schema}.take();
   b.changes = std::move(changes);
   b.changes.emplace_back(put{key, encode(to, jid_profile)});
   b.preconditions.push_back({key, before});
   switch (e.commit({&b, 1}).front()) {
-    case outcome::done: return {};
-    case outcome::conflict: return base::fail(std::string{"another node changes the schema right now; start again"});
+    case outcome::done: return true;
+    case outcome::conflict: return false;
     default: return base::fail(std::string{"the schema row cannot be written"});
   }
 }
+/// False: another node changes it at this moment.
+base::result<bool, std::string> check_once(engine& e, const schema_target& to);
 } // namespace
 
 schema_target current_schema() { return {schema_version, xmpp::jid_profile_version, {}}; }
 
 base::result<void, std::string> check_schema(engine& e, const schema_target& to) {
+  constexpr int most = 40; // nodes of a cluster start at once, and a step may take a while
+  for (int n = 0; n < most; ++n) {
+    auto is_done = check_once(e, to);
+    if (!is_done)
+      return base::fail(is_done.error());
+    if (*is_done)
+      return {};
+    std::this_thread::sleep_for(std::chrono::milliseconds{250});
+  }
+  return base::fail(std::string{"another node has been changing the schema for ten seconds; start again"});
+}
+
+namespace {
+base::result<bool, std::string> check_once(engine& e, const schema_target& to) {
   auto key = key_builder{schema}.take();
   auto there = e.get(key);
   if (!there)
@@ -65,11 +84,12 @@ base::result<void, std::string> check_schema(engine& e, const schema_target& to)
     auto changes = next->step(e);
     if (!changes)
       return base::fail("migration to schema " + std::to_string(at + 1) + ": " + changes.error());
-    if (auto ok = write(e, std::move(*changes), at + 1, to.jid_profile, row_version); !ok)
+    if (auto ok = write(e, std::move(*changes), at + 1, to.jid_profile, row_version); !ok || !*ok)
       return ok;
     base::log::info("storage.migrated", "the database has a new schema", {{"version", std::to_string(at + 1)}});
   }
-  return {};
+  return true;
 }
+} // namespace
 
 } // namespace storage::tables

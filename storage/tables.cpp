@@ -305,6 +305,26 @@ base::result<invitation, errc> decode_invitation(const row& r) {
   return invitation{m->inviter(), m->name(), m->expires_us(), m->registers()};
 }
 
+std::string announcement_key(std::string_view host, std::uint64_t number) {
+  return key_builder{announcements}.text(host).number(number).take();
+}
+key_range announcements_of(std::string_view host) { return key_builder{announcements}.text(host).range(); }
+
+std::string encode(const announcement& a) {
+  pb::announcement m;
+  m.set_sender(a.sender);
+  m.set_sent_us(a.sent_us);
+  m.set_subject(a.subject);
+  m.set_body(a.body);
+  return m.SerializeAsString();
+}
+
+std::uint64_t announcement_number_of(const row& r) {
+  key_reader k{announcements, r.key};
+  (void)k.text();
+  return k.number().value_or(0);
+}
+
 std::string last_activity_key(const xmpp::jid& bare) { return of(last_activities, bare).take(); }
 
 std::string encode(const last_activity& a) {
@@ -342,22 +362,31 @@ std::vector<change> erase_host(std::string_view host) {
   return changes;
 }
 
+std::string secret_key(std::string_view name) { return key_builder{secrets}.text(name).take(); }
+
+std::string encode_secret(const std::string& value) {
+  pb::secret m;
+  m.set_value(value);
+  return m.SerializeAsString();
+}
+
+base::result<std::string, errc> decode_secret(const row& r) {
+  auto m = parse<pb::secret>(r);
+  if (!m)
+    return base::fail(m.error());
+  return m->value();
+}
+
 base::result<std::string, errc> secret(engine& e, std::string_view name, const std::string& fresh) {
-  auto key = key_builder{secrets}.text(name).take();
+  auto key = secret_key(name);
   for (int attempt = 0; attempt < 2; ++attempt) {
     auto there = e.get(key);
     if (!there)
       return base::fail(there.error());
-    if (*there) {
-      auto m = parse<pb::secret>(**there);
-      if (!m)
-        return base::fail(m.error());
-      return m->value();
-    }
-    pb::secret m;
-    m.set_value(fresh);
+    if (*there)
+      return decode_secret(**there);
     batch b;
-    b.changes.emplace_back(put{key, m.SerializeAsString()});
+    b.changes.emplace_back(put{key, encode_secret(fresh)});
     b.preconditions.push_back({key, 0});
     auto result = e.commit({&b, 1}).front();
     if (result == outcome::done)

@@ -37,11 +37,20 @@ inline constexpr column invitation_value[]{{"inviter", text}, {"name", text}, {"
 inline constexpr column block_value[]{{"created_us", time_us}};
 inline constexpr column secret_key[]{{"name", text}};
 inline constexpr column secret_value[]{{"value", bytes}};
+inline constexpr column node_lease_key[]{{"node", u64}};
+inline constexpr column node_lease_value[]{{"life", u64}, {"count", u64}};
+inline constexpr column ownership_key[]{{"name", text}};
+inline constexpr column ownership_value[]{{"node", u64}, {"life", u64}, {"epoch", u64}};
+inline constexpr column announcement_key[]{{"host", text}, {"number", u64}};
+inline constexpr column announcement_value[]{{"sender", text}, {"sent_us", time_us}, {"subject", text}, {"body", text}};
 inline constexpr column schema_value[]{{"version", u32}, {"jid_profile", u32}};
 } // namespace detail
 
 inline constexpr table schema{"schema", '\x01', 1, "schema", {}, detail::schema_value};
 inline constexpr table secrets{"secrets", '\x02', 1, "secret", detail::secret_key, detail::secret_value};
+/// Of the nodes of a cluster, and of what exists once in it (cluster/leases.hpp).
+inline constexpr table node_leases{"node_leases", '\x03', 1, "node_lease", detail::node_lease_key, detail::node_lease_value};
+inline constexpr table ownerships{"ownerships", '\x04', 1, "ownership", detail::ownership_key, detail::ownership_value};
 inline constexpr table accounts{"accounts", '\x10', 1, "account", detail::account_key, detail::account_value};
 inline constexpr table heads{"account_heads", '\x11', 1, "account_head", detail::account_key, detail::head_value};
 inline constexpr table rosters{"rosters", '\x12', 1, "roster_item", detail::roster_key, detail::roster_value};
@@ -56,8 +65,9 @@ inline constexpr table invitations{"invitations", '\x19', 1, "invitation", detai
 /// Beside vcards, because it is read at each login.
 inline constexpr table vcard_photos{"vcard_photos", '\x1a', 1, "vcard_photo", detail::account_key, detail::vcard_photo_value};
 inline constexpr table last_activities{"last_activity", '\x1b', 1, "last_activity", detail::account_key, detail::last_activity_value};
-inline constexpr const table* all[]{&schema, &secrets, &accounts, &heads, &rosters, &offline, &offline_ids, &tokens, &private_xml, &vcards, &blocks,
-                                     &invitations, &vcard_photos, &last_activities};
+inline constexpr table announcements{"announcements", '\x20', 1, "announcement", detail::announcement_key, detail::announcement_value};
+inline constexpr const table* all[]{&schema, &secrets, &node_leases, &ownerships, &accounts, &heads, &rosters, &offline, &offline_ids, &tokens, &private_xml, &vcards, &blocks,
+                                     &invitations, &vcard_photos, &last_activities, &announcements};
 
 // --- accounts
 struct account {
@@ -126,6 +136,17 @@ struct client_tokens {
 [[nodiscard]] std::string encode(const client_tokens& t);
 [[nodiscard]] base::result<client_tokens, errc> decode_tokens(const row& r);
 
+// --- announcements of a host, numbered from 1
+struct announcement {
+  std::string sender, subject, body;
+  std::int64_t sent_us = 0;
+};
+[[nodiscard]] std::string announcement_key(std::string_view host, std::uint64_t number);
+[[nodiscard]] key_range announcements_of(std::string_view host);
+[[nodiscard]] std::string encode(const announcement& a);
+/// 0: the key is corrupt.
+[[nodiscard]] std::uint64_t announcement_number_of(const row& r);
+
 // --- private XML (XEP-0049): one element each
 [[nodiscard]] std::string private_xml_key(const xmpp::jid& bare, std::string_view ns, std::string_view name);
 [[nodiscard]] key_range private_xml_of(const xmpp::jid& bare);
@@ -178,6 +199,9 @@ struct last_activity {
 
 // --- secrets
 /// The value under `name`, made with `fresh` if there is none. Blocks: at start only.
+[[nodiscard]] std::string secret_key(std::string_view name);
+[[nodiscard]] std::string encode_secret(const std::string& value);
+[[nodiscard]] base::result<std::string, errc> decode_secret(const row& r);
 [[nodiscard]] base::result<std::string, errc> secret(engine& e, std::string_view name, const std::string& fresh);
 
 

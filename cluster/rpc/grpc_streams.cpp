@@ -88,8 +88,8 @@ grpc::Status status_of(const wire::refusal& why) {
   return {grpc::StatusCode::ABORTED, std::string{to_text(why.code)}, encode(why).SerializeAsString()};
 }
 
-void dialled_stream::start(const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
-             const grpc::ChannelArguments& arguments) {
+void dialled_stream::prepare(const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
+                             const grpc::ChannelArguments& arguments) {
   check_->verify = [authorities = who.authorities, node](const std::string& chain) -> base::result<std::string, wire::refusal> {
     auto found = verify_peer(chain, authorities, true);
     if (found && !node.empty() && *found != node)
@@ -102,8 +102,9 @@ void dialled_stream::start(const std::string& address, const wire::hello& own, c
   stub_->async()->link(&context_, this);
   AddHold(); // until finish(): writes begin on other threads
   StartRead(&in_);
-  StartCall();
 }
+
+void dialled_stream::start() { StartCall(); }
 
 std::string dialled_stream::bears() const {
   std::lock_guard guard{check_->mutex};

@@ -30,8 +30,10 @@ struct peer_check {
 class dialled_stream final : public stream, public grpc::ClientBidiReactor<covey::link::packet, covey::link::packet> {
 public:
   using stream::stream;
-  void start(const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
-             const grpc::ChannelArguments& arguments);
+  /// The call exists from here on, and may be ended by any thread; start() sends it.
+  void prepare(const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
+               const grpc::ChannelArguments& arguments);
+  void start();
 
 private:
   void OnReadDone(bool ok) override;

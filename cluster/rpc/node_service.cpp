@@ -252,15 +252,18 @@ void node_service::core::begin_dial(link_id id, const std::string& address, cons
     return post([id, why](core& c) { c.over(id, {close_cause::refused_here, why, why.text}); });
   }
   auto s = std::make_shared<dialled_stream>(shared_from_this(), id, true, settings_.limits, base::steady::now());
-  if (!add(s))
-    return;
-  post([s](core& c) {
+  s->prepare(address, own, *who, node, channel_arguments(settings_.limits, memory_));
+  if (!add(s)) {
+    s->abort();
+    return s->start(); // gRPC is done with it only then
+  }
+  post([s](core& c) { // before anything comes; it may be aborted from here on
     if (auto i = c.links_.find(s->id()); i != c.links_.end())
       i->second.via = s;
     else
       s->abort(); // closed meanwhile
   });
-  s->start(address, own, *who, node, channel_arguments(settings_.limits, memory_));
+  s->start();
 }
 
 void node_service::core::answered(const stream_ref& s, const wire::hello& peer, const std::string& bears) {

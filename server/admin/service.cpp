@@ -76,6 +76,10 @@ private:
       return nullptr;
     }
     keeper = runner_.accounts_of((*j)->domain());
+    if (auto there = runner_.node().find_elsewhere((*j)->domain()); !keeper && there) {
+      answer(out, pb::code::not_found, there->domain + " is served by " + there->node + " alone: ask there");
+      return nullptr;
+    }
     if (!keeper) {
       answer(out, pb::code::not_found, std::string{(*j)->domain()} + " is no host of this server");
       return nullptr;
@@ -118,7 +122,7 @@ private:
       done->Finish(grpc::Status::OK);
       return done;
     }
-    runner_.list_sessions([done, out, only = *wanted](std::vector<actors::session_info> all) {
+    runner_.list_sessions([this, done, out, only = *wanted](std::vector<actors::session_info> all) {
       for (auto& s : all) {
         if (only && s.jid != only->full() && !s.jid.starts_with(std::string{only->full()} + '/'))
           continue;
@@ -133,9 +137,28 @@ private:
         o->set_id(s.id);
         o->set_stream(s.stream);
       }
+      if (only)
+        add_sessions_elsewhere(*only, *out);
       done->Finish(grpc::Status::OK);
     });
     return done;
+  }
+
+  /// Those of one account or name, from the table that every node has.
+  void add_sessions_elsewhere(const xmpp::jid& who, pb::session_list& out) {
+    auto* others = runner_.peers();
+    if (!others || who.is_domain())
+      return;
+    others->rows().sessions_of(who, [&](std::string_view full, const cluster::entry& e) {
+      if (e.node == cluster::self || (!who.is_bare() && full != who.full()))
+        return;
+      auto* o = out.add_sessions();
+      o->set_jid(std::string{full});
+      o->set_node(others->name_of(e.node));
+      o->set_priority(e.what.priority);
+      o->set_available(e.what.flags & cluster::attributes::available);
+      o->set_id(e.session);
+    });
   }
 
   reactor* kick(context* c, const pb::kick_request* in, pb::status* out) override {

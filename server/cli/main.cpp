@@ -70,11 +70,11 @@ int sessions(const options& o) {
     auto list = nlohmann::json::array();
     for (auto& s : out.sessions())
       list.push_back({{"jid", s.jid()}, {"peer", s.peer()}, {"tls", s.tls()}, {"since", s.since()}, {"reactor", s.reactor()},
-                      {"priority", s.priority()}, {"available", s.available()}, {"id", s.id()}, {"stream", s.stream()}});
+                      {"priority", s.priority()}, {"available", s.available()}, {"id", s.id()}, {"stream", s.stream()}, {"node", s.node()}});
     return cli::say(true, exit_code::ok, {}, {{"sessions", std::move(list)}});
   }
   for (auto& s : out.sessions())
-    std::cout << s.jid() << "  " << s.peer() << (s.tls() ? "  tls" : "  clear") << (s.available() ? "  available " + std::to_string(s.priority()) : "  unavailable") << '\n';
+    std::cout << s.jid() << "  " << (s.node().empty() ? s.peer() + (s.tls() ? "  tls" : "  clear") : "at " + s.node()) << (s.available() ? "  available " + std::to_string(s.priority()) : "  unavailable") << '\n';
   std::cout << out.sessions_size() << (out.sessions_size() == 1 ? " session\n" : " sessions\n");
   return exit_code::ok;
 }

@@ -32,6 +32,7 @@ struct host_config {
   std::string certificate, key;      // files; empty: the local certificate authority's
   std::string client_ca;             // file; empty: EXTERNAL is not to be had
   std::string engine = "rocksdb";    // or "postgresql", "memory"
+  std::string node, clients;         // in a cluster: the only one that serves it, and where its clients are sent
   std::string connection;            // of PostgreSQL; may have a password in it
   std::vector<std::string> admins;   // bare JIDs
   std::map<std::string, bool> modules_on;
@@ -75,6 +76,7 @@ struct config {
   std::vector<std::string> cluster_seeds;
   actors::node_settings node;
   std::vector<host_config> hosts;
+  std::vector<host_config> elsewhere; // those that another node serves alone; the runner moves them here
 
   /// What this host's certificate is served with.
   [[nodiscard]] net::tls_options tls_of(const host_config& h) const {

@@ -309,6 +309,10 @@ private:
     h.connection = text("storage.connection", d);
     if (h.engine == "postgresql" && h.connection.empty() && !is_in_question("storage.connection"))
       say("storage.engine", d, "storage.connection beside it", "storage.connection = " + example_of(*values_.find("storage.connection")), "\"postgresql\" alone");
+    h.node = text("cluster.node", d);
+    h.clients = text("cluster.clients", d);
+    if (!h.clients.empty() && !cluster::wire::is_node_address(h.clients))
+      complain("cluster.clients", d, "HOST:PORT", in_quotes(values_.find("cluster.clients")->example));
     h.require_tls = flag("tls.require", d);
     h.plain_without_tls = flag("sasl.plain_without_tls", d);
     if (h.plain_without_tls && h.require_tls)

@@ -14,7 +14,7 @@ bool is_live(const key& k) {
       "compression.ratio", "compression.streams", "delivery.spool_after", "management.ack_timeout", "storage.timeout",
       "log.level", "log.format", "log.file", "drain_timeout"};
   if (k.scope == key_scope::host)
-    return k.name != "storage.engine" && k.name != "storage.connection";
+    return k.name != "storage.engine" && k.name != "storage.connection" && k.name != "cluster.node";
   if (k.name.starts_with("limits.rate."))
     return true;
   return std::find(std::begin(live_of_node), std::end(live_of_node), k.name) != std::end(live_of_node);
@@ -40,7 +40,7 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
       {"storage.patience", duration, "30s", "How long a PostgreSQL database that is away is waited for before all that needs it is refused.", node, second, 600 * second},
       {"storage.write_buffer", size, "4 MB", "Memory for changes before they go into a file of their own; there are two.", node, 64 * kilo, 1'024 * mega},
       {"storage.cache", size, "4 MB", "Memory for blocks of the database that were read; the system caches files, too.", node, mega, 64 * 1'024 * mega},
-      {"storage.timeout", duration, "5s", "How long a read or a commit may take before whoever needs it is told to try again.", node, 100, 3'600 * second},
+      {"storage.timeout", duration, "5s", "How long a read or a commit may take before whoever needs it is told to try again; in PostgreSQL at least storage.patience and five seconds.", node, 100, 3'600 * second},
       {"listen.c2s", list, R"(["0.0.0.0:5222", "[::]:5222"])", "Client connections with STARTTLS. Where the machine has no IPv6 the default is IPv4 alone.", node},
       {"listen.c2s_direct", list, R"(["0.0.0.0:5223", "[::]:5223"])", "Client connections with TLS from the first byte (XEP-0368). IPv6 as above.", node},
       {"listen.http", list, R"(["127.0.0.1:5280"])", "/metrics, /livez and /readyz; keep it on loopback.", node},
@@ -51,6 +51,8 @@ std::vector<key> all_keys(const std::vector<std::unique_ptr<modules::module>>& a
       {"cluster.listen", text, "0.0.0.0:5290", "Where other nodes reach this one, if DATA/cluster has a certificate for it (docs/cluster.md).", node, 0, 0, {}, "10.0.0.1:5290"},
       {"cluster.address", text, "", "The HOST:PORT that other nodes dial; empty: that of cluster.listen, or the machine's name.", node, 0, 0, {}, "node1.example.org:5290"},
       {"cluster.seeds", list, "[]", "Nodes to begin with, as HOST:PORT; those that a join named are dialled, too.", node, 0, 0, {}, R"(["node1.example.org:5290"])"},
+      {"cluster.node", text, "", "The only node that serves the host, by its name in the cluster (docs/cluster.md); empty: every node does.", host, 0, 0, {}, "node1"},
+      {"cluster.clients", text, "", "Where that node's clients connect, as HOST:PORT: those that ask another node for the host are sent there.", host, 0, 0, {}, "node1.example.org:5222"},
       {"tls.certificate", text, "", "PEM file with the certificate and its chain; empty: the local authority makes one.", host, 0, 0, {}, "/etc/covey/example.org.pem"},
       {"tls.key", text, "", "PEM file with its private key.", host, 0, 0, {}, "/etc/covey/example.org.key"},
       {"tls.client_ca", text, "", "PEM file with authorities whose client certificates may log in (EXTERNAL); empty: none are asked for.", host, 0, 0, {}, "/etc/covey/clients.pem"},

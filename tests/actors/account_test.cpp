@@ -207,6 +207,19 @@ TEST_CASE_FIXTURE(account_fixture, "account: after a crash the rows are what cou
   CHECK(has(say(1, "<presence/>"), "-> ", "to='from@d'"));
 }
 
+TEST_CASE_FIXTURE(account_fixture, "account: of two sessions with one name that a healed split brings together the later one stays") {
+  auto come = [&](std::uint64_t session) {
+    modules::attach_request who{session, jid("a@b/r"), {}, session, {}};
+    who.before = std::make_shared<const modules::session_view>(modules::session_view{session, who.full, 0, false, false, false, false, nullptr});
+    who.has_moved = true;
+    return step(modules::event::attach{who});
+  };
+  attach(5, "r");
+  CHECK(has(come(3), "end 3 conflict"));
+  CHECK_FALSE(has(say(5, "<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>", "a@b", "a@b/r"), "end 5"));
+  CHECK(has(come(7), "end 5 conflict"));
+}
+
 TEST_CASE_FIXTURE(account_fixture, "account: resources in conflict, by each policy (RFC 6120 section 7.7.2.2)") {
   attach(1, "r");
   auto replaced = attach(2, "r");

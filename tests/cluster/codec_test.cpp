@@ -108,19 +108,21 @@ TEST_CASE("codec: what accounts and sessions say to each other comes back") {
   CHECK(g.stanzas->items[1].what.hops == 3);
 }
 
+namespace {
+struct spoilt { const char* what; void (*spoil)(pb::Frame&); };
+pb::Row& put(pb::Frame& f) { return *f.mutable_changes()->mutable_items(0)->mutable_put(); }
+pb::Control& say(pb::Frame& f) {
+  auto& s = *f.mutable_stanzas()->mutable_items(0);
+  s.set_kind(5);
+  if (!s.has_control())
+    s.mutable_control()->set_what(1);
+  return *s.mutable_control();
+}
+} // namespace
+
 TEST_CASE("codec: one wrong value spoils the frame") {
   REQUIRE(parse(good()).has_value());
-  struct bad { const char* what; void (*spoil)(pb::Frame&); };
-  auto row = [](pb::Frame& f) -> pb::Row& { return *f.mutable_changes()->mutable_items(0)->mutable_put(); };
-  static auto put = row;
-  static auto say = [](pb::Frame& f) -> pb::Control& {
-    auto& s = *f.mutable_stanzas()->mutable_items(0);
-    s.set_kind(5);
-    if (!s.has_control())
-      s.mutable_control()->set_what(1);
-    return *s.mutable_control();
-  };
-  for (const auto& b : std::initializer_list<bad>{
+  for (const auto& b : std::initializer_list<spoilt>{
            {"a session without a resource", [](pb::Frame& f) { put(f).set_name("a@b"); }},
            {"a session of a domain", [](pb::Frame& f) { put(f).set_name("b/c"); }},
            {"a name that is not prepared", [](pb::Frame& f) { put(f).set_name("A@b/c"); }},
@@ -148,22 +150,7 @@ TEST_CASE("codec: one wrong value spoils the frame") {
            {"a bucket that there is not", [](pb::Frame& f) { f.add_sync_parts()->set_bucket(1'024); }},
            {"too many buckets to come", [](pb::Frame& f) { f.mutable_sync_start()->set_buckets(1'025); }},
            {"stanzas from 0", [](pb::Frame& f) { f.mutable_stanzas()->set_first(0); }},
-           {"XML that is none", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<message>"); }},
-           {"two elements", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<message/><message/>"); }},
-           {"no stanza", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<a/>"); }},
-           {"a stanza for nobody", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->clear_to(); }},
-           {"a sender that is no JID", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_from("@"); }},
-           {"the giver of no stanza-id", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_id_by("d@e"); }},
-           {"no such flag", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_flags(128); }},
-           {"no such kind of parcel", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(6); }},
-           {"a control that says nothing", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(5); }},
-           {"a stanza that says something", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->mutable_control(); }},
-           {"no such control", [](pb::Frame& f) { say(f).set_what(99); }},
-           {"an attach of nobody", [](pb::Frame& f) { say(f).set_what(0); }},
-           {"a refusal that there is not", [](pb::Frame& f) { say(f).set_what(6), say(f).set_code(99); }},
-           {"a stream error that there is not", [](pb::Frame& f) { say(f).set_what(7), say(f).set_code(99); }},
-           {"half an id", [](pb::Frame& f) { say(f).add_ids(1); }},
-           {"no such outcome", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_outcome(5); }},
+           {"no such outcome", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_outcome(6); }},
            {"an outcome of stanza 0", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_stanza(0); }}}) {
     CAPTURE(b.what);
     auto f = good();
@@ -172,6 +159,44 @@ TEST_CASE("codec: one wrong value spoils the frame") {
     REQUIRE_FALSE(r.has_value());
     CHECK(r.error() == codec_errc::malformed);
   }
+}
+
+TEST_CASE("codec: a parcel that is not what it should be leaves the others of its frame alone") {
+  for (const auto& b : std::initializer_list<spoilt>{
+           {"XML that is none", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<message>"); }},
+           {"two elements", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<message/><message/>"); }},
+           {"no stanza", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<a/>"); }},
+           {"a stanza for nobody", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->clear_to(); }},
+           {"a sender that is no JID", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_from("@"); }},
+           {"no such flag", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_flags(128); }},
+           {"no such kind of parcel", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(6); }},
+           {"a control that says nothing", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(5); }},
+           {"a stanza that says something", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->mutable_control(); }},
+           {"no such control", [](pb::Frame& f) { say(f).set_what(99); }},
+           {"an attach of nobody", [](pb::Frame& f) { say(f).set_what(0); }},
+           {"a refusal that there is not", [](pb::Frame& f) { say(f).set_what(6), say(f).set_code(99); }},
+           {"a stream error that there is not", [](pb::Frame& f) { say(f).set_what(7), say(f).set_code(99); }},
+           {"half an id", [](pb::Frame& f) { say(f).add_ids(1); }}}) {
+    CAPTURE(b.what);
+    auto f = good();
+    b.spoil(f);
+    *f.mutable_stanzas()->add_items() = good().stanzas().items(0);
+    auto r = parse(f);
+    REQUIRE(r.has_value());
+    CHECK(r->stanzas->items[0].is_unreadable);
+    CHECK(r->stanzas->items[0].has_completion == ((f.stanzas().items(0).flags() & 4) != 0));
+    CHECK_FALSE(r->stanzas->items[1].is_unreadable);
+  }
+}
+
+TEST_CASE("codec: a message of which forged ids are to go has none of its own") {
+  auto f = good();
+  f.mutable_stanzas()->mutable_items(0)->set_id_high(0);
+  f.mutable_stanzas()->mutable_items(0)->set_id_low(0);
+  f.mutable_stanzas()->mutable_items(0)->set_id_by("d@e");
+  auto r = parse(f);
+  REQUIRE(r.has_value());
+  CHECK_FALSE(r->stanzas->items[0].is_unreadable);
 }
 
 TEST_CASE("codec: more than a frame may hold is refused") {
@@ -212,5 +237,5 @@ TEST_CASE("codec: any bytes are answered") {
       b.resize(luck.number() % b.size());
     refused += !decode(b).has_value();
   }
-  CHECK(refused > 5'000); // and nothing was thrown, read or written out of place
+  CHECK(refused > 2'000); // and nothing was thrown, read or written out of place
 }

@@ -285,3 +285,44 @@ TEST_CASE_FIXTURE(shared_store, "lease: a life is over when its row stands still
   CHECK_FALSE(b.l.is_over(1, 2 << process_shift, now));
   CHECK(again.l.is_over(1, 1 << process_shift, now));
 }
+
+TEST_CASE_FIXTURE(shared_store, "lease: given back while it is being taken, another node has it") {
+  lease_node a{*this, 1}, b{*this, 2};
+  a.claim("room");
+  for (int n = 0; n < 3; ++n) { // its own lease first
+    a.holds = n == 2;
+    now += 250ms;
+    a.tick();
+  }
+  REQUIRE(a.held.size() == 1);
+  lease_effects out;
+  a.l.release("room", now, out);
+  a.carry(std::move(out));
+  CHECK(a.ended.empty());
+  a.release_held();
+  run(1s, {&a});
+  CHECK(a.gained.empty());
+  b.claim("room");
+  run(5s, {&a, &b}); // a lives: nobody could wait for its lease to run out
+  CHECK(b.owns("room"));
+  CHECK(b.l.epoch("room") == 3);
+}
+
+TEST_CASE_FIXTURE(shared_store, "lease: given back while the store is away, it is given back later") {
+  lease_node a{*this, 1}, b{*this, 2};
+  a.claim("room");
+  run(2s, {&a});
+  REQUIRE(a.owns("room"));
+  a.reaches = false;
+  lease_effects out;
+  a.l.release("room", now, out);
+  a.carry(std::move(out));
+  CHECK(a.ended.size() == 1);
+  b.claim("room");
+  run(2s, {&a, &b});
+  CHECK_FALSE(b.owns("room"));
+  a.reaches = true;
+  run(4s, {&a, &b});
+  CHECK(b.owns("room"));
+  CHECK(a.gained.size() == 1);
+}

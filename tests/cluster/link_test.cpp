@@ -247,3 +247,20 @@ TEST_CASE_FIXTURE(pair_of_links, "link: while the peer is suspected stanzas stay
   talk();
   CHECK(a->send(make_parcel(8)) == base::room::over);
 }
+
+TEST_CASE_FIXTURE(pair_of_links, "link: what the other side cannot read ends, and what is behind it arrives") {
+  talk(); // for credit
+  for (std::uint32_t n = 1; n <= 3; ++n)
+    send(n);
+  frame there;
+  a->fill(there, false);
+  auto f = sent(there);
+  f.stanzas->items[1].is_unreadable = true; // as the codec has it
+  REQUIRE(b->receive(f, at_b) == link::verdict::fine);
+  CHECK(arrived() == "m1 m3 ");
+  CHECK(at_b.unreadable == 1);
+  talk();
+  REQUIRE(at_a.ended.size() == 1);
+  CHECK(id_of(at_a.ended[0].what) == "m2");
+  CHECK(at_a.ended[0].how == ending::unreadable);
+}

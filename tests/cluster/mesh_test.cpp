@@ -268,7 +268,7 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a short cut loses nothing and starts no ne
   CHECK(b.mesh.members().own().life == life_of_b);
 }
 
-TEST_CASE_FIXTURE(wired_nodes, "mesh: a gap of the own clock is a new life; rows stay, open stanzas go back, late outcomes find nothing") {
+TEST_CASE_FIXTURE(wired_nodes, "mesh: a gap of the own clock is a new life; rows stay, and the link to a peer that has not given this node up") {
   auto& a = add(1, 1 << 20, "one", "a", "b");
   auto& b = add(2, 1 << 20, "two", "b", "a");
   publish(b, "y@h/1", 2);
@@ -280,7 +280,6 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a gap of the own clock is a new life; rows
   now += 8'100ms; // both are away; a is first to look at its clock
   a.mesh.tick(now, a.out);
   CHECK(a.out.reborn);
-  CHECK(a.out.returned.size() == 1);
   b.mesh.tick(now, b.out);
   settle();
   advance(4s);
@@ -290,9 +289,42 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a gap of the own clock is a new life; rows
   CHECK(a.out.rows.appeared.empty());
   CHECK(a.mesh.send(number_of(a, b), make_parcel(2), now, a.out) == base::room::ok);
   settle();
+  CHECK(b.out.arrived.size() == 2);
   b.mesh.complete(number_of(b, a), late, ending::acknowledged, now, b.out);
   settle();
-  CHECK(a.out.ended.empty());
+  CHECK(a.out.returned.empty());
+  REQUIRE(a.out.ended.size() == 1);
+  CHECK(a.out.ended[0].what.what.what->completion.number == 1);
+}
+
+TEST_CASE_FIXTURE(wired_nodes, "mesh: a healed split with a third node leaves the link of two others as it was") {
+  auto& a = add(1, 1 << 20, "one", "a", "b");
+  auto& b = add(2, 1 << 20, "two", "b", "a");
+  auto& c = add(3, 1 << 20, "three", "c", "a");
+  advance(2s);
+  REQUIRE(sees(a, c));
+  for (auto* n : {&a, &b})
+    cut[{n, &c}] = cut[{&c, n}] = true;
+  CHECK(a.mesh.send(number_of(a, c), make_parcel(1), now, a.out) == base::room::ok);
+  CHECK(a.mesh.send(number_of(a, b), make_parcel(2), now, a.out) == base::room::ok);
+  advance(12s);
+  CHECK(a.out.returned.size() == 1); // what was for c
+  CHECK(peer_of(b, c)->state == peer_state::dead);
+  auto lives = std::pair{a.mesh.members().own().life, b.mesh.members().own().life};
+  a.out.returned.clear();
+  cut.clear();
+  advance(8s);
+  CHECK(sees(a, b));
+  CHECK(sees(a, c));
+  CHECK(sees(b, c));
+  CHECK(a.mesh.members().own().life > lives.first); // c had given both up
+  CHECK(b.mesh.members().own().life > lives.second);
+  CHECK(a.out.returned.empty());
+  REQUIRE(b.out.arrived.size() == 1);
+  b.mesh.complete(number_of(b, a), b.out.arrived[0].what.what.what->completion, ending::stored, now, b.out);
+  settle();
+  REQUIRE(a.out.ended.size() == 1);
+  CHECK(a.out.ended[0].what.what.what->completion.number == 2);
 }
 
 TEST_CASE_FIXTURE(wired_nodes, "mesh: a node that lost its disk, changed its address, left, or drains") {

@@ -173,3 +173,21 @@ TEST_CASE("table: a remote row takes less than 250 bytes") {
 #endif
   CHECK(each < most_row_bytes);
 }
+
+TEST_CASE("table: routes are rows, and no sessions") {
+  cluster::table t;
+  t.set_node(1, 10);
+  t.set_present(1, true);
+  auto session = session_row("a@b/c", 5, 1);
+  cluster::row route;
+  route.name = jid("announce@b");
+  route.kind = row_kind::route;
+  CHECK(t.put(1, session));
+  CHECK(t.put(1, route));
+  CHECK(t.size(1) == 2);
+  CHECK(t.session_count(1) == 1);
+  CHECK(t.remove(1, route));
+  CHECK(t.remove(1, session));
+  CHECK(t.size(1) == 0);
+  CHECK(t.session_count(1) == 0);
+}

@@ -1,6 +1,7 @@
 // Modules without an actor: what they register, and what their handlers ask for.
 #include "base/crypto.hpp"
 #include "modules/all.hpp"
+#include "storage/tables.hpp"
 #include "modules/disco.hpp"
 #include "xmpp/stamp.hpp"
 #include <doctest/doctest.h>
@@ -110,10 +111,32 @@ TEST_CASE_FIXTURE(host, "announce: an administrator's message goes to everyone, 
     return out;
   };
   auto good = tell("<message><body>hi &amp; bye</body></message>", "admin@example.org/pc");
+  auto waits = tell("<message><body>once more</body></message>", "admin@example.org/pc");
+  CHECK(waits.empty()); // one at a time
   REQUIRE(good.list().size() == 1);
-  auto* all_of_them = std::get_if<effect::broadcast>(&good.list()[0]);
+  auto* load = std::get_if<effect::load>(&good.list()[0]);
+  REQUIRE(load);
+  effects kept; // which number is next
+  load->then(std::vector<storage::row>{{storage::tables::announcement_key("example.org", 7), "", 1}}, kept);
+  REQUIRE(kept.list().size() == 1);
+  auto* commit = std::get_if<effect::commit>(&kept.list()[0]);
+  REQUIRE(commit);
+  CHECK(commit->what.preconditions.at(0).key == storage::tables::announcement_key("example.org", 8));
+  CHECK_FALSE(machine->is_idle());
+  effects told;
+  commit->then(storage::outcome::done, told); // only now anybody hears of it
+  REQUIRE(told.list().size() == 2);
+  auto* all_of_them = std::get_if<effect::broadcast>(&told.list()[0]);
   REQUIRE(all_of_them);
   CHECK(xmpp::to_string(all_of_them->what).find("<body>hi &amp; bye</body>") != std::string::npos);
+  auto* next = std::get_if<effect::commit>(&told.list()[1]);
+  REQUIRE(next);
+  CHECK(next->what.preconditions.at(0).key == storage::tables::announcement_key("example.org", 9));
+  effects failed;
+  next->then(storage::outcome::unavailable, failed);
+  REQUIRE(failed.list().size() == 1);
+  CHECK(xmpp::to_string(std::get<effect::route>(failed.list()[0]).what).find("<resource-constraint ") != std::string::npos);
+  CHECK(machine->is_idle());
   auto refused = tell("<message><body>hi</body></message>", "user@example.org/pc");
   REQUIRE(refused.list().size() == 1);
   CHECK(xmpp::to_string(std::get<effect::route>(refused.list()[0]).what).find("<forbidden ") != std::string::npos);

@@ -32,3 +32,26 @@ TEST_CASE("a ticket's key is new for one rotation, known for two, then gone") {
     ids.insert(keys.current(now + i * 10min).id);
   CHECK(ids.size() == 100);
 }
+
+TEST_CASE("tickets: keys that nodes share are taken instead of own ones, which are known until they are old") {
+  base::seeded_random random{1};
+  net::ticket_keys keys{random, 10min}, other{random, 10min};
+  base::time_point now{1h};
+  auto own = keys.current(now);
+  net::ticket_keys::key a, b;
+  a.id = 7;
+  b.id = 8;
+  b.cipher[0] = 9;
+  for (auto* k : {&keys, &other})
+    k->share({a, b});
+  CHECK(keys.current(now).id == 7);
+  CHECK(keys.find(7, now)->is_current);
+  CHECK_FALSE(keys.find(8, now)->is_current); // a new ticket is due
+  CHECK(other.find(8, now)->with.cipher[0] == 9);
+  REQUIRE(keys.find(own.id, now));
+  CHECK_FALSE(keys.find(own.id, now)->is_current);
+  CHECK_FALSE(keys.find(own.id, now + 20min));
+  keys.share({b});
+  CHECK(keys.find(8, now)->is_current);
+  CHECK_FALSE(keys.find(7, now));
+}

@@ -118,5 +118,5 @@ TEST_CASE("what is taken at the start alone waits for a restart, all else is liv
       waiting.insert(k.name);
   CHECK(waiting == std::set<std::string>{"data", "run", "reactors", "storage.engine", "storage.connection", "storage.connections", "storage.patience", "storage.write_buffer", "storage.cache", "listen.c2s", "listen.c2s_direct",
                                          "listen.http", "listen.proxy_protocol", "listen.trusted_proxies", "listen.proxy_timeout", "listen.shaped",
-                                         "tls.ticket_rotation", "cluster.listen", "cluster.address", "cluster.seeds"});
+                                         "tls.ticket_rotation", "cluster.listen", "cluster.address", "cluster.seeds", "cluster.node"});
 }

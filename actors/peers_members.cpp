@@ -1,0 +1,290 @@
+// Who is there and what that means: for accounts and sessions of this node, for services, for commands.
+#include "actors/entity.hpp"
+#include "actors/home.hpp"
+#include "actors/node.hpp"
+#include "actors/peers.hpp"
+#include "actors/session.hpp"
+#include "base/log.hpp"
+#include <algorithm>
+#include <future>
+
+namespace actors {
+
+using cluster::peer_number;
+using cluster::peer_state;
+
+namespace {
+constexpr std::size_t most_gone = 65'536; // sessions that are looked for once more
+} // namespace
+
+std::string_view to_text(cluster::peer_state s) {
+  switch (s) {
+    case peer_state::known: return "known";
+    case peer_state::alive: return "alive";
+    case peer_state::suspected: return "suspected";
+    case peer_state::dead: return "dead";
+    case peer_state::left: return "left";
+  }
+  return {};
+}
+
+void peers::update_candidates() {
+  auto fresh = std::make_shared<const std::vector<cluster::candidate>>(mesh_.candidates());
+  std::vector<peer_number> alive;
+  for (std::size_t n = 1; n < mesh_.members().peers().size(); ++n)
+    if (auto s = mesh_.members().at(static_cast<peer_number>(n)).state; s == peer_state::alive || s == peer_state::suspected)
+      alive.push_back(static_cast<peer_number>(n));
+  decltype(by_name_) by_name;
+  for (auto n : alive)
+    by_name[mesh_.members().at(n).who.name] = n;
+  std::lock_guard guard{candidates_mutex_};
+  by_name_ = std::move(by_name);
+  candidates_ = std::move(fresh);
+  alive_ = std::move(alive);
+}
+
+void peers::look_at_links() {
+  bool is_full = std::ranges::any_of(alive_, [this](auto n) {
+    const auto* l = mesh_.link_to(n);
+    return l && l->is_congested();
+  });
+  if (is_full == around_.are_links_full())
+    return;
+  around_.set_links_full(is_full);
+  if (!is_full)
+    for (auto* h : around_.homes())
+      h->post_from_anywhere([](home&) {}); // a turn, in which clients are read again
+}
+
+void peers::look_whether_joined() {
+  if (alive_.empty() || !std::ranges::all_of(alive_, [this](auto n) { return mesh_.rows().is_synced(n); }))
+    return;
+  std::lock_guard guard{mutex_};
+  has_joined_ = true;
+  joined_.notify_all();
+}
+
+bool peers::wait_until_joined(base::duration at_most) {
+  std::unique_lock guard{mutex_};
+  return joined_.wait_for(guard, at_most, [this] { return has_joined_; });
+}
+
+bool peers::has_successor() const {
+  auto all = candidates();
+  return std::ranges::any_of(*all, [](auto& c) { return c.number != cluster::self; });
+}
+
+std::vector<peer_number> peers::alive() const {
+  std::shared_lock guard{candidates_mutex_};
+  return alive_;
+}
+
+std::optional<peer_number> peers::find(std::string_view name) const {
+  std::shared_lock guard{candidates_mutex_};
+  auto i = by_name_.find(name);
+  return i == by_name_.end() ? std::nullopt : std::optional{i->second};
+}
+
+std::optional<peer_number> peers::service_owner(const xmpp::jid& name) const {
+  if (owned_.fence(name))
+    return cluster::self;
+  auto there = rows_.route_of(name);
+  return there && there->node != cluster::self ? std::optional{there->node} : std::nullopt;
+}
+
+void peers::show_service(const xmpp::jid_ref& name, std::uint64_t epoch, bool is_ours) {
+  cluster::row r;
+  r.name = name;
+  r.kind = cluster::row_kind::route;
+  r.clock = epoch; // a later owner's row is above an earlier one's
+  r.epoch = static_cast<std::uint32_t>(epoch);
+  if (is_ours)
+    mesh_.publish(r, now_, todo_);
+  else
+    mesh_.withdraw(r, now_, todo_);
+}
+
+void peers::carry(const cluster::effects::peer_change& e) {
+  const auto& who = mesh_.members().at(e.peer).who;
+  if (e.is_process_gone)
+    owned_.process_gone(who.node, e.life);
+  if (e.state == peer_state::alive)
+    base::log::info("cluster.peer_up", "another node is there", {{"node", who.name}, {"address", who.address}});
+  else
+    base::log::warning("cluster.peer_down", "another node is not there", {{"node", who.name}, {"address", who.address}, {"state", to_text(e.state)}});
+  if (e.state != peer_state::dead && e.state != peer_state::left)
+    return;
+  for (auto* h : around_.homes())
+    h->post_from_anywhere([n = e.peer](home& at) {
+      at.table().for_each([&](light& l) {
+        if (auto* s = dynamic_cast<session*>(&l))
+          at.post<session>(at.index(), s->id(), [n](session& one) { one.on_peer_lost(n); });
+        else if (auto* x = dynamic_cast<entity*>(&l))
+          at.post<entity>(at.index(), x->id(), [n](entity& one) { one.on_peer_lost(n); });
+      });
+    });
+}
+
+/// `f(entity&)`, where it is in memory.
+template <class F>
+void peers::at_entity(const xmpp::jid_ref& bare, F f) {
+  if (auto* at = around_.registry().charge_if_there(*bare, home::control_cost))
+    around_.homes()[at->reactor]->post_from_anywhere([at, f](home& h) { h.post_to_entity(*at, f); });
+}
+
+/// Whoever of this account is here finds out where it lives now.
+void peers::check(const xmpp::jid_ref& bare) {
+  rows_.sessions_of(*bare, [this](std::string_view, const cluster::entry& e) {
+    if (e.node == cluster::self && e.reactor < around_.homes().size())
+      around_.homes()[e.reactor]->post_from_anywhere<session>(e.ref, [](session& s) { s.check_account(); });
+  });
+  at_entity(bare, [](entity& e) { e.check_owner(); });
+}
+
+void peers::carry(cluster::news& n) {
+  auto is_route = [](const cluster::news::about& a) { return a.row.kind == cluster::row_kind::route; };
+  for (auto* list : {&n.appeared, &n.left, &n.lost, &n.returned})
+    std::erase_if(*list, is_route); // nobody keeps anything by them
+  for (auto& a : n.appeared) {
+    around_.see_bind_clock(a.row.clock);
+    check(xmpp::bare_of(a.row.name));
+  }
+  for (auto& a : n.left) {
+    check(xmpp::bare_of(a.row.name));
+    if (gone_.size() < most_gone)
+      gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_ + std::chrono::seconds{2}, false});
+  }
+  for (auto& r : n.conflicts)
+    if (auto i = sessions_.find(r.session); i != sessions_.end())
+      around_.homes()[i->second.reactor]->post_from_anywhere<session>(i->second.ref, [](session& s) {
+        s.close(xmpp::stream_errc::conflict, "replaced by a new session with this resource");
+      });
+  auto tell = [this](const std::vector<cluster::news::about>& all, void (entity::*how)(std::shared_ptr<const std::vector<xmpp::jid_ref>>)) {
+    if (all.empty())
+      return;
+    auto names = std::make_shared<std::vector<xmpp::jid_ref>>();
+    for (auto& a : all)
+      names->push_back(a.row.name);
+    std::sort(names->begin(), names->end(), [](auto& a, auto& b) { return a->hash() < b->hash(); });
+    for (auto* h : around_.homes())
+      h->post_from_anywhere([how, names](home& at) {
+        at.table().for_each([&](light& l) {
+          if (auto* x = dynamic_cast<entity*>(&l); x && x->has_sessions())
+            at.post<entity>(at.index(), x->id(), [how, names](entity& one) { (one.*how)(names); });
+        });
+      });
+  };
+  tell(n.lost, &entity::on_lost);
+  tell(n.returned, &entity::on_found_again);
+  for (auto& a : n.lost) {
+    check(xmpp::bare_of(a.row.name));
+    if (gone_.size() < most_gone)
+      gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_, true});
+  }
+}
+
+/// A session whose row is gone, and that its account has not heard of: the word was lost with a life of its node.
+void peers::look_for_ghosts() {
+  while (!gone_.empty() && gone_.front().due <= now_) {
+    auto g = std::move(gone_.front());
+    gone_.pop_front();
+    bool is_there = false; // at another node, or again
+    rows_.sessions_of(*g.bare, [&](std::string_view, const cluster::entry& e) { is_there |= e.session == g.session; });
+    if (is_there)
+      continue;
+    at_entity(g.bare, [g](entity& e) { e.on_row_gone(g.node, g.session, g.is_silent); });
+  }
+  if (!attach_again_at_ || now_ < *attach_again_at_)
+    return;
+  attach_again_at_.reset();
+  for (auto& [id, where] : sessions_)
+    around_.homes()[where.reactor]->post_from_anywhere<session>(where.ref, [](session& s) { s.attach_again(); });
+}
+
+void peers::changed(const xmpp::jid_ref& bare, bool is_removed) {
+  post([this, bare, is_removed] {
+    using c = cluster::control;
+    auto p = cluster::make_control(0, {.what = c::kind::changed, .flags = static_cast<std::uint8_t>(is_removed ? c::is_full : 0)}, {nullptr, bare});
+    for (auto n : alive()) {
+      p.sender = n;
+      to_peers::send one{n, p};
+      carry(one);
+    }
+  });
+}
+
+/// A turn sends what it was given when it ends: so the second one comes behind all that the first one was given.
+void peers::changed_behind(const xmpp::jid_ref& bare, bool is_removed) {
+  auto left = std::make_shared<std::atomic<std::size_t>>(around_.homes().size());
+  for (auto* h : around_.homes())
+    h->post_from_anywhere([this, left, bare, is_removed, h](home&) {
+      h->post_from_anywhere([this, left, bare, is_removed](home&) {
+        if (left->fetch_sub(1) == 1)
+          changed(bare, is_removed);
+      });
+    });
+}
+
+void peers::remove_account(peer_number at, const xmpp::jid_ref& bare, on_removal then) {
+  post([this, at, bare, then = std::move(then)] {
+    constexpr auto patience = std::chrono::seconds{10};
+    auto n = ++last_question_;
+    if (mesh_.send(at, cluster::make_control(0, {.what = cluster::control::kind::remove, .clock = n}, {nullptr, bare}), now_, todo_) == base::room::full)
+      return then(base::fail(storage::errc::unavailable));
+    questions_.emplace(n, question{then, now_ + patience});
+  });
+}
+
+void peers::on_removed(std::uint64_t n, std::uint8_t code) {
+  post([this, n, code] {
+    if (auto asked = questions_.extract(n))
+      asked.mapped().then(code == 0 ? base::result<void, storage::errc>{} : base::fail(static_cast<storage::errc>(code - 1)));
+  });
+}
+
+void peers::look_for_answers() {
+  while (!questions_.empty() && questions_.begin()->second.until <= now_) {
+    auto asked = questions_.extract(questions_.begin());
+    asked.mapped().then(base::fail(storage::errc::unavailable));
+  }
+}
+
+void peers::close_session(peer_number at, std::uint64_t session, xmpp::stream_errc why, const std::string& text) {
+  post([this, at, session, why, text] {
+    (void)mesh_.send(at, cluster::make_control(session, {.what = cluster::control::kind::close, .code = static_cast<std::uint8_t>(why), .text = text}), now_, todo_);
+  });
+}
+
+std::string peers::name_of(peer_number n) const {
+  std::shared_lock guard{candidates_mutex_};
+  auto i = std::ranges::find(by_name_, n, [](auto& one) { return one.second; });
+  return i == by_name_.end() ? std::string{} : i->first;
+}
+
+void peers::drain() {
+  post([this] {
+    mesh_.drain(now_, todo_);
+    owned_.release_all(now_);
+    update_candidates();
+  });
+}
+
+std::optional<cluster_status> peers::status() {
+  auto answer = std::make_shared<std::promise<cluster_status>>();
+  auto told = answer->get_future();
+  post([this, answer] {
+    cluster_status s{mesh_.members().own(), mesh_.members().is_draining(), rows_.session_count(cluster::self), mesh_.rows().count().divergences, {}};
+    for (std::size_t i = 1; i < mesh_.members().peers().size(); ++i) {
+      auto n = static_cast<peer_number>(i);
+      const auto& p = mesh_.members().at(n);
+      const auto* l = mesh_.link_to(n);
+      s.peers.push_back({p.who.name, p.who.address, p.state, p.is_draining, rows_.session_count(n), mesh_.rows().lag(n), l ? l->open_count() : 0});
+    }
+    answer->set_value(std::move(s));
+  });
+  if (told.wait_for(std::chrono::seconds{1}) != std::future_status::ready)
+    return std::nullopt;
+  return told.get();
+}
+
+} // namespace actors
