@@ -135,8 +135,8 @@ void report_rates(base::duration took) {
 /// What a single event cost: `times` by real node.
 void report_event(const std::vector<double>& times, base::duration took) {
   std::puts("| node | done after, s | CPU, s | thread busy | frames out, in | MB out, in | longest step, s | rows synced "
-            "| rows to disk (dropped) | lists of lost or found names: rows | new lives |");
-  std::puts("|---|---|---|---|---|---|---|---|---|---|---|");
+            "| rows to disk (dropped) | lists of lost or found names: rows | peers suspected, dead | new lives |");
+  std::puts("|---|---|---|---|---|---|---|---|---|---|---|---|");
   each_real([&](real& r) {
     auto c = r.mesh->count();
     auto& rows = r.mesh->rows().count();
@@ -144,8 +144,8 @@ void report_event(const std::vector<double>& times, base::duration took) {
     std::printf("| %zu | %.2f | %.2f | %.0f %% | %lu, %lu | %.1f, %.1f | %.3f | ", r.index + 1, time, cpu, time > 0 ? cpu / std::max(time, 0.001) * 100 : 0,
                 c.frames_out - r.before.frames_out, c.frames_in - r.before.frames_in, mega(c.bytes_out - r.before.bytes_out),
                 mega(c.bytes_in - r.before.bytes_in), seconds(r.longest));
-    std::printf("%lu | %lu (%lu) | %lu: %lu | %lu |\n", rows.rows_synced - r.rows_before.rows_synced, r.disk_writes,
-                rows.dropped_writes - r.rows_before.dropped_writes, r.news_steps, r.news_rows, r.reborn);
+    std::printf("%lu | %lu (%lu) | %lu: %lu | %lu, %lu | %lu |\n", rows.rows_synced - r.rows_before.rows_synced, r.disk_writes,
+                rows.dropped_writes - r.rows_before.dropped_writes, r.news_steps, r.news_rows, r.suspicions, r.deaths, r.reborn);
   });
   std::printf("\nAll of it: %.2f s.\n", seconds(took));
   std::fflush(stdout);
@@ -155,7 +155,17 @@ void report_event(const std::vector<double>& times, base::duration took) {
 std::vector<double> run_until_each(base::duration most, bool (*is_so)(real&), base::duration& took, const char* what) {
   std::vector<double> times(real_count, -1);
   auto began = vt.now;
+  auto next_word = vt.now;
   took = vt.run(most, [&] {
+    if (vt.now >= next_word) { // a run of 10 million rows takes many minutes
+      next_word = vt.now + 5s;
+      std::fprintf(stderr, "%s: %.0f s", what, seconds(vt.now - began));
+      each_real([](real& r) {
+        std::fprintf(stderr, "; node %zu: %zu rows, %.0f s busy, %zu jobs wait, %lu suspected, %lu dead", r.index + 1, r.rows.size(), seconds(r.cpu), r.inbox.size(),
+                     r.suspicions, r.deaths);
+      });
+      std::fputc('\n', stderr);
+    }
     bool all = true;
     each_real([&](real& r) {
       if (!r.is_up || times[r.index] >= 0)

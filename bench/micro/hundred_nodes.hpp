@@ -30,13 +30,13 @@ struct real final : machine {
   meter calls[static_cast<std::size_t>(call::count)];
   mesh_counters before;
   replica::counters rows_before;
-  std::uint64_t disk_writes = 0, news_steps = 0, news_rows = 0, arrived = 0, refused = 0, reborn = 0, ended = 0;
+  std::uint64_t disk_writes = 0, news_steps = 0, news_rows = 0, arrived = 0, refused = 0, reborn = 0, ended = 0, suspicions = 0, deaths = 0;
   ns longest{}, cpu{};
   void reset() {
     std::fill(std::begin(calls), std::end(calls), meter{});
     before = mesh->count();
     rows_before = mesh->rows().count();
-    disk_writes = news_steps = news_rows = arrived = refused = reborn = ended = 0;
+    disk_writes = news_steps = news_rows = arrived = refused = reborn = ended = suspicions = deaths = 0;
     longest = cpu = {};
   }
 
@@ -116,6 +116,10 @@ struct real final : machine {
       news_steps += !out.rows.lost.empty() + !out.rows.returned.empty();
     }
     reborn += out.reborn.has_value();
+    for (auto& e : out.peers) {
+      suspicions += e.state == peer_state::suspected;
+      deaths += e.state == peer_state::dead;
+    }
     refused += out.refused.size();
     out.clear();
     if (!is_writing)

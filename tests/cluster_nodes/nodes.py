@@ -167,7 +167,7 @@ class Node(harness.Server):
         """All keys dotted, so that lines may follow in any order."""
         def at(*ports):
             return json.dumps([f"{self.ip}:{p}" for p in ports])
-        lines = [f'domain = "{host}"', f'data = "{self.folder}/data"', f'run = "{self.folder}/run"',
+        lines = [*self.first_lines(host),
                  f"listen.c2s = {at(self.port, self.proxied)}", f"listen.c2s_direct = {at(self.direct, self.proxied_direct)}",
                  f"listen.http = {at(self.http)}", f"listen.proxy_protocol = {at(self.proxied, self.proxied_direct)}",
                  f'listen.trusted_proxies = ["{ipaddress.ip_network(self.ip + "/8", False)}"]', 'keepalive.by = "ping"  # the kernel would ask HAProxy, not the client',
@@ -178,6 +178,24 @@ class Node(harness.Server):
             lines += [f'tls.certificate = "{certificates}/{host}.pem"', f'tls.key = "{certificates}/{host}.key"']
         self.config.write_text("\n".join([*lines, *extra]) + "\n")
         self.certificates = certificates
+
+    def first_lines(self, domain):
+        return [f'domain = "{domain}"', f'data = "{self.folder}/data"', f'run = "{self.folder}/run"']
+
+    @property
+    def own_host(self):
+        """Where each node serves one of its own (HostsApart)."""
+        return f"{self.name}.{host}"
+
+    def configure_apart(self, nodes, extra):
+        """The same hosts on each node, which serves one of them."""
+        lines = [*self.first_lines(nodes[0].own_host), f"domains = {json.dumps([n.own_host for n in nodes[1:]])}",
+                 f'listen.c2s = ["{self.ip}:{self.port}"]', f'listen.c2s_direct = ["{self.ip}:{self.direct}"]', f'listen.http = ["{self.ip}:{self.http}"]',
+                 f'cluster.listen = "{self.address}"', f'cluster.address = "{self.address}"']
+        for n in nodes:
+            lines += [f'host."{n.own_host}".cluster.node = "{n.name}"', f'host."{n.own_host}".cluster.clients = "{n.ip}:{n.port}"']
+        self.config.write_text("\n".join([*lines, *extra]) + "\n")
+        self.certificates = self.folder / "data/certificates"
 
     @property
     def authority(self):
@@ -196,7 +214,7 @@ class Node(harness.Server):
 
     def is_ready(self):
         if self.process.poll() is not None:
-            raise RuntimeError(f"{self.name} ended: {tail(self.log)}")
+            raise RuntimeError(f"{self.name} ended ({self.process.returncode}): {tail(self.log)}")
         try:
             with urllib.request.urlopen(f"http://{self.ip}:{self.http}/readyz", timeout=2) as answer:
                 return answer.status == 200
@@ -280,10 +298,26 @@ class Proxy:
             end(p)
 
 
+class Absent:
+    """Instead of a database and a proxy, where none is needed."""
+    processes, process, log, connection = (), None, None, ""
+
+    def configure(self, _):
+        pass
+
+    def start(self):
+        pass
+
+    def stop(self):
+        pass
+
+
 class Cluster:
     """`ports`: of a node by its number, 0 for HAProxy's two; free ones if there is none. `extra`: lines for each configuration.
     linked=False: the nodes share the database and know nothing of each other. `places`: gives each node and the database its address
     and the words that take it there (namespaces.py), by its name."""
+
+    is_shared = True  # every node serves the host, from one database
 
     def __init__(self, count=3, folder=None, linked=True, ports=None, extra=(), name="loopback", places=None):
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="covey-cluster-"))
@@ -294,8 +328,8 @@ class Cluster:
             self.folder.chmod(0o711)  # PostgreSQL's user has to get through
         self.nodes = []
         self.places = places or (lambda _: ("127.0.0.1", ()))
-        self.database = Postgres(self.folder / "postgresql", places and places("db"))
-        self.proxy = Proxy(self.folder, self.ports(0))
+        self.database = Postgres(self.folder / "postgresql", places and places("db")) if self.is_shared else Absent()
+        self.proxy = Proxy(self.folder, self.ports(0)) if self.is_shared else Absent()
         for _ in range(count):
             self.prepare()
 
@@ -303,9 +337,15 @@ class Cluster:
         number = len(self.nodes) + 1
         node = Node(f"n{number}", self.folder / f"n{number}", self.ports(number), self.places(f"n{number}"))
         first = self.nodes[0] if self.nodes else node
-        node.configure(self.database.connection, first.folder / "data/certificates", self.linked, self.extra)
         self.nodes.append(node)
+        self.configure(node, first)
         return node
+
+    def configure(self, node, first):
+        node.configure(self.database.connection, first.folder / "data/certificates", self.linked, self.extra)
+
+    def set_up(self, first):
+        first.ask("setup", host)
 
     def __getitem__(self, name):
         return next(n for n in self.nodes if n.name == name)
@@ -313,7 +353,7 @@ class Cluster:
     def start(self):
         self.database.start()
         first = self.nodes[0]
-        first.ask("setup", host)
+        self.set_up(first)
         if self.linked and not first.is_member:
             kept = first.folder / "data/cluster"
             if (kept / "ca.key").exists():  # it has left the cluster
@@ -365,6 +405,18 @@ class Cluster:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class HostsApart(Cluster):
+    """Each node serves a host of its own from its own files, and sends clients of the others there."""
+    is_shared = False
+
+    def configure(self, node, first):
+        pass  # all hosts must be known
+
+    def set_up(self, first):
+        for n in self.nodes:
+            n.configure_apart(self.nodes, self.extra)
+
+
 # --- ./dev cluster
 
 def fixed_ports(number):
@@ -372,8 +424,8 @@ def fixed_ports(number):
     return range(5300 + 10 * number, 5306 + 10 * number) if number else (5222, 5223)
 
 
-def check_ports(count):
-    for port in (p for number in range(count + 1) for p in fixed_ports(number)):
+def check_ports(count, first):
+    for port in (p for number in range(first, count + 1) for p in fixed_ports(number)):
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -390,12 +442,14 @@ def short(path):
 def accounts(cluster):
     """alice and bob, with passwords that stay the same while the data is there."""
     kept = cluster.folder / "passwords.json"
-    if not kept.exists():
-        with open(os.open(kept, os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
-            json.dump({f"{name}@{host}": secrets.token_urlsafe(9) for name in ("alice", "bob")}, f)
-    found = json.loads(kept.read_text())
+    nodes = cluster.nodes if not cluster.is_shared else cluster.nodes[:1]
+    at = {f"{name}@{host if cluster.is_shared else n.own_host}": n for name, n in zip(("alice", "bob"), nodes * 2)}
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    found = {jid: known.get(jid) or secrets.token_urlsafe(9) for jid in at}
+    with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+        json.dump({**known, **found}, f)
     for jid, password in found.items():
-        done = cluster.nodes[0].cli("user", "add", jid, "--password-stdin", text=password + "\n")
+        done = at[jid].cli("user", "add", jid, "--password-stdin", text=password + "\n")
         if done.returncode not in (0, 5):  # 5: it is there
             raise RuntimeError(done.stderr.strip())
     return found
@@ -406,6 +460,17 @@ def describe(cluster, found):
     middle = nodes[len(nodes) // 2]
     covey = f"{short(harness.build / 'server/covey')} --config {short(nodes[0].config)}"
     logs = f"{short(cluster.folder)}/n*/log, postgresql.log, haproxy.log"
+    if not cluster.is_shared:
+        return f"""
+{len(nodes)} nodes, each of which serves a host of its own. In another terminal:
+  hosts:              {"; ".join(f"{n.own_host} on port {n.port} of 127.0.0.1" for n in nodes)}
+  accounts:           {"   ".join(f"{jid} {password}" for jid, password in found.items())}
+  connect a client:   profanity: /connect alice@{nodes[0].own_host} server 127.0.0.1 port {nodes[0].port} tls trust
+                      (at another node's port it is told where to go: see-other-host)
+  the cluster:        {covey} cluster status
+  logs:               {short(cluster.folder)}/n*/log
+Ctrl-C stops them all.
+"""
     return f"""
 {len(nodes)} nodes serve {host} on one PostgreSQL, behind HAProxy. In another terminal:
   accounts:           {"   ".join(f"{jid} {password}" for jid, password in found.items())}
@@ -424,7 +489,8 @@ def watch(cluster):
     back = {}  # when it is started again; never, if it has left the cluster
     while True:
         time.sleep(0.2)
-        for other, process, log in (("PostgreSQL", cluster.database.process, cluster.database.log), ("HAProxy", cluster.proxy.processes[-1], cluster.proxy.log)):
+        others = (("PostgreSQL", cluster.database.process, cluster.database.log), ("HAProxy", cluster.proxy.processes[-1], cluster.proxy.log)) if cluster.is_shared else ()
+        for other, process, log in others:
             if process.poll() is not None:
                 raise RuntimeError(f"{other} has ended: {short(log)}")
         for n in cluster.nodes:
@@ -451,7 +517,10 @@ def main():
     parser = argparse.ArgumentParser(prog="./dev cluster", description="Starts a cluster on this machine: nodes, PostgreSQL, HAProxy.")
     parser.add_argument("count", metavar="N", nargs="?", type=int, default=3, help="how many nodes, 1 to 9 (3)")
     parser.add_argument("--data", metavar="DIR", type=pathlib.Path, default=harness.root / ".covey/cluster", help="where everything is kept; it works again with what is there")
+    parser.add_argument("--per-host", action="store_true", help="each node serves a host of its own from its own files: no PostgreSQL, no HAProxy")
     options = parser.parse_args()
+    if options.per_host and options.data == parser.get_default("data"):
+        options.data = options.data.with_name("cluster-per-host")
     if not 1 <= options.count <= 9:
         parser.error("1 to 9 nodes")
 
@@ -467,8 +536,8 @@ def main():
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RuntimeError(f"{short(folder)} is in use by another ./dev cluster") from None
-        check_ports(options.count)
-        cluster = Cluster(options.count, folder, ports=fixed_ports)
+        check_ports(options.count, 1 if options.per_host else 0)
+        cluster = (HostsApart if options.per_host else Cluster)(options.count, folder, ports=fixed_ports)
         cluster.start()
         print(describe(cluster, accounts(cluster)), flush=True)
         watch(cluster)

@@ -3,6 +3,7 @@
 # killed, stands still, or joins. Each client is on the node that its test names; HAProxy is before them all. --long: the
 # killing and the freezing five times.
 import re
+import socket
 import ssl
 import time
 import unittest
@@ -102,6 +103,25 @@ class Chat(Case):
             raw.login("frank", "tls").ping()
             seen.add(raw.socket.getpeercert(binary_form=True))
         self.assertEqual(len(seen), 1)
+
+    def test_a_tls_session_is_resumed_at_another_node(self):
+        trusts = ssl.create_default_context(cafile=str(self.cluster["n1"].authority))
+        raw = harness.Raw(self.cluster["n1"], direct=True, context=trusts)
+        self.addCleanup(raw.close)
+        raw.login("frank", "first").ping()
+        for at in ("n2", "n3"):
+            node = self.cluster[at]
+            with trusts.wrap_socket(socket.create_connection((node.ip, node.direct), 10), server_hostname="localhost", session=raw.socket.session) as s:
+                self.assertTrue(s.session_reused, at)
+
+    def test_a_session_of_another_node_is_listed_and_ended(self):
+        frank = self.client("n3", "frank", "far")
+        found = nodes.wait_for(lambda: [s for s in self.cluster["n1"].ask("sessions", frank.bare)["sessions"] if s["jid"] == frank.jid], "n1 knows it")
+        self.assertEqual((found[0]["node"], found[0]["available"]), ("n3", True))
+        done = self.cluster["n1"].cli("kick", frank.jid, "--reason", "enough", "--yes")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        nodes.wait_for(lambda: frank.ended, "it ends")
+        self.assertIn("policy-violation", str(frank.error))
 
     def test_clients_that_come_while_a_node_is_down_find_another(self):
         self.addCleanup(self.mend)

@@ -91,6 +91,7 @@ class Server:
             n.wait()
         for n in self.members:
             nodes.wait_for(lambda: self.others(n) == len(self.members) - 1, f"{n.name} sees the others")
+        nodes.wait_for(lambda: any("cluster.owned" in n.log.read_text(errors="replace") for n in self.members), "somebody has the announce address")
         return self
 
     @staticmethod

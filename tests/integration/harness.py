@@ -190,7 +190,7 @@ class Raw:
     def ping(self):
         """A round trip: everything sent before has been handled by the server's session."""
         self.counter = getattr(self, "counter", 0) + 1
-        self.send(f"<iq type='get' id='ping{self.counter}' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
+        self.send(f"<iq type='get' id='ping{self.counter}' to='{self.to}'><ping xmlns='urn:xmpp:ping'/></iq>")
         return self.read_until(f"id='ping{self.counter}' type='result'/>")
 
     def register(self, name, secret=password):

@@ -51,9 +51,9 @@ def run(name, command, limit):
 for program in sorted((root / "build" / "tests").glob("test_*")):
     if program.is_file() and os.access(program, os.X_OK):
         run("unit/" + program.name, [str(program)], 7200 if options.long else 300)  # test_sim: 10,000 seeds
-for folder in ("integration", "torture", "cluster_nodes"):
+for folder, limit in (("integration", 300), ("torture", 300), ("cluster_nodes", 600)):
     for script in sorted((root / "tests" / folder).glob("test_*.py")):
-        run(f"{folder}/{script.stem}", ["/usr/bin/python3", str(script)], 7200 if options.long else 300)
+        run(f"{folder}/{script.stem}", ["/usr/bin/python3", str(script)], 7200 if options.long else limit)
 if options.long and wanted("fuzz"):
     targets = len(list((root / "tests/fuzz").glob("*_fuzz.cpp")))
     environment["COVEY_FUZZ_SECONDS"] = str(1_800 * targets)  # half an hour each
