@@ -40,14 +40,25 @@ struct real final : machine {
     longest = cpu = {};
   }
 
-  void prepare() {
+  /// With the rows of all others as its disk has them, or with its own alone. The CPU that the disk's took.
+  ns prepare(bool has_disk) {
     mesh_options o;
     o.members.seeds = {machines[0]->address(), machines[real_count]->address()};
     mesh = std::make_unique<cluster::mesh>(me(life{1} << 20), 7'000 + index, o, rows, own_luck);
     effects nobody;
     for (std::uint64_t n = 0; n < own.count; ++n)
-      mesh->publish(make_row(own.first + n, own.id(n), mesh->next_clock(vt.wall()), 0), vt.now, nobody);
+      mesh->publish(make_row(own.first + n, own.id(n), first_clock + n, 0), vt.now, nobody);
+    ns used{};
+    for (auto& m : machines)
+      for (std::uint64_t n = 0; has_disk && m.get() != this && n < m->own.count; ++n) {
+        auto r = disk_row(m->node(), make_row(m->own.first + n, m->own.id(n), first_clock + n, 0));
+        auto began = thread_cpu();
+        if (!mesh->load(r))
+          give_up("a row of the disk is not taken");
+        used += thread_cpu() - began - cpu_of_asking;
+      }
     reset();
+    return used;
   }
   void start() {
     is_up = true;
@@ -239,7 +250,7 @@ struct model final : machine {
     sender = std::make_unique<replica>(rows, node());
     sender->begin(own_life);
     for (std::uint64_t n = 0; n < own.count; ++n)
-      sender->publish(make_row(own.first + n, own.id(n), sender->next_clock(vt.wall()), 0), nobody);
+      sender->publish(make_row(own.first + n, own.id(n), first_clock + n, 0), nobody);
     said_first = sender->sequence() + 1;
     is_up = true;
     tick();

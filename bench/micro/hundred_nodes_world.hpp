@@ -1,6 +1,7 @@
 // The world of hundred_nodes.cpp: what is assumed, virtual time, the network, rows and stanzas.
 #pragma once
 #include "base/random.hpp"
+#include "cluster/codec.hpp"
 #include "cluster/mesh.hpp"
 #include <algorithm>
 #include <cmath>
@@ -101,6 +102,7 @@ inline timetable vt;
 inline base::seeded_random luck{20'261'126};
 inline double chance() { return static_cast<double>(luck.number() >> 11) / 9007199254740992.0; }
 
+inline constexpr std::uint64_t first_clock = std::uint64_t{1'700'000'000'000} << 16; // of the rows that are there at the beginning
 /// 41 characters, whatever the number.
 inline xmpp::jid_ref name(std::uint64_t n) {
   auto user = "user" + std::to_string(1'000'000 + n) + "@example.org/";
@@ -117,6 +119,15 @@ inline row make_row(std::uint64_t n, std::uint64_t session, std::uint64_t clock,
   r.what.priority = static_cast<std::int8_t>(variant % 100);
   r.what.flags = attributes::available | attributes::managed;
   return r;
+}
+
+/// As the disk has it.
+inline storage::row disk_row(node_id owner, const row& r) {
+  std::string key{replica::disk_prefix};
+  base::put_be64(key, owner);
+  key.push_back(static_cast<char>(r.kind));
+  base::put_be64(key, r.session);
+  return {key + std::string{r.name->full()}, encode(r), 1};
 }
 
 /// The sessions of one owner, and what happens to them: of ten changes one logout, three of a login, six of presence.
