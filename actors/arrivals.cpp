@@ -65,7 +65,7 @@ void arrive(home& at, cluster::peer_number from, const cluster::place& to, clust
   if (!p.what.to && !p.what.what && (is_for_account(p.said->what) || p.said->what == control::kind::changed))
     return; // for nobody
   if (p.said->what == control::kind::broadcast)
-    return broadcast_here(at, p.said->text, p.what.what);
+    return at.around().peers()->is_new(p.said->clock) ? broadcast_here(at, p.said->text, p.what.what) : void();
   if (p.said->what == control::kind::changed)
     return on_changed(at, p.what.to, p.said->has(control::is_full));
   if (p.said->what == control::kind::removed)
@@ -83,7 +83,7 @@ void arrive(home& at, cluster::peer_number from, const cluster::place& to, clust
 void on_returned(home& at, cluster::parcel&& p) {
   auto with_session = [&](auto f) { at.post<session>(p.sender_reactor, p.sender, std::move(f)); };
   switch (p.kind) {
-    case parcel_kind::to_entity:
+    case parcel_kind::to_entity: return route_returned(at, std::move(p.what));
     case parcel_kind::to_session: return route_again(at, std::move(p.what));
     case parcel_kind::outbound:
       return with_session([d = p.what](session& s) mutable { s.on_elsewhere(std::move(d), true); });

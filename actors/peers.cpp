@@ -50,7 +50,7 @@ peers::peers(node& around, cluster::member own, cluster::mesh_options o, storage
     owned_(around, own.node, own.life,
            {[this](std::function<void(base::time_point)> f) { post([this, f = std::move(f)] { f(now_); }); },
             [this](auto& name, std::uint64_t epoch, bool is_ours) { show_service(name, epoch, is_ours); },
-            [this](const xmpp::jid& name) { return owner_of(name).node == cluster::self && !mesh_.members().is_draining(); }}),
+            [this](const xmpp::jid& name) { return shall_own(name); }}),
     disk_(rows),
     candidates_(std::make_shared<const std::vector<cluster::candidate>>()) {
   mail_.resize(around.homes().size());

@@ -69,6 +69,8 @@ public:
   [[nodiscard]] std::vector<cluster::peer_number> alive() const;
   /// Differences between two nodes' tables that were found, and repaired, since the start.
   [[nodiscard]] std::uint64_t divergences() const { return divergences_.load(std::memory_order_relaxed); }
+  /// False: that broadcast has come before.
+  [[nodiscard]] bool is_new(std::uint64_t broadcast);
   /// From a reactor, after a turn.
   void take(peer_batch batch);
   /// Its rows are not what other nodes know.
@@ -131,6 +133,7 @@ private:
   template <class F>
   void at_entity(const xmpp::jid_ref& bare, F f);
   void update_candidates();
+  [[nodiscard]] bool shall_own(const xmpp::jid& name) const;
   void show_service(const xmpp::jid_ref& name, std::uint64_t epoch, bool is_ours);
   void look_whether_joined();
   void look_at_links();
@@ -181,6 +184,7 @@ private:
   std::condition_variable wake_;
   std::vector<job> jobs_;
   bool is_over_ = false, has_joined_ = false;
+  std::deque<std::uint64_t> broadcasts_; // the last ones that came
   std::condition_variable joined_;
 };
 

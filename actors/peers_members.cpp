@@ -92,6 +92,13 @@ std::optional<peer_number> peers::service_owner(const xmpp::jid& name) const {
   return there && there->node != cluster::self ? std::optional{there->node} : std::nullopt;
 }
 
+/// By hashing over those that are well: whoever is only silent still has its lease, and who is next begins to watch that.
+bool peers::shall_own(const xmpp::jid& name) const {
+  auto all = mesh_.candidates();
+  std::erase_if(all, [this](auto& c) { return c.number != cluster::self && mesh_.members().at(c.number).state != peer_state::alive; });
+  return !mesh_.members().is_draining() && rows_.owner_of(name, all).node == cluster::self;
+}
+
 void peers::show_service(const xmpp::jid_ref& name, std::uint64_t epoch, bool is_ours) {
   cluster::row r;
   r.name = name;
@@ -211,6 +218,17 @@ void peers::changed(const xmpp::jid_ref& bare, bool is_removed) {
       carry(one);
     }
   });
+}
+
+bool peers::is_new(std::uint64_t broadcast) {
+  constexpr std::size_t most = 1'024;
+  std::lock_guard guard{mutex_};
+  if (std::ranges::find(broadcasts_, broadcast) != broadcasts_.end())
+    return false;
+  broadcasts_.push_back(broadcast);
+  if (broadcasts_.size() > most)
+    broadcasts_.pop_front();
+  return true;
 }
 
 /// A turn sends what it was given when it ends: so the second one comes behind all that the first one was given.

@@ -140,6 +140,15 @@ void route_again(home& at, xmpp::delivery&& what) {
   route(at, {std::move(what.what), std::move(what.to), {}, false, false, false, true, what.delayed_us, what.hops});
 }
 
+void route_returned(home& at, xmpp::delivery&& what) {
+  const auto& s = *what.what;
+  bool is_said_once = is_plain_presence(s) || s.type() == stanza_type::result || s.type() == stanza_type::error;
+  if (!is_said_once || s.completion)
+    return route_again(at, std::move(what));
+  if (what.hops <= most_hops)
+    route(at, std::move(what));
+}
+
 void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why) {
   auto answer = what.from ? xmpp::make_error(what, why) : nullptr;
   at.complete(what.completion, modules::outcome::bounced);
@@ -223,9 +232,10 @@ void serve_host(home& at, const host_ref& h, xmpp::delivery&& what) {
 
 void broadcast(home& at, const std::string& domain, const xmpp::stanza_ref& what) {
   broadcast_here(at, domain, what);
+  auto id = at.around().random().number() >> 1; // a link that ends may leave it open whether it came
   if (auto* others = at.around().peers())
     for (auto n : others->alive()) {
-      auto p = cluster::make_control(0, {.what = cluster::control::kind::broadcast, .text = domain}, {what, {}});
+      auto p = cluster::make_control(0, {.what = cluster::control::kind::broadcast, .clock = id, .text = domain}, {what, {}});
       p.needs_credit = true;
       p.sender = n; // where it goes again, should the link end
       at.for_peers(to_peers::send{n, std::move(p)});

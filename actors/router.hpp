@@ -12,6 +12,9 @@ void route(home& at, xmpp::delivery&& what);
 /// What a session that has ended did not take. A copy that another session has is dropped.
 void route_again(home& at, xmpp::delivery&& what);
 
+/// What did not get to the node that it was for: its owner may be there again, or elsewhere. Also what nobody would say again.
+void route_returned(home& at, xmpp::delivery&& what);
+
 /// The error answer goes to the sender, the completion ends as bounced.
 void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why);
 

@@ -32,7 +32,7 @@ struct control {
     adopted,    // back: the old place may go
     // to the node
     changed,    // an account's rows, by an administrator; flag is_full: it is gone; no session
-    broadcast,  // text: a domain, to whose every session the parcel's stanza goes
+    broadcast,  // text: a domain, to whose every session the parcel's stanza goes; clock: names it, as it may come again
     remove,     // to an account without a session of its own to say it: it goes, its sessions do not yet; clock: names the question
     removed,    // back, to the node: clock, code (0: it is gone, else storage::errc + 1)
   };
