@@ -73,7 +73,9 @@ shortest_password = 1
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return self
+                if (self.folder / "run/admin.sock").exists():  # it comes last
+                    return self
+                time.sleep(0.02)
             except OSError:
                 if self.process.poll() is not None:
                     raise RuntimeError("coveyd ended: " + self.log.read_text(errors="replace"))
