@@ -21,17 +21,21 @@ settings = ["reactors = 1", "tls.require = false", "sasl.plain_without_tls = tru
 
 class Case(unittest.TestCase):
     """One cluster for all tests of a class."""
-    size, names = 3, ()
+    kind, size, extra, names = nodes.Cluster, 3, settings, ()
 
     @classmethod
     def setUpClass(cls):
-        cls.cluster = nodes.Cluster(cls.size, extra=settings)
+        cls.cluster = cls.kind(cls.size, extra=cls.extra)
         try:
             cls.cluster.start()
-            cls.cluster["n1"].add(*cls.names)
+            cls.add_users()
         except BaseException:
             cls.cluster.close()
             raise
+
+    @classmethod
+    def add_users(cls):
+        cls.cluster["n1"].add(*cls.names)
 
     @classmethod
     def tearDownClass(cls):
