@@ -63,10 +63,12 @@ void replica::connected(peer_number number, node_id node, life of_peer, news& ou
   auto& p = at(number);
   p.node = node;
   table_.set_node(number, node);
-  bool is_same = p.in.of == of_peer && p.is_known;
+  bool is_same = p.in.of == of_peer && p.is_known && p.in.was_answered;
   p.in.with_digests = !is_same || p.in.buckets_left > 0;
-  if (!is_same)
+  if (!is_same) {
     p.in.applied = p.in.confirmed = 0;
+    p.in.was_answered = false;
+  }
   p.in.of = of_peer;
   p.in.is_started = false;
   p.in.wants_request = true;
@@ -190,7 +192,7 @@ replica::verdict replica::on_start(peer& p, const sync_start& s) {
   }
   if (p.in.wants_request)
     return verdict::fine; // the answer to an earlier request
-  p.in.is_started = true;
+  p.in.is_started = p.in.was_answered = true;
   p.in.applied = s.applied;
   p.in.buckets_left = s.buckets;
   p.in.collected.clear();
@@ -312,7 +314,7 @@ void replica::fill(peer_number number, frame& f, base::time_point now) {
   std::size_t bytes = 0;
   // Changes first: a part that is made later has them, and comes behind them.
   fill_changes(p, f, bytes);
-  if (o.next > sequence_)
+  if (o.next > sequence_ || !o.rest.empty())
     fill_parts(p, f, bytes);
   if (o.next > sequence_ && o.buckets.empty() && o.rest.empty() && now >= o.digest_due) {
     o.digest_due = now + options_.digest_every;
@@ -341,6 +343,8 @@ void replica::fill_parts(peer& p, frame& f, std::size_t& bytes) {
   while (!o.buckets.empty() && bytes < options_.frame_bytes && rows < limits::rows) {
     auto bucket = o.buckets.front();
     bool is_first = o.rest.empty();
+    if (is_first && o.next <= sequence_)
+      return; // a change has come meanwhile: it goes first
     if (is_first)
       table_.for_each(self, bucket, [&](const row& r) { o.rest.push_back(r); });
     auto& part = f.sync_parts.emplace_back(sync_part{me_, own_, bucket, false, {}});

@@ -84,6 +84,7 @@ private:
     std::uint64_t applied = 0, confirmed = 0;
     std::uint32_t buckets_left = 0;
     bool is_started = false; // it has answered the request of this connection
+    bool was_answered = false; // or one of an earlier connection to this life: what is applied counts
     bool wants_request = false, with_digests = true;
     std::uint32_t bucket = 0;
     std::vector<row> collected; // of that bucket, until its last part
