@@ -434,6 +434,13 @@ void account::on(modules::event::timer& e, effects& out) {
 }
 
 void account::on(modules::event::look_again&, effects& out) {
+  read_roster_again(out);
+  has_word_ = true;
+  if (settle_waits_ == 0)
+    look_for_messages(out);
+}
+
+void account::read_roster_again(effects& out) {
   (void)enqueue([this](effects& o) { // it may have changed these rows, too
     has_roster_ = false;
     read_roster(o, [this](std::optional<storage::errc>, effects& o1) {
@@ -443,9 +450,6 @@ void account::on(modules::event::look_again&, effects& out) {
       finish(o1);
     });
   }, out);
-  has_word_ = true;
-  if (settle_waits_ == 0)
-    look_for_messages(out);
 }
 
 /// What is stored may be a session's that is still on its way here, or be acknowledged already at the node where the account
@@ -453,10 +457,7 @@ void account::on(modules::event::look_again&, effects& out) {
 void account::settle_later(effects& out) {
   settle_waits_ = 1;
   out.set_timer(settle, settle_after);
-  bool had_word = std::exchange(has_word_, false);
-  modules::event::look_again ev; // for all else
-  on(ev, out);
-  has_word_ = had_word;
+  read_roster_again(out);
 }
 
 void account::look_for_messages(effects& out) {

@@ -97,6 +97,7 @@ private:
   void on(modules::event::lost& e, effects& out);        // account_presence.cpp
   void on(modules::event::found_again& e, effects& out); // account_presence.cpp
   void on(modules::event::look_again& e, effects& out);
+  void read_roster_again(effects& out);
   void settle_later(effects& out);
   void look_for_messages(effects& out);
   void on_ready(member& m, effects& out);
