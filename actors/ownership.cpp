@@ -11,6 +11,24 @@ namespace actors {
 ownership::ownership(node& around, cluster::node_id me, cluster::life own, surroundings s)
   : around_(around), me_(me), life_(own), at_(std::move(s)) {}
 
+namespace {
+std::vector<xmpp::jid_ref> services_of(const host& h) {
+  std::vector<xmpp::jid_ref> all;
+  for (auto& [local, make] : h.view.entities)
+    all.push_back(local.empty() ? h.view.domain : xmpp::parse_jid(local + '@' + std::string{h.view.domain->domain()}).value());
+  return all;
+}
+} // namespace
+
+std::vector<xmpp::jid_ref> ownership::services_of(const node& around) {
+  std::vector<xmpp::jid_ref> all;
+  for (auto& h : around.hosts())
+    if (h->is_shared)
+      for (auto& name : actors::services_of(*h))
+        all.push_back(name);
+  return all;
+}
+
 std::shared_ptr<ownership::group> ownership::group_of(storage::store* s) {
   auto i = std::ranges::find(groups_, s, [](auto& g) { return g->in; });
   if (i != groups_.end())
@@ -26,11 +44,9 @@ void ownership::tick(base::time_point now) {
     if (!h->is_shared)
       continue;
     auto g = group_of(h->store);
-    for (auto& [local, make] : h->view.entities) {
-      auto name = local.empty() ? h->view.domain : xmpp::parse_jid(local + '@' + std::string{h->view.domain->domain()}).value();
+    for (auto& name : actors::services_of(*h))
       if (at_.is_proposed(*name))
         wanted[g.get()].emplace(name->bare());
-    }
   }
   for (auto& g : groups_) {
     cluster::lease_effects out;

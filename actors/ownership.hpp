@@ -36,7 +36,10 @@ public:
   // --- any thread
   /// What a write of `name`'s owner carries. Nothing: at this moment this node is not it, or cannot be sure.
   [[nodiscard]] std::optional<storage::precondition> fence(const xmpp::jid& name) const;
+  /// Those of this node.
   [[nodiscard]] std::size_t count() const;
+  /// What exists once in the cluster, on the hosts that this node serves.
+  [[nodiscard]] static std::vector<xmpp::jid_ref> services_of(const node& around);
 
 private:
   /// The leases in one store. Answers of the store may come after it has gone.

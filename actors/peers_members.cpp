@@ -92,6 +92,11 @@ std::optional<peer_number> peers::service_owner(const xmpp::jid& name) const {
   return there && there->node != cluster::self ? std::optional{there->node} : std::nullopt;
 }
 
+std::size_t peers::services_without_owner() const {
+  auto all = ownership::services_of(around_);
+  return static_cast<std::size_t>(std::ranges::count_if(all, [this](auto& name) { return !service_owner(*name); }));
+}
+
 /// By hashing over those that are well: whoever is only silent still has its lease, and who is next begins to watch that.
 bool peers::shall_own(const xmpp::jid& name) const {
   auto all = mesh_.candidates();

