@@ -1,29 +1,21 @@
 // Values to protobuf bytes and back (proto/cluster.proto).
-#include "cluster/codec.hpp"
+#include "cluster/codec_stanzas.hpp"
 #include "proto/cluster.pb.h"
-#include "xmpp/errors.hpp"
 #include <algorithm>
-#include <stdexcept>
+#include <google/protobuf/arena.h>
 
 namespace cluster {
 
 namespace pb = covey::cluster;
+using codec::latest_clock;
+using codec::refused;
+using codec::require;
+using codec::take_jid;
 
 namespace {
 
 /// One stanza may be as long as a client's; the frame then holds only that.
 constexpr std::size_t largest_frame = 16u << 20;
-constexpr std::uint64_t latest_clock = std::uint64_t{1} << 63; // far beyond any honest one; leaves room to count on
-
-enum parcel_flag : std::uint32_t {
-  reply = 2, completed = 4, copy = 8, managed = 16, stored = 32, again = 64, every_flag = 126
-};
-
-struct refused { codec_errc why; };
-void require(bool is_good, codec_errc why = codec_errc::malformed) {
-  if (!is_good)
-    throw refused{why};
-}
 
 /// Printable ASCII: it is shown to people and written into logs.
 bool is_plain(const std::string& s) {
@@ -59,12 +51,6 @@ void put(pb::Row& out, const row& r, bool is_removal = false) {
   out.set_flags(r.what.flags);
   out.set_capabilities_high(r.what.capabilities.a);
   out.set_capabilities_low(r.what.capabilities.b);
-}
-
-xmpp::jid_ref take_jid(const std::string& text) {
-  auto j = xmpp::parse_jid(text);
-  require(j.has_value() && (*j)->full() == text);
-  return *j;
 }
 
 row take(const pb::Row& in) {
@@ -118,137 +104,6 @@ greeting take(const pb::Greeting& in) {
   return g;
 }
 
-void put(pb::Control& out, const control& c) {
-  out.set_what(static_cast<std::uint32_t>(c.what));
-  if (c.full)
-    out.set_full(std::string{c.full->full()});
-  out.set_clock(c.clock);
-  out.set_flags(c.flags);
-  out.set_priority(c.priority);
-  out.set_code(c.code);
-  out.set_type(c.type);
-  out.set_text(c.text);
-  for (const auto& j : c.jids)
-    out.add_jids(std::string{j->full()});
-  for (const auto& id : c.ids) {
-    out.add_ids(id.a);
-    out.add_ids(id.b);
-  }
-}
-
-std::shared_ptr<const control> take(const pb::Control& in) {
-  require(in.what() <= static_cast<std::uint32_t>(control::kind::removed) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
-  require(in.priority() >= -128 && in.priority() <= 127 && in.clock() < latest_clock && in.text().size() <= 4'096);
-  require(in.ids_size() % 2 == 0);
-  require(in.jids_size() <= 100'000 && in.ids_size() <= 200'000, codec_errc::too_large);
-  control c;
-  c.what = static_cast<control::kind>(in.what());
-  require(c.what != control::kind::refused || (in.code() <= static_cast<std::uint32_t>(xmpp::stanza_errc::unexpected_request) && in.type() <= static_cast<std::uint32_t>(xmpp::error_type::continue_)));
-  require(c.what != control::kind::close || in.code() <= static_cast<std::uint32_t>(xmpp::stream_errc::unsupported_version));
-  bool needs_name = c.what == control::kind::attach || c.what == control::kind::accepted || c.what == control::kind::adopt;
-  require(!needs_name || !in.full().empty());
-  if (!in.full().empty())
-    c.full = take_jid(in.full());
-  c.clock = in.clock();
-  c.flags = static_cast<std::uint8_t>(in.flags());
-  c.priority = static_cast<std::int8_t>(in.priority());
-  c.code = static_cast<std::uint8_t>(in.code());
-  c.type = static_cast<std::uint8_t>(in.type());
-  c.text = in.text();
-  for (const auto& j : in.jids())
-    c.jids.push_back(take_jid(j));
-  for (int i = 0; i < in.ids_size(); i += 2)
-    c.ids.push_back({in.ids(i), in.ids(i + 1)});
-  return std::make_shared<const control>(std::move(c));
-}
-
-void put(pb::Stanza& out, const parcel& p) {
-  const auto& d = p.what;
-  out.set_kind(static_cast<std::uint32_t>(p.kind));
-  out.set_session(p.session);
-  out.set_hops(d.hops);
-  if (d.to)
-    out.set_receiver(std::string{d.to->full()});
-  if (p.said)
-    put(*out.mutable_control(), *p.said);
-  if (!d.what)
-    return out.set_flags(p.needs_credit ? 0 : std::uint32_t{reply});
-  const auto& s = *d.what;
-  out.set_xml(std::string{s.bytes()});
-  if (s.from)
-    out.set_from(std::string{s.from->full()});
-  if (s.to)
-    out.set_to(std::string{s.to->full()});
-  std::uint32_t flags = 0;
-  auto flag = [&](bool is, parcel_flag f) { flags |= is ? f : 0u; };
-  flag(!p.needs_credit, reply);
-  flag(p.has_completion, completed);
-  flag(d.is_copy, copy);
-  flag(d.is_managed, managed);
-  flag(d.is_stored, stored);
-  flag(d.is_again, again);
-  out.set_flags(flags);
-  out.set_id_high(s.stanza_id.a);
-  out.set_id_low(s.stanza_id.b);
-  if (s.stanza_id_by)
-    out.set_id_by(std::string{s.stanza_id_by->full()});
-  out.set_delayed_us(d.delayed_us);
-}
-
-parcel take(const pb::Stanza& in) {
-  require((in.flags() & ~std::uint32_t{every_flag}) == 0 && in.kind() <= static_cast<std::uint32_t>(parcel_kind::control) && in.hops() < 256);
-  parcel p;
-  p.kind = static_cast<parcel_kind>(in.kind());
-  bool is_control = p.kind == parcel_kind::control;
-  require(is_control == in.has_control() && (p.kind != parcel_kind::to_entity || in.session() == 0));
-  p.session = in.session();
-  p.needs_credit = !(in.flags() & reply);
-  p.what.hops = static_cast<std::uint8_t>(in.hops());
-  if (!in.receiver().empty())
-    p.what.to = take_jid(in.receiver());
-  if (is_control)
-    p.said = take(in.control());
-  if (is_control && in.xml().empty()) {
-    require(!(in.flags() & completed));
-    return p;
-  }
-  require(!in.to().empty() || p.what.to);
-  try { // a peer is not believed to send well-formed XML
-    p.what.what = xmpp::stanza::from_xml(in.xml());
-  } catch (const std::logic_error&) {
-    require(false);
-  }
-  auto& s = *p.what.what;
-  require(s.kind() != xmpp::stanza_kind::other);
-  if (!in.from().empty())
-    s.from = take_jid(in.from());
-  if (!in.to().empty())
-    s.to = take_jid(in.to());
-  s.stanza_id = {in.id_high(), in.id_low()};
-  if (!in.id_by().empty())
-    s.stanza_id_by = take_jid(in.id_by());
-  p.has_completion = in.flags() & completed;
-  p.what.is_copy = in.flags() & copy;
-  p.what.is_managed = in.flags() & managed;
-  p.what.is_stored = in.flags() & stored;
-  p.what.is_again = in.flags() & again;
-  p.what.delayed_us = in.delayed_us();
-  return p;
-}
-
-/// One that is not what it should be must not stop those behind it for ever: its sender sends the same again.
-parcel take_or_mark(const pb::Stanza& in) {
-  try {
-    return take(in);
-  } catch (const refused&) {
-    parcel p;
-    p.is_unreadable = true;
-    p.needs_credit = !(in.flags() & reply);
-    p.has_completion = in.flags() & completed;
-    return p;
-  }
-}
-
 changes take(const pb::Changes& in) {
   require(in.first() != 0 && in.items_size() > 0);
   require(static_cast<std::size_t>(in.items_size()) <= limits::changes, codec_errc::too_large);
@@ -300,13 +155,6 @@ frame take(const pb::Frame& in) {
   if (in.has_digest())
     f.digest = digest{in.digest().applied(), in.digest().sum()};
   f.applied = in.applied();
-  if (in.has_stanzas()) {
-    require(in.stanzas().first() != 0 && in.stanzas().items_size() > 0);
-    fits(in.stanzas().items_size(), limits::stanzas);
-    f.stanzas = stanzas{in.stanzas().first(), {}};
-    for (const auto& s : in.stanzas().items())
-      f.stanzas->items.push_back(take_or_mark(s));
-  }
   if (in.has_credit())
     f.credit = credit{in.credit().stanzas(), in.credit().bytes()};
   f.taken = in.taken();
@@ -314,6 +162,7 @@ frame take(const pb::Frame& in) {
     require(in.completions().first() != 0 && in.completions().items_size() > 0);
     fits(in.completions().items_size(), limits::completions);
     f.completions = completions{in.completions().first(), {}};
+    f.completions->items.reserve(static_cast<std::size_t>(in.completions().items_size()));
     for (const auto& c : in.completions().items()) {
       require(c.outcome() <= static_cast<std::uint32_t>(ending::unreadable) && c.stanza() != 0);
       f.completions->items.push_back({c.stanza(), static_cast<ending>(c.outcome())});
@@ -323,10 +172,26 @@ frame take(const pb::Frame& in) {
   return f;
 }
 
+/// A frame's many small parts in one piece of memory, the first of it on the stack.
+class arena {
+public:
+  pb::Frame& make() { return *google::protobuf::Arena::CreateMessage<pb::Frame>(&memory_); }
+
+private:
+  static google::protobuf::ArenaOptions options(char* at, std::size_t size) {
+    google::protobuf::ArenaOptions o;
+    o.initial_block = at;
+    o.initial_block_size = size;
+    return o;
+  }
+  alignas(8) char first_[4'096];
+  google::protobuf::Arena memory_{options(first_, sizeof first_)};
+};
 } // namespace
 
 std::string encode(const frame& f) {
-  pb::Frame out;
+  arena memory;
+  auto& out = memory.make();
   if (f.greeting)
     put(*out.mutable_greeting(), *f.greeting);
   if (f.farewell) {
@@ -377,11 +242,6 @@ std::string encode(const frame& f) {
     out.mutable_digest()->set_sum(f.digest->sum);
   }
   out.set_applied(f.applied);
-  if (f.stanzas) {
-    out.mutable_stanzas()->set_first(f.stanzas->first);
-    for (const auto& p : f.stanzas->items)
-      put(*out.mutable_stanzas()->add_items(), p);
-  }
   if (f.credit) {
     out.mutable_credit()->set_stanzas(f.credit->stanzas);
     out.mutable_credit()->set_bytes(f.credit->bytes);
@@ -396,17 +256,26 @@ std::string encode(const frame& f) {
     }
   }
   out.set_completions_taken(f.completions_taken);
-  return out.SerializeAsString();
+  auto bytes = out.SerializeAsString();
+  if (f.stanzas)
+    codec::append(bytes, *f.stanzas);
+  return bytes;
 }
 
 base::result<frame, codec_errc> decode(std::string_view bytes) {
   if (bytes.size() > largest_frame)
     return base::fail(codec_errc::too_large);
-  pb::Frame in;
-  if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
-    return base::fail(codec_errc::malformed);
-  try { // inside this file only: the checks are many and small
-    return take(in);
+  arena memory;
+  auto& in = memory.make();
+  try {
+    codec::parts all;
+    codec::split(bytes, all);
+    if (!in.ParseFromArray(all.rest.data(), static_cast<int>(all.rest.size())))
+      return base::fail(codec_errc::malformed);
+    auto f = take(in);
+    if (all.has_stanzas)
+      f.stanzas = codec::take_stanzas(all.stanzas);
+    return f;
   } catch (const refused& r) {
     return base::fail(codec_errc{r.why});
   }
