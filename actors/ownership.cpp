@@ -152,7 +152,7 @@ std::optional<storage::precondition> ownership::fence(const xmpp::jid& name) con
   std::shared_lock guard{mutex_};
   auto i = owned_.find(name.bare());
   if (i == owned_.end() || i->second.is_paused
-      || base::boot_time().time_since_epoch().count() >= i->second.by->valid_until.load(std::memory_order_acquire))
+      || at_.now().time_since_epoch().count() >= i->second.by->valid_until.load(std::memory_order_acquire))
     return std::nullopt;
   return i->second.fence;
 }

@@ -19,6 +19,7 @@ class ownership {
 public:
   /// What is done elsewhere: on the thread of the peers, whose time the calls below have.
   struct surroundings {
+    std::function<base::time_point()> now; // any thread; the same clock as below
     std::function<void(std::function<void(base::time_point)>)> post; // any thread; the call gets the time
     std::function<void(const xmpp::jid_ref& name, std::uint64_t epoch, bool is_ours)> show; // to the other nodes
     std::function<bool(const xmpp::jid&)> is_proposed; // this node shall have it, by hashing
@@ -47,7 +48,7 @@ private:
     storage::store* in;
     cluster::leases machine;
     std::set<std::string> wanted; // bare JIDs that are claimed
-    std::atomic<std::int64_t> valid_until{0};    // nanoseconds of base::boot_time()
+    std::atomic<std::int64_t> valid_until{0};    // nanoseconds of surroundings::now
   };
   struct owned {
     std::shared_ptr<group> by;

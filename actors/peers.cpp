@@ -6,6 +6,7 @@
 #include "actors/router.hpp"
 #include "actors/session.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 #include "storage/store.hpp"
 #include <algorithm>
 #include <map>
@@ -45,13 +46,15 @@ std::string_view words_of(cluster::refusal r) {
 }
 } // namespace
 
-peers::peers(node& around, cluster::member own, cluster::mesh_options o, storage::store* rows)
+peers::peers(node& around, cluster::member own, cluster::mesh_options o, storage::store* rows, clock now)
   : around_(around), random_(around.random()), mesh_(own, random_.number(), std::move(o), rows_, random_),
     owned_(around, own.node, own.life,
-           {[this](std::function<void(base::time_point)> f) { post([this, f = std::move(f)] { f(now_); }); },
+           {now,
+            [this](std::function<void(base::time_point)> f) { post([this, f = std::move(f)] { f(now_); }); },
             [this](auto& name, std::uint64_t epoch, bool is_ours) { show_service(name, epoch, is_ours); },
             [this](const xmpp::jid& name) { return shall_own(name); }}),
     disk_(rows),
+    clock_(std::move(now)),
     candidates_(std::make_shared<const std::vector<cluster::candidate>>()) {
   mail_.resize(around.homes().size());
   update_candidates();
@@ -60,24 +63,33 @@ peers::peers(node& around, cluster::member own, cluster::mesh_options o, storage
 peers::~peers() { stop(); }
 
 base::result<void, std::string> peers::start(const make_transport& make) {
+  if (auto ok = open(make); !ok)
+    return ok;
+  thread_ = std::thread{[this] { run(); }};
+  return {};
+}
+
+base::result<void, std::string> peers::start_stepped(const make_transport& make) {
+  if (auto ok = open(make); !ok)
+    return ok;
+  begin();
+  return {};
+}
+
+base::result<void, std::string> peers::open(const make_transport& make) {
   if (disk_)
     load_rows();
   auto made = make([this](job j) { post(std::move(j)); }, *this);
   if (!made)
     return base::fail(made.error());
   transport_ = std::move(*made);
-  thread_ = std::thread{[this] { run(); }};
   return {};
 }
 
 void peers::stop() {
   if (!thread_.joinable())
     return;
-  post([this] {
-    owned_.release_all(now_);
-    mesh_.leave(now_, todo_);
-    carry();
-  });
+  post([this] { leave(); });
   std::this_thread::sleep_for(std::chrono::milliseconds{50}); // for the goodbye to be written
   {
     std::lock_guard guard{mutex_};
@@ -88,51 +100,79 @@ void peers::stop() {
   transport_->stop();
 }
 
+void peers::leave() {
+  owned_.release_all(now_);
+  mesh_.leave(now_, todo_);
+  carry();
+}
+
 // --- the thread
 
 void peers::post(job j) {
   std::lock_guard guard{mutex_};
   jobs_.push_back(std::move(j));
-  if (jobs_.size() == 1)
+  if (std::exchange(is_waiting_, false))
     wake_.notify_one();
 }
 
-void peers::run() {
-  std::vector<job> now;
-  now_ = last_tick_ = base::boot_time();
+void peers::begin() {
+  now_ = last_tick_ = clock_();
   mesh_.start(now_, todo_);
   carry();
+}
+
+void peers::run() {
+  base::name_thread("covey-peers");
+  std::vector<job> jobs;
+  begin();
   for (;;) {
     {
       std::unique_lock guard{mutex_};
+      is_waiting_ = jobs_.empty();
       wake_.wait_for(guard, tick_every, [this] { return !jobs_.empty() || is_over_; });
+      is_waiting_ = false;
       if (is_over_ && jobs_.empty())
         return;
-      now.swap(jobs_);
+      jobs.swap(jobs_);
     }
-    now_ = base::boot_time();
-    if (now_ - last_tick_ >= tick_every) {
-      last_tick_ = now_;
-      mesh_.tick(now_, todo_);
-      update_candidates(); // who drains says so with a heartbeat
-      owned_.tick(now_);
-      carry();
-      look_for_ghosts();
-      look_for_answers();
-      divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);
-    }
-    for (auto& j : now) {
-      j();
-      carry();
-    }
-    now.clear();
-    send_unsent();
-    deliver_mail();
-    write_rows();
-    look_at_links();
-    if (!has_joined_)
-      look_whether_joined();
+    do_round(jobs);
   }
+}
+
+void peers::step() {
+  std::vector<job> jobs;
+  {
+    std::lock_guard guard{mutex_};
+    jobs.swap(jobs_);
+  }
+  do_round(jobs);
+}
+
+void peers::do_round(std::vector<job>& jobs) {
+  now_ = clock_();
+  if (now_ - last_tick_ >= tick_every) {
+    last_tick_ = now_;
+    mesh_.tick(now_, todo_);
+    update_candidates(); // who drains says so with a heartbeat
+    owned_.tick(now_);
+    carry();
+    look_for_ghosts();
+    look_for_answers();
+    divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);
+  }
+  for (auto& j : jobs) {
+    j();
+    carry();
+  }
+  jobs.clear();
+  send_unsent();
+  mesh_.flush(now_, todo_);
+  carry();
+  deliver_mail();
+  write_rows();
+  look_at_links();
+  if (!has_joined_)
+    look_whether_joined();
 }
 
 void peers::load_rows() {

@@ -44,13 +44,22 @@ public:
   using make_transport =
       std::function<base::result<std::unique_ptr<cluster::wire::transport>, std::string>(cluster::wire::post_function, cluster::wire::transport_events&)>;
 
+  using clock = std::function<base::time_point()>;
+
   /// `rows`: where the other nodes' rows are kept over a restart; null: nowhere. `around` has its reactors.
-  peers(node& around, cluster::member own, cluster::mesh_options o, storage::store* rows);
+  peers(node& around, cluster::member own, cluster::mesh_options o, storage::store* rows, clock now = base::boot_time);
   ~peers() override;
   /// Errors: the transport's.
   [[nodiscard]] base::result<void, std::string> start(const make_transport& make);
   /// Says goodbye: what is left of this node's sessions is unavailable for the others. Blocks a moment.
   void stop();
+
+  // --- instead of start() and stop(), where the caller is the thread: tests and simulations
+  [[nodiscard]] base::result<void, std::string> start_stepped(const make_transport& make);
+  /// One round: at least four times a second, and when something has been posted.
+  void step();
+  /// The goodbye of stop().
+  void leave();
 
   // --- any thread
   [[nodiscard]] const cluster::table& rows() const { return rows_; }
@@ -113,7 +122,10 @@ private:
 
   // --- the thread
   void post(job j);
+  [[nodiscard]] base::result<void, std::string> open(const make_transport& make);
+  void begin();
   void run();
+  void do_round(std::vector<job>& jobs);
   void load_rows();
   void carry();
   void carry_net();
@@ -154,6 +166,7 @@ private:
   cluster::mesh mesh_;
   ownership owned_;
   storage::store* disk_;
+  clock clock_;
   std::unique_ptr<cluster::wire::transport> transport_;
   std::thread thread_;
 
@@ -185,7 +198,7 @@ private:
   std::mutex mutex_; // of what follows
   std::condition_variable wake_;
   std::vector<job> jobs_;
-  bool is_over_ = false, has_joined_ = false;
+  bool is_over_ = false, is_waiting_ = false, has_joined_ = false; // the second: for a job
   std::deque<std::uint64_t> broadcasts_; // the last ones that came
   std::condition_variable joined_;
 };

@@ -205,7 +205,7 @@ struct frame {
 /// What one frame may hold. The codec refuses more.
 namespace limits {
 inline constexpr std::size_t frame_bytes = 1u << 20; // but one stanza of any size that a client may send
-inline constexpr std::size_t stanzas = 64, stanza_bytes = 256 * 1024;
+inline constexpr std::size_t stanzas = 256, stanza_bytes = 256 * 1024;
 inline constexpr std::size_t changes = 256, rows = 1'024, members = 512, completions = 1'024;
 inline constexpr std::size_t buckets = 1'024;
 inline constexpr std::size_t name_bytes = 255;

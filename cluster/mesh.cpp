@@ -43,7 +43,6 @@ void mesh::tick(base::time_point now, effects& out) {
   for (std::size_t n = 1; n < peers_.size(); ++n)
     if (auto& p = peers_[n]; p.established && (now - p.spoken >= o.heartbeat || now - p.gossiped >= o.gossip))
       p.is_dirty = true;
-  flush(now, out);
 }
 
 void mesh::dialled(connection c, base::time_point now, effects& out) {
@@ -87,7 +86,7 @@ void mesh::received(connection c, std::string_view bytes, base::time_point now, 
   auto from = members_.heard(c, now, todo_);
   carry(now, out);
   if (!from || f->greeting || f->farewell) // a greeting stands alone; what comes over no peer's connection is dropped
-    return flush(now, out);
+    return;
   auto& p = at(*from);
   if (f->heartbeat)
     members_.on_heartbeat(*from, *f->heartbeat);
@@ -103,16 +102,14 @@ void mesh::received(connection c, std::string_view bytes, base::time_point now, 
     carry(now, out);
   }
   p.is_dirty = true;
-  flush(now, out);
 }
 
 void mesh::written(connection c, base::time_point now, effects& out) {
   begin(now, out);
-  for (std::size_t n = 1; n < peers_.size(); ++n)
-    if (auto& p = peers_[n]; p.established == c && p.in_flight > 0) {
+  for (auto& p : peers_)
+    if (p.established == c && p.in_flight > 0) {
       --p.in_flight;
       p.is_dirty = true;
-      flush(static_cast<peer_number>(n), now, out);
     }
 }
 
@@ -221,14 +218,12 @@ void mesh::publish(const row& r, base::time_point now, effects& out) {
   begin(now, out);
   rows_.publish(r, out.rows);
   every_peer_is_dirty();
-  flush(now, out);
 }
 
 void mesh::withdraw(const row& r, base::time_point now, effects& out) {
   begin(now, out);
   rows_.withdraw(r);
   every_peer_is_dirty();
-  flush(now, out);
 }
 
 base::room mesh::send(peer_number to, parcel&& p, base::time_point now, effects& out) {
@@ -238,7 +233,6 @@ base::room mesh::send(peer_number to, parcel&& p, base::time_point now, effects&
     return base::room::full;
   auto room = peer.link->send(std::move(p));
   peer.is_dirty = true;
-  flush(to, now, out);
   return room;
 }
 
@@ -249,7 +243,6 @@ void mesh::complete(peer_number from, const xmpp::completion_id& id, ending how,
     return; // of an earlier life: its sender has routed it again
   p.link->complete(id.session, how);
   p.is_dirty = true;
-  flush(from, now, out);
 }
 
 void mesh::handled(peer_number from, std::uint64_t stanzas, std::uint64_t bytes, base::time_point now, effects& out) {
@@ -258,7 +251,6 @@ void mesh::handled(peer_number from, std::uint64_t stanzas, std::uint64_t bytes,
     p.link->handled(stanzas, bytes);
     p.is_dirty = true;
   }
-  flush(from, now, out);
 }
 
 bool mesh::load(const storage::row& r) {
@@ -271,11 +263,11 @@ void mesh::drain(base::time_point now, effects& out) {
   for (auto& p : peers_)
     p.spoken = {}; // said with the next heartbeat, which is now
   every_peer_is_dirty();
-  flush(now, out);
 }
 
 void mesh::leave(base::time_point now, effects& out) {
   begin(now, out);
+  flush(now, out); // what there is to say comes before the farewell
   members_.leave(now, todo_);
   carry(now, out);
   for (auto& p : peers_) {

@@ -82,6 +82,10 @@ public:
   [[nodiscard]] std::vector<storage::change> take_writes() { return rows_.take_writes(); }
   void written_to_disk(bool is_done) { rows_.written(is_done); }
 
+  /// To be called behind each event, or behind the last of several that came together: what they gave to say goes as one
+  /// frame to each peer.
+  void flush(base::time_point now, effects& out);
+
   // --- operation
   void drain(base::time_point now, effects& out);
   void leave(base::time_point now, effects& out);
@@ -118,7 +122,6 @@ private:
   void carry(const membership::refused& e, base::time_point now, effects& out);
   void end_link(peer& p, effects& out);
   void take(peer_number n, link_news&& got, effects& out);
-  void flush(base::time_point now, effects& out);
   void flush(peer_number n, base::time_point now, effects& out);
   void put(connection c, const frame& f, effects& out);
   void every_peer_is_dirty();

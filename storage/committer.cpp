@@ -2,6 +2,7 @@
 #include "storage/committer.hpp"
 #include "base/clock.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 #include <exception>
 
 namespace storage {
@@ -30,7 +31,10 @@ committer::committer(engine& e, const limits& l)
     waiting_(base::metrics::make_gauge("covey_storage_waiting_batches", "Batches that wait for the committer.")),
     seconds_(base::metrics::make_histogram("covey_storage_commit_seconds", "How long group commits took, each with its fsync.",
                                            {0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2})),
-    thread_([this] { run(); }) {}
+    thread_([this] {
+      base::name_thread("covey-commit");
+      run();
+    }) {}
 
 void committer::stop() {
   {

@@ -1,6 +1,7 @@
 // The readers' queue and their threads.
 #include "storage/readers.hpp"
 #include "base/log.hpp"
+#include "base/thread_name.hpp"
 #include <algorithm>
 #include <exception>
 
@@ -29,7 +30,10 @@ readers::readers(engine& e, const limits& l)
     failed_(base::metrics::make_counter("covey_storage_reads_refused_total", "Reads for which the queue had no room.")),
     waiting_(base::metrics::make_gauge("covey_storage_waiting_reads", "Reads that wait for a reader.")) {
   for (std::size_t i = 0; i < limits_.threads; ++i)
-    threads_.emplace_back([this] { run(); });
+    threads_.emplace_back([this] {
+      base::name_thread("covey-read");
+      run();
+    });
 }
 
 void readers::stop() {

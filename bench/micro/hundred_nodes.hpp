@@ -87,6 +87,7 @@ struct real final : machine {
     inbox.pop_front();
     auto began = thread_cpu();
     j.f(*mesh, vt.now, out);
+    mesh->flush(vt.now, out);
     auto used = std::max(thread_cpu() - began - cpu_of_asking, ns{1});
     calls[static_cast<std::size_t>(j.what)].add(used);
     cpu += used;

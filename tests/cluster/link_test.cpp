@@ -74,7 +74,7 @@ TEST_CASE_FIXTURE(pair_of_links, "link: stanzas arrive once, in order, and their
 }
 
 TEST_CASE_FIXTURE(pair_of_links, "link: frames are batches, and no larger than they may be") {
-  for (std::uint32_t n = 1; n <= 100; ++n)
+  for (std::uint32_t n = 1; n <= 2 * limits::stanzas; ++n)
     send(n);
   frame credit;
   b->fill(credit, false);

@@ -51,6 +51,8 @@ struct wired_nodes {
       again = false;
       for (std::size_t i = 0; i < nodes.size(); ++i) {
         auto& n = *nodes[i];
+        if (n.is_running)
+          n.mesh.flush(now, n.out);
         auto net = std::exchange(n.out.net, {});
         again = again || !net.empty();
         for (auto& e : net)

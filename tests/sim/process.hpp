@@ -89,6 +89,7 @@ private:
   void with_mesh(F f) {
     cluster::effects out;
     f(out);
+    mesh_.flush(s_.w.now(), out);
     carry(std::move(out));
   }
   void carry(cluster::effects&& todo);
