@@ -19,6 +19,7 @@ namespace wire = cluster::wire;
 
 namespace {
 constexpr auto tick_every = std::chrono::milliseconds{250};
+constexpr auto longest_round = std::chrono::milliseconds{10}; // of jobs, before the reactors get what has come
 constexpr std::size_t most_unsent = 65'536;
 constexpr std::uint64_t most_cost = 12u << 20;
 constexpr std::uint8_t most_hops = UINT8_MAX;
@@ -79,7 +80,7 @@ base::result<void, std::string> peers::start_stepped(const make_transport& make)
 base::result<void, std::string> peers::open(const make_transport& make) {
   if (disk_)
     load_rows();
-  auto made = make([this](job j) { post(std::move(j)); }, *this);
+  auto made = make([this](std::function<void()> f) { post(std::move(f)); }, *this);
   if (!made)
     return base::fail(made.error());
   transport_ = std::move(*made);
@@ -108,9 +109,9 @@ void peers::leave() {
 
 // --- the thread
 
-void peers::post(job j) {
+void peers::post(std::function<void()> f) {
   std::lock_guard guard{mutex_};
-  jobs_.push_back(std::move(j));
+  jobs_.push_back({std::move(f), clock_()});
   if (std::exchange(is_waiting_, false))
     wake_.notify_one();
 }
@@ -149,22 +150,31 @@ void peers::step() {
 }
 
 void peers::do_round(std::vector<job>& jobs) {
-  now_ = clock_();
-  if (now_ - last_tick_ >= tick_every) {
-    last_tick_ = now_;
-    mesh_.tick(now_, todo_);
-    update_candidates(); // who drains says so with a heartbeat
-    owned_.tick(now_);
-    carry();
-    look_for_ghosts();
-    look_for_answers();
-    divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);
-  }
+  look_at_time(jobs.empty() ? clock_() : jobs.front().came);
   for (auto& j : jobs) {
-    j();
+    look_at_time(j.came);
+    j.f();
     carry();
   }
   jobs.clear();
+  end_round();
+}
+
+/// Before each thing that is handled, for there may be seconds of work: the clock, and what it asks for. All that came before
+/// `came` has been handled, so it is as of then that others are silent.
+void peers::look_at_time(base::time_point came) {
+  now_ = clock_();
+  came_ = came;
+  mesh_.behind(std::max(now_ - came, base::duration{}));
+  if (now_ - last_tick_ >= tick_every)
+    tick();
+  if (now_ - round_ended_ >= longest_round)
+    end_round();
+}
+
+/// What has gathered goes where it is for.
+void peers::end_round() {
+  round_ended_ = now_;
   send_unsent();
   mesh_.flush(now_, todo_);
   carry();
@@ -173,6 +183,17 @@ void peers::do_round(std::vector<job>& jobs) {
   look_at_links();
   if (!has_joined_)
     look_whether_joined();
+}
+
+void peers::tick() {
+  last_tick_ = now_;
+  mesh_.tick(now_, todo_);
+  update_candidates(); // who drains says so with a heartbeat
+  owned_.tick(now_);
+  carry();
+  look_for_ghosts();
+  look_for_answers();
+  divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);
 }
 
 void peers::load_rows() {
@@ -291,6 +312,7 @@ void peers::received(wire::link_id link, std::vector<std::string> frames) {
     auto i = lines_.find(link);
     if (i == lines_.end())
       return;
+    look_at_time(came_); // they may be many
     mesh_.received(i->second.c, f, now_, todo_);
     carry();
   }

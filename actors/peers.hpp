@@ -103,7 +103,10 @@ public:
   [[nodiscard]] std::optional<cluster_status> status();
 
 private:
-  using job = std::function<void()>;
+  struct job {
+    std::function<void()> f;
+    base::time_point came;
+  };
   using candidates_ref = std::shared_ptr<const std::vector<cluster::candidate>>;
   /// What came for one reactor in one step.
   struct arrived { cluster::peer_number from; cluster::parcel what; cluster::place to; };
@@ -121,11 +124,14 @@ private:
   void closed(cluster::wire::link_id link, const cluster::wire::closing& how) override;
 
   // --- the thread
-  void post(job j);
+  void post(std::function<void()> f);
   [[nodiscard]] base::result<void, std::string> open(const make_transport& make);
   void begin();
   void run();
   void do_round(std::vector<job>& jobs);
+  void look_at_time(base::time_point came);
+  void tick();
+  void end_round();
   void load_rows();
   void carry();
   void carry_net();
@@ -173,6 +179,8 @@ private:
   // of the thread
   cluster::effects todo_;
   base::time_point now_{}, last_tick_{};
+  base::time_point came_{}; // what is being handled
+  base::time_point round_ended_{};
   std::unordered_map<cluster::connection, cluster::wire::link_id> links_;
   struct line { cluster::connection c; bool is_open; };
   std::unordered_map<cluster::wire::link_id, line> lines_;

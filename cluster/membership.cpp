@@ -18,10 +18,14 @@ void membership::start(base::time_point now, effects& out) {
 void membership::look_at_clock(base::time_point now, effects& out) {
   if (!has_started_ || has_left_)
     return;
+  constexpr base::duration usual = 250ms, late = 500ms; // from one tick to the next
   auto gap = now - last_;
   last_ = now;
   if (gap > options_.gap)
-    rise(own_.life, now, out);
+    return rise(own_.life, now, out);
+  if (gap > late) // this process stood still: what was said meanwhile has not even been read
+    for (auto& p : peers_)
+      p.heard += gap - usual;
 }
 
 /// A new life: every connection is closed, peers are greeted again. That they were silent while we were away means nothing.
@@ -49,7 +53,7 @@ void membership::tick(base::time_point now, effects& out) {
     return;
   std::vector<connection> late;
   for (const auto& [c, l] : lines_)
-    if ((l.to == self || peers_[l.to].established != c) && now - l.since > (l.is_open ? options_.greeting_limit : options_.dial_limit))
+    if ((l.to == self || peers_[l.to].established != c) && now - behind_ - l.since > (l.is_open ? options_.greeting_limit : options_.dial_limit))
       late.push_back(c);
   for (auto c : late) {
     auto i = lines_.find(c);
@@ -68,14 +72,14 @@ void membership::tick(base::time_point now, effects& out) {
 
 void membership::tick_peer(peer_number n, base::time_point now, effects& out) {
   auto& p = peers_[n];
-  auto silence = now - p.heard;
-  if (p.state == peer_state::alive && silence >= options_.suspected_after) {
+  auto unheard = silence(p, now);
+  if (p.state == peer_state::alive && unheard >= options_.suspected_after) {
     p.state = peer_state::suspected;
     out.push_back(suspect{n, true});
   }
-  if (p.state == peer_state::suspected && silence >= options_.dead_after)
+  if (p.state == peer_state::suspected && unheard >= options_.dead_after)
     bury(n, peer_state::dead, false, out);
-  if (p.established && !p.has_redialled && silence >= options_.redial_after) {
+  if (p.established && !p.has_redialled && unheard >= options_.redial_after) {
     p.has_redialled = true;
     drop(p.established, out);
     p.next_dial = now;

@@ -76,6 +76,9 @@ public:
   void tick(base::time_point now, effects& out);
   /// First of all in each step: after a gap of the own clock everything starts anew.
   void look_at_clock(base::time_point now, effects& out);
+  /// What is handled from now on has waited here for so long; zero: nothing waits. Silence is judged as of then, for what a peer
+  /// has said meanwhile is in our own queue.
+  void behind(base::duration d) { behind_ = d; }
 
   void dialled(connection c, base::time_point now, effects& out);
   void dial_failed(connection c, bool is_refused, base::time_point now, effects& out);
@@ -133,6 +136,7 @@ private:
   void tick_peer(peer_number n, base::time_point now, effects& out);
   [[nodiscard]] base::duration pause(std::uint32_t attempts);
   [[nodiscard]] bool is_well(const peer& p, base::time_point now) const;
+  [[nodiscard]] base::duration silence(const peer& p, base::time_point now) const { return now - behind_ - p.heard; }
   connection next_connection() { return ++last_connection_ | std::uint64_t{1} << 63; }
 
   member own_;
@@ -144,6 +148,7 @@ private:
   std::map<connection, line> lines_;
   connection last_connection_ = 0;
   base::time_point last_{};
+  base::duration behind_{};
   bool is_draining_ = false, has_left_ = false, has_started_ = false;
 };
 

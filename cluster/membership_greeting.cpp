@@ -25,7 +25,7 @@ greeting membership::make_greeting(peer_number to, bool is_answer) const {
 
 /// Its connection stands, and something came over it not long ago.
 bool membership::is_well(const peer& p, base::time_point now) const {
-  return p.state == peer_state::alive && p.established && now - p.heard < options_.suspected_after;
+  return p.state == peer_state::alive && p.established && silence(p, now) < options_.suspected_after;
 }
 
 refusal membership::judge(connection c, const line& l, const greeting& g, base::time_point now) const {

@@ -55,6 +55,8 @@ public:
   void start(base::time_point now, effects& out);
   /// At least four times a second.
   void tick(base::time_point now, effects& out);
+  /// What this machine is given from now on has waited for so long; zero: nothing waits. A backlog here is no silence of others.
+  void behind(base::duration d) { members_.behind(d); }
 
   // --- connections
   void dialled(connection c, base::time_point now, effects& out);
