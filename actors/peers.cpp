@@ -129,9 +129,11 @@ void peers::run() {
   for (;;) {
     {
       std::unique_lock guard{mutex_};
-      is_waiting_ = jobs_.empty();
-      wake_.wait_for(guard, tick_every, [this] { return !jobs_.empty() || is_over_; });
-      is_waiting_ = false;
+      if (auto until = std::min(mesh_.wanted_at(), last_tick_ + tick_every) - now_; until > base::duration{}) { // by a clock that this one's variable does not know
+        is_waiting_ = jobs_.empty();
+        wake_.wait_for(guard, until, [this] { return !jobs_.empty() || is_over_; });
+        is_waiting_ = false;
+      }
       if (is_over_ && jobs_.empty())
         return;
       jobs.swap(jobs_);
@@ -172,9 +174,13 @@ void peers::look_at_time(base::time_point came) {
     end_round();
 }
 
-/// What has gathered goes where it is for.
+/// What has gathered goes where it is for, and what is left to do goes on.
 void peers::end_round() {
-  round_ended_ = now_;
+  now_ = round_ended_ = clock_();
+  if (mesh_.wanted_at() <= now_) {
+    mesh_.go_on(now_, todo_);
+    carry();
+  }
   send_unsent();
   mesh_.flush(now_, todo_);
   carry();

@@ -38,12 +38,20 @@ void mesh::tick(base::time_point now, effects& out) {
       if (auto number = static_cast<peer_number>(n); members_.at(number).state == peer_state::known)
         rows_.dead(number);
   }
-  rows_.purge(out.rows);
+  go_on(now, out);
   const auto& o = members_.options();
   for (std::size_t n = 1; n < peers_.size(); ++n)
     if (auto& p = peers_[n]; p.established && (now - p.spoken >= o.heartbeat || now - p.gossiped >= o.gossip))
       p.is_dirty = true;
 }
+
+void mesh::go_on(base::time_point now, effects& out) {
+  if (rows_.purge(out.rows))
+    every_peer_is_dirty(); // one may have waited for it
+  flush(now, out);
+}
+
+base::time_point mesh::wanted_at() const { return rows_.has_work() ? base::time_point{} : base::time_point::max(); }
 
 void mesh::dialled(connection c, base::time_point now, effects& out) {
   begin(now, out);

@@ -55,6 +55,10 @@ public:
   void start(base::time_point now, effects& out);
   /// At least four times a second.
   void tick(base::time_point now, effects& out);
+  /// What is left to do goes on, a few milliseconds of it: rows of dead nodes. When wanted_at() says; ticks alone are slower.
+  void go_on(base::time_point now, effects& out);
+  /// time_point::max(): nothing is left to do.
+  [[nodiscard]] base::time_point wanted_at() const;
   /// What this machine is given from now on has waited for so long; zero: nothing waits. A backlog here is no silence of others.
   void behind(base::duration d) { members_.behind(d); }
 

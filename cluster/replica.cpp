@@ -58,9 +58,12 @@ void replica::withdraw(const row& r) {
 }
 
 void replica::connected(peer_number number, node_id node, life of_peer, news& out) {
-  while (std::any_of(purging_.begin(), purging_.end(), [&](auto& i) { return i.number == number; }))
-    purge(out); // what its last life has left must not mix with this one's
   auto& p = at(number);
+  if (p.is_purging) { // what its last life has left must not mix with this one's, so it goes first
+    auto i = std::find_if(purging_.begin(), purging_.end(), [&](auto& one) { return one.number == number; });
+    std::rotate(purging_.begin(), i, i + 1);
+    purge(out);
+  }
   p.node = node;
   table_.set_node(number, node);
   bool is_same = p.in.of == of_peer && p.is_known && p.in.was_answered;
@@ -75,7 +78,7 @@ void replica::connected(peer_number number, node_id node, life of_peer, news& ou
   p.in.collected.clear();
   p.out = {};
   p.is_connected = p.is_known = true;
-  table_.set_present(number, true);
+  table_.set_present(number, !p.is_purging);
 }
 
 void replica::disconnected(peer_number number) {
@@ -91,7 +94,7 @@ void replica::dead(peer_number number) {
   disconnected(number);
   if (p.is_known || table_.size(number) > 0) {
     table_.set_present(number, false);
-    if (std::none_of(purging_.begin(), purging_.end(), [&](auto& i) { return i.number == number; }))
+    if (!std::exchange(p.is_purging, true))
       purging_.push_back({number, p.is_known});
   }
   if (p.node) {
@@ -108,12 +111,16 @@ bool replica::purge(news& out) {
   if (purging_.empty())
     return false;
   auto [number, was_seen] = purging_.front();
-  if (table_.purge(number, options_.purge_slice, [&, n = number, tell = was_seen](const row& r) {
+  if (!table_.purge(number, options_.purge_slice, [&, n = number, tell = was_seen](const row& r) {
         if (tell)
           out.lost.push_back({n, r});
       }))
-    purging_.erase(purging_.begin());
-  return !purging_.empty();
+    return false;
+  purging_.pop_front();
+  auto& p = at(number);
+  p.is_purging = false;
+  table_.set_present(number, p.is_known);
+  return true;
 }
 
 void replica::ask_again(peer& p) {
@@ -290,7 +297,7 @@ void replica::fill(peer_number number, frame& f, base::time_point now) {
   auto& p = at(number);
   if (!p.is_connected)
     return;
-  if (p.in.wants_request) {
+  if (p.in.wants_request && !p.is_purging) {
     p.in.wants_request = false;
     f.sync_request = sync_request{p.node, p.in.of, p.in.applied, {}};
     for (std::uint32_t b = 0; p.in.with_digests && b < table::bucket_count; ++b)

@@ -21,7 +21,7 @@ struct news {
 struct replica_options {
   std::size_t most_log = 65'536;      // changes kept for peers that lag; behind that they compare digests
   std::size_t most_unwritten = 65'536; // changes that wait for the disk; the oldest are dropped, digests repair that
-  std::size_t purge_slice = 4'096;    // rows of a dead node a step
+  std::size_t purge_slice = 1'024;    // rows of a dead node a step: some 3 ms
   std::size_t frame_bytes = 256 * 1024; // of rows in one frame
   base::duration digest_every = std::chrono::seconds{5};
 };
@@ -49,11 +49,12 @@ public:
   void withdraw(const row& r);
 
   // --- peers. `number` is the caller's (membership), the same for all lives of a node.
+  /// What its last life has left is purged first; only then are its rows asked for.
   void connected(peer_number number, node_id node, life of_peer, news& out);
   void disconnected(peer_number number);
   /// Declared dead, or left: its rows are no longer seen, and go slice by slice in purge(). Each row is lost once.
   void dead(peer_number number);
-  /// Some of what dead() has left. True: there is more.
+  /// Some of what dead() has left. True: nothing is left of an owner, and if it is back it can be asked for its rows.
   bool purge(news& out);
   /// All parts of a frame that concern rows.
   [[nodiscard]] verdict receive(peer_number number, const frame& f, news& out);
@@ -100,6 +101,7 @@ private:
   struct peer {
     node_id node = 0;
     bool is_connected = false, is_known = false;
+    bool is_purging = false; // rows of an earlier life are still here
     incoming in;
     outgoing out;
   };
@@ -129,7 +131,7 @@ private:
   std::deque<change> log_; // log_first_ and what follows
   std::vector<peer> peers_;
   struct purge_of { peer_number number; bool was_seen; }; // rows from the disk alone are lost to nobody
-  std::vector<purge_of> purging_;
+  std::deque<purge_of> purging_;
   std::deque<storage::change> unwritten_;
   bool is_writing_ = false;
   counters counters_;

@@ -50,6 +50,69 @@ TEST_CASE_FIXTURE(two_replicas, "replica: changes while a large table is sent do
   CHECK(b.count().divergences == 0);
 }
 
+TEST_CASE("replica: who comes back while its last life's rows go waits for that, and no step is longer for it") {
+  table at_a, at_b;
+  replica a{at_a, 1}, b{at_b, 2, {.purge_slice = 10}};
+  news heard, nobody;
+  base::time_point now{1'000s};
+  b.begin(1);
+  auto publish = [&](life of) {
+    a.begin(of);
+    for (std::uint64_t n = 1; n <= 100; ++n)
+      a.publish(session_row("user" + std::to_string(n) + "@h/x", n, n), nobody);
+  };
+  auto step = [&] {
+    now += 100ms;
+    frame from_b, from_a;
+    b.fill(1, from_b, now);
+    CHECK(a.receive(1, from_b, nobody) != replica::verdict::hostile);
+    a.fill(1, from_a, now);
+    CHECK(b.receive(1, from_a, heard) != replica::verdict::hostile);
+  };
+  auto connect = [&](life of) {
+    publish(of);
+    a.connected(1, 2, 1, nobody);
+    b.connected(1, 1, of, heard);
+  };
+  for (peer_number other : {2, 3}) { // and others that are dead
+    b.connected(other, other + 10u, 1, heard);
+    at_b.put(other, session_row("other@h/x", 900u + other, 1));
+    b.dead(other);
+  }
+  connect(1);
+  step();
+  step();
+  REQUIRE(at_b.size(1) == 100);
+  b.dead(1);
+  a.disconnected(1);
+  heard = {};
+  connect(2);
+  CHECK(heard.lost.size() == 10); // one slice, of its own
+  step();
+  step();
+  CHECK_FALSE(at_b.find(*jid("user1@h/x")));
+  CHECK_FALSE(b.is_synced(1));
+  b.dead(1); // again: each row is lost once
+  a.disconnected(1);
+  connect(3);
+  int steps = 0;
+  while (b.has_work()) {
+    auto before = heard.lost.size();
+    b.purge(heard);
+    CHECK(heard.lost.size() - before <= 10);
+    REQUIRE(++steps < 20);
+    if (b.has_work() && heard.lost.size() < 100)
+      CHECK_FALSE(b.is_synced(1));
+  }
+  CHECK(heard.lost.size() == 102);
+  step();
+  step();
+  CHECK(b.is_synced(1));
+  CHECK(at_b.size(1) == 100);
+  CHECK(at_b.find(*jid("user1@h/x")));
+  CHECK(at_b.digest(1) == at_a.digest(self));
+}
+
 TEST_CASE_FIXTURE(two_replicas, "replica: a request that was never answered is made anew, with digests") {
   publish(1);
   connect();
