@@ -40,16 +40,15 @@ void replica::log(change c) {
 }
 
 void replica::publish(const row& r, news& out) {
-  if (!table_.put(self, r))
+  auto put = table_.put(self, r);
+  if (!put)
     return;
   clock_.see(r.clock);
   log({r, false});
-  if (r.kind == row_kind::session) {
-    if (table_.is_beaten(self, r))
-      out.conflicts.push_back(r);
-    for (auto& loser : table_.beaten_by(self, r, self)) // two of this node: the account settles that; here as a safety net
-      out.conflicts.push_back(std::move(loser));
-  }
+  if (put.is_beaten)
+    out.conflicts.push_back(r);
+  for (auto& loser : put.beaten) // two of this node: the account settles that; here as a safety net
+    out.conflicts.push_back(std::move(loser));
 }
 
 void replica::withdraw(const row& r) {
@@ -236,15 +235,14 @@ void replica::apply(peer_number n, const change& c, news& out) {
 
 void replica::appear(peer_number n, const row& r, news& out) {
   clock_.see(r.clock);
-  auto before = table_.size(n);
-  if (!table_.put(n, r))
+  auto put = table_.put(n, r);
+  if (!put)
     return;
   write(n, r, false);
-  if (table_.size(n) != before)
+  if (put.is_new)
     out.appeared.push_back({n, r});
-  if (r.kind == row_kind::session)
-    for (auto& loser : table_.beaten_by(n, r, self))
-      out.conflicts.push_back(std::move(loser));
+  for (auto& loser : put.beaten)
+    out.conflicts.push_back(std::move(loser));
 }
 
 replica::verdict replica::on_part(peer_number n, peer& p, const sync_part& part, news& out) {

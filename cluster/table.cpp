@@ -21,6 +21,7 @@ std::uint64_t mix(std::uint64_t h, std::uint64_t v) {
 }
 
 base::u128 name_hash(std::string_view name) { return base::siphash128(name, bucket_key); }
+std::uint32_t bucket_of(const base::u128& name) { return static_cast<std::uint32_t>(name.a % table::bucket_count); }
 
 } // namespace
 
@@ -46,9 +47,9 @@ struct table::stored {
   [[nodiscard]] entry to_entry() const {
     return {node, reactor, epoch, session, clock, ref, {capabilities, priority, flags}};
   }
-  [[nodiscard]] std::uint64_t digest() const {
-    auto h = name_hash(name());
-    auto d = mix(h.b, session);
+  /// `hash`: name_hash(name()).
+  [[nodiscard]] std::uint64_t digest(const base::u128& hash) const {
+    auto d = mix(hash.b, session);
     for (auto v : {clock, ref, capabilities.a, capabilities.b, std::uint64_t{epoch} << 32 | reactor,
                    std::uint64_t{flags} << 16 | std::uint64_t{kind} << 8 | static_cast<std::uint8_t>(priority)})
       d = mix(d, v);
@@ -197,27 +198,31 @@ std::size_t table::size(peer_number node) const {
   return o ? o->rows.load(std::memory_order_relaxed) : 0;
 }
 
-std::uint32_t table::bucket_of(const row& r) { return static_cast<std::uint32_t>(name_hash(r.name->full()).a % bucket_count); }
+std::uint32_t table::bucket_of(const row& r) { return cluster::bucket_of(name_hash(r.name->full())); }
 
-table::stored* table::find_stored(shard& s, peer_number node, const row& r) const {
-  for (auto* i = s.head(*r.name); i; i = i->next_of_account)
+table::stored* table::find_in(stored* chain, peer_number node, const row& r) {
+  for (auto* i = chain; i; i = i->next_of_account)
     if (i->node == node && i->session == r.session && i->kind == static_cast<std::uint8_t>(r.kind) && i->name() == r.name->full())
       return i;
   return nullptr;
 }
 
-bool table::put(peer_number node, const row& r) {
+table::placed table::put(peer_number node, const row& r) {
+  placed out;
+  auto full = r.name->full();
+  auto name = name_hash(full);
   auto& s = of(r.name->hash());
   auto& o = at(node);
   std::lock_guard guard{s.mutex};
-  auto* found = find_stored(s, node, r);
+  auto* head = s.head(*r.name);
+  auto* found = find_in(head, node, r);
   if (found && found->epoch > r.epoch)
-    return false;
+    return out;
   std::uint64_t before = 0;
   if (found) {
-    before = found->digest();
+    before = found->digest(name);
   } else {
-    auto full = r.name->full();
+    out.is_new = true;
     void* memory = std::malloc(std::max(sizeof(stored), offsetof(stored, bytes) + full.size()));
     if (!memory)
       throw std::bad_alloc{};
@@ -229,9 +234,9 @@ bool table::put(peer_number node, const row& r) {
     found->bare_size = static_cast<std::uint16_t>(r.name->bare().size());
     found->size = static_cast<std::uint16_t>(full.size());
     std::memcpy(found->bytes, full.data(), full.size());
-    found->bucket = static_cast<std::uint16_t>(bucket_of(r));
+    found->bucket = static_cast<std::uint16_t>(cluster::bucket_of(name));
     found->next_of_account = nullptr;
-    if (auto* head = s.head(*r.name)) { // behind the head, which stays the key
+    if (head) { // behind the head, which stays the key
       found->next_of_account = head->next_of_account;
       head->next_of_account = found;
     } else {
@@ -253,10 +258,24 @@ bool table::put(peer_number node, const row& r) {
   found->capabilities = r.what.capabilities;
   found->priority = r.what.priority;
   found->flags = r.what.flags & 63;
-  auto moved = found->digest() - before;
+  auto moved = found->digest(name) - before;
   o.digests[found->bucket] += moved;
   o.sum += moved;
-  return moved != 0;
+  out.is_changed = moved != 0;
+  if (out.is_changed && found->is_session())
+    look_for_conflicts(*found, head, out);
+  return out;
+}
+
+void table::look_for_conflicts(const stored& fresh, const stored* chain, placed& out) const {
+  for (const auto* i = chain; i; i = i->next_of_account) {
+    if (i == &fresh || !i->is_session() || i->session == fresh.session || i->name() != fresh.name())
+      continue;
+    if (i->node == self && is_above(fresh, *i))
+      out.beaten.push_back(to_row(*i));
+    else if (i->node != fresh.node && is_present(i->node) && is_above(*i, fresh))
+      out.is_beaten = true;
+  }
 }
 
 void table::unlink(shard& s, stored* gone) {
@@ -278,7 +297,7 @@ void table::unlink(shard& s, stored* gone) {
     o.heads[gone->bucket] = gone->next;
   if (gone->next)
     gone->next->previous = gone->previous;
-  auto d = gone->digest();
+  auto d = gone->digest(name_hash(gone->name()));
   o.digests[gone->bucket] -= d;
   o.sum -= d;
   --o.rows;
@@ -292,7 +311,7 @@ bool table::remove(peer_number node, const row& r) {
     return false;
   auto& s = of(r.name->hash());
   std::lock_guard guard{s.mutex};
-  auto* found = find_stored(s, node, r);
+  auto* found = find_in(s.head(*r.name), node, r);
   if (!found || found->epoch > r.epoch)
     return false;
   unlink(s, found);
@@ -344,27 +363,6 @@ void table::for_each(peer_number node, std::uint32_t bucket, const std::function
   if (const auto* o = at(node))
     for (const auto* i = o->heads[bucket]; i; i = i->next)
       f(to_row(*i));
-}
-
-bool table::is_beaten(peer_number node, const row& r) const {
-  auto& s = of(r.name->hash());
-  std::shared_lock guard{s.mutex};
-  const auto* own = find_stored(s, node, r);
-  for (const auto* i = s.head(*r.name); own && i; i = i->next_of_account)
-    if (i->node != node && i->is_session() && i->session != r.session && is_present(i->node) && i->name() == own->name() && is_above(*i, *own))
-      return true;
-  return false;
-}
-
-std::vector<row> table::beaten_by(peer_number winner, const row& r, peer_number node) const {
-  std::vector<row> losers;
-  auto& s = of(r.name->hash());
-  std::shared_lock guard{s.mutex};
-  const auto* above = find_stored(s, winner, r);
-  for (const auto* i = s.head(*r.name); above && i; i = i->next_of_account)
-    if (i->node == node && i->is_session() && i->session != r.session && i->name() == above->name() && is_above(*above, *i))
-      losers.push_back(to_row(*i));
-  return losers;
 }
 
 } // namespace cluster

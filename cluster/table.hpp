@@ -69,9 +69,16 @@ public:
   /// Which node a number stands for, to break ties. Its rows are seen only while it is present.
   void set_node(peer_number number, node_id node);
   void set_present(peer_number number, bool is_present);
-  /// Inserts, or replaces the row of this owner with the same name, kind and session. False: nothing changed (the same,
-  /// or of a lower epoch).
-  bool put(peer_number node, const row& r);
+  /// What became of a row, and whom of the same full JID it met: one look-up tells.
+  struct placed {
+    bool is_changed = false; // else it is the same, or of a lower epoch
+    bool is_new = false;
+    bool is_beaten = false;  // by a session of another owner that is present
+    std::vector<row> beaten; // sessions of this node
+    explicit operator bool() const { return is_changed; }
+  };
+  /// Inserts, or replaces the row of this owner with the same name, kind and session.
+  placed put(peer_number node, const row& r);
   /// The row of this owner with this name, kind and session, if its epoch is not higher. False: there is none.
   bool remove(peer_number node, const row& r);
   /// Up to `most` rows of that owner go; `gone` is told of each. True: none is left.
@@ -85,10 +92,6 @@ public:
   [[nodiscard]] std::uint64_t digest(peer_number node, std::uint32_t bucket) const;
   [[nodiscard]] std::uint64_t digest(peer_number node) const;
   void for_each(peer_number node, std::uint32_t bucket, const std::function<void(const row&)>& f) const;
-  /// The row of another owner, present and with a session of the same full JID, that is above this one's; or null.
-  [[nodiscard]] bool is_beaten(peer_number node, const row& r) const;
-  /// The rows of `node` with the same full JID and another session that `r`, of another owner, beats.
-  [[nodiscard]] std::vector<row> beaten_by(peer_number winner, const row& r, peer_number node) const;
 
 private:
   struct stored;
@@ -99,7 +102,8 @@ private:
   [[nodiscard]] const owned* at(peer_number node) const;
   [[nodiscard]] bool is_present(peer_number node) const { return present_[node].load(std::memory_order_acquire); }
   [[nodiscard]] bool is_above(const stored& a, const stored& b) const;
-  [[nodiscard]] stored* find_stored(shard& s, peer_number node, const row& r) const;
+  [[nodiscard]] static stored* find_in(stored* chain, peer_number node, const row& r);
+  void look_for_conflicts(const stored& fresh, const stored* chain, placed& out) const;
   void unlink(shard& s, stored* gone);
   static row to_row(const stored& s);
 

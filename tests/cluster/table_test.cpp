@@ -58,28 +58,40 @@ TEST_CASE_FIXTURE(three_nodes, "table: of two sessions with one full JID the hig
         fresh.set_node(n, 100u - n);
         fresh.set_present(n, true);
       }
-      for (const auto& o : {turned ? l.b : l.a, turned ? l.a : l.b})
-        fresh.put(o.node, session_row("a@b/x", o.session, o.clock));
+      const auto& loser = l.winner == l.a.session ? l.b : l.a;
+      const auto& first = turned ? l.b : l.a;
+      const auto& second = turned ? l.a : l.b;
+      auto alone = fresh.put(first.node, session_row("a@b/x", first.session, first.clock));
+      CHECK(alone.is_new);
+      CHECK_FALSE(alone.is_beaten);
+      CHECK(alone.beaten.empty());
+      auto met = fresh.put(second.node, session_row("a@b/x", second.session, second.clock));
+      CHECK(met.is_new);
+      CHECK(met.is_beaten == (second.session == loser.session && first.node != second.node)); // by another node's
+      CHECK(met.beaten.size() == (first.session == loser.session && first.node == self));     // of this node
+      auto again = fresh.put(second.node, session_row("a@b/x", second.session, second.clock));
+      CHECK_FALSE(again);
+      auto changed = session_row("a@b/x", second.session, second.clock);
+      changed.what.priority = 7;
+      auto replaced = fresh.put(second.node, changed);
+      CHECK(replaced);
+      CHECK_FALSE(replaced.is_new);
+      CHECK(replaced.is_beaten == met.is_beaten);
+      CHECK(replaced.beaten.size() == met.beaten.size());
       CHECK(fresh.find(*jid("a@b/x"))->session == l.winner);
       CHECK(names_of(fresh, "a@b").size() == 1);
-      const auto& loser = l.winner == l.a.session ? l.b : l.a;
-      const auto& winner = l.winner == l.a.session ? l.a : l.b;
-      if (loser.node != winner.node)
-        CHECK(fresh.is_beaten(loser.node, session_row("a@b/x", loser.session, 0)));
-      CHECK_FALSE(fresh.is_beaten(winner.node, session_row("a@b/x", winner.session, 0)));
-      CHECK(fresh.beaten_by(winner.node, session_row("a@b/x", winner.session, 0), loser.node).size() == 1);
-      CHECK(fresh.beaten_by(loser.node, session_row("a@b/x", loser.session, 0), winner.node).empty());
     }
   }
 }
 
 TEST_CASE_FIXTURE(three_nodes, "table: a session that is handed over has one name and is no conflict; the higher epoch is it") {
   t.put(1, session_row("a@b/x", 7, 10, 1));
-  t.put(2, session_row("a@b/x", 7, 10, 2));
+  auto there = t.put(2, session_row("a@b/x", 7, 10, 2));
+  CHECK(there.is_new);
+  CHECK_FALSE(there.is_beaten);
+  CHECK(there.beaten.empty());
   CHECK(t.find(*jid("a@b/x"))->node == 2);
   CHECK(names_of(t, "a@b") == std::set<std::string>{"a@b/x@2"});
-  CHECK_FALSE(t.is_beaten(1, session_row("a@b/x", 7, 0)));
-  CHECK(t.beaten_by(2, session_row("a@b/x", 7, 0), 1).empty());
   CHECK_FALSE(t.put(2, session_row("a@b/x", 7, 99, 1)));    // of before
   CHECK_FALSE(t.remove(2, session_row("a@b/x", 7, 0, 1))); // a removal names the epoch that it removes
   CHECK(t.remove(2, session_row("a@b/x", 7, 0, 2)));
