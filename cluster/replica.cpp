@@ -100,8 +100,10 @@ void replica::dead(peer_number number) {
     std::string from{disk_prefix};
     base::put_be64(from, p.node);
     auto until = from + std::string(1, '\xff');
-    enqueue(storage::erase_range{std::move(from), std::move(until)});
+    waiting_.clear(); // what is written from now on must come behind it
+    unwritten_.push_back(storage::erase_range{std::move(from), std::move(until)});
   }
+  late_.erase(number);
   p.is_known = false;
   p.in = {};
 }

@@ -4,7 +4,9 @@
 #include "cluster/hybrid_clock.hpp"
 #include "cluster/table.hpp"
 #include "storage/engine.hpp"
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <deque>
+#include <map>
 
 namespace cluster {
 
@@ -20,7 +22,7 @@ struct news {
 
 struct replica_options {
   std::size_t most_log = 65'536;      // changes kept for peers that lag; behind that they compare digests
-  std::size_t most_unwritten = 65'536; // changes that wait for the disk; the oldest are dropped, digests repair that
+  std::size_t most_unwritten = 65'536; // changes that wait for the disk; beyond, their buckets are written when it has caught up
   std::size_t purge_slice = 1'024;    // rows of a dead node a step: some 3 ms
   std::size_t frame_bytes = 256 * 1024; // of rows in one frame
   base::duration digest_every = std::chrono::seconds{5};
@@ -35,7 +37,9 @@ public:
   struct counters {
     std::uint64_t changes_in = 0, rows_synced = 0, syncs = 0, replays = 0, refused = 0;
     std::uint64_t divergences = 0;  // digests that differed with everything applied
-    std::uint64_t dropped_writes = 0, failed_writes = 0;
+    std::uint64_t late_writes = 0;    // found no room: written with their bucket
+    std::uint64_t dropped_writes = 0; // removals without room: the disk keeps what is gone, until it is compared
+    std::uint64_t failed_writes = 0;
   };
 
   replica(table& t, node_id me, options o = {}) : table_(t), me_(me), options_(o) { t.set_node(self, me); }
@@ -63,7 +67,7 @@ public:
 
   // --- the disk: rows of others, written behind. What is lost there is found by digests.
   static constexpr std::string_view disk_prefix = "r";
-  /// What to write now; empty while a write is under way or nothing has changed.
+  /// What to write now, more of it the more waits; empty while a write is under way or nothing has changed.
   [[nodiscard]] std::vector<storage::change> take_writes();
   void written(bool is_done);
   /// A row as the disk had it at start. False: unreadable (it is left out; digests repair). `number_of` numbers nodes.
@@ -121,6 +125,7 @@ private:
   void fill_changes(peer& p, frame& f, std::size_t& bytes);
   void write(peer_number n, const row& r, bool is_removal);
   void enqueue(storage::change c);
+  void write_late_buckets(std::size_t room);
 
   table& table_;
   const node_id me_;
@@ -132,7 +137,12 @@ private:
   std::vector<peer> peers_;
   struct purge_of { peer_number number; bool was_seen; }; // rows from the disk alone are lost to nobody
   std::deque<purge_of> purging_;
-  std::deque<storage::change> unwritten_;
+  // The disk. A row that is written again takes the place of what still waits.
+  struct late_buckets { std::vector<bool> of = std::vector<bool>(table::bucket_count); std::size_t count = 0; };
+  std::deque<storage::change> unwritten_; // unwritten_first_ and what follows
+  std::uint64_t unwritten_first_ = 0;
+  boost::unordered_flat_map<std::string_view, std::uint64_t> waiting_; // by key, which is in unwritten_
+  std::map<peer_number, late_buckets> late_;
   bool is_writing_ = false;
   counters counters_;
 };

@@ -1,6 +1,7 @@
 // Two replicas and the frames between them, one by one.
 #include "cluster/replica.hpp"
 #include "tests/cluster/made.hpp"
+#include <map>
 
 using namespace cluster;
 using namespace cluster_tests;
@@ -111,6 +112,119 @@ TEST_CASE("replica: who comes back while its last life's rows go waits for that,
   CHECK(at_b.size(1) == 100);
   CHECK(at_b.find(*jid("user1@h/x")));
   CHECK(at_b.digest(1) == at_a.digest(self));
+}
+
+namespace {
+/// What a disk has after all that there is to write, a batch at a time.
+struct small_disk {
+  std::map<std::string, std::string> rows;
+  std::size_t batches = 0, writes = 0;
+  void take(replica& r) {
+    for (auto w = r.take_writes(); !w.empty(); w = r.take_writes()) {
+      ++batches;
+      writes += w.size();
+      for (auto& c : w)
+        if (auto* p = std::get_if<storage::put>(&c))
+          rows[p->key] = p->value;
+        else if (auto* e = std::get_if<storage::erase>(&c))
+          rows.erase(e->key);
+        else if (auto* range = std::get_if<storage::erase_range>(&c))
+          rows.erase(rows.lower_bound(range->from), rows.lower_bound(range->until));
+      r.written(true);
+    }
+  }
+  /// The rows of `owner`, read by another process, are those of `t`.
+  [[nodiscard]] bool has_all_of(const table& t, peer_number owner, node_id me) const {
+    table fresh;
+    replica reader{fresh, me};
+    for (auto& [key, value] : rows)
+      if (!reader.load({key, value, 1}, [](node_id n) { return static_cast<peer_number>(n); }))
+        return false;
+    return fresh.size(owner) == t.size(owner) && fresh.digest(owner) == t.digest(owner);
+  }
+};
+} // namespace
+
+TEST_CASE("replica: what the disk has no room for is written when it has caught up") {
+  table at_a, at_b;
+  replica a{at_a, 1}, b{at_b, 2, {.most_unwritten = 64}};
+  news heard;
+  base::time_point now{1'000s};
+  a.begin(1);
+  b.begin(1);
+  auto step = [&] {
+    now += 100ms;
+    frame from_b, from_a;
+    b.fill(1, from_b, now);
+    CHECK(a.receive(1, from_b, heard) != replica::verdict::hostile);
+    a.fill(1, from_a, now);
+    CHECK(b.receive(1, from_a, heard) != replica::verdict::hostile);
+  };
+  auto make = [](std::uint64_t n) { return session_row("user" + std::to_string(n) + "@h/x", n, n); };
+  for (std::uint64_t n = 1; n <= 3'000; ++n)
+    a.publish(make(n), heard);
+  a.connected(1, 2, 1, heard);
+  b.connected(1, 1, 1, heard);
+  auto under_way = b.take_writes();
+  CHECK(under_way.empty());
+  for (int n = 0; n < 8; ++n)
+    step();
+  REQUIRE(at_b.size(1) == 3'000);
+  CHECK(b.count().late_writes == 3'000 - 64);
+  small_disk disk;
+  disk.take(b);
+  CHECK(disk.rows.size() == 3'000);
+  CHECK(disk.has_all_of(at_b, 1, 2));
+  CHECK(b.count().dropped_writes == 0);
+  // A row that changes again and again is written once, as it is last; and one that is gone goes.
+  auto before = disk.writes;
+  for (std::uint64_t n = 0; n < 50; ++n) {
+    auto r = make(7);
+    r.what.priority = static_cast<std::int8_t>(n + 1);
+    a.publish(r, heard);
+    a.publish(make(10'000), heard);
+    a.withdraw(make(10'000));
+    step();
+  }
+  a.withdraw(make(8));
+  step();
+  step();
+  disk.take(b);
+  CHECK(disk.writes == before + 3);
+  CHECK(disk.has_all_of(at_b, 1, 2));
+  // All of an owner that dies goes, and what comes of it later stays.
+  a.publish(make(9'000), heard); // waits while it dies
+  step();
+  a.disconnected(1);
+  b.dead(1);
+  while (b.has_work())
+    b.purge(heard);
+  a.begin(2);
+  for (std::uint64_t n = 9'000; n < 9'010; ++n)
+    a.publish(make(n), heard);
+  a.connected(1, 2, 2, heard);
+  b.connected(1, 1, 2, heard);
+  for (int n = 0; n < 8; ++n)
+    step();
+  disk.take(b);
+  CHECK(at_b.digest(1) == at_a.digest(self));
+  CHECK(disk.has_all_of(at_b, 1, 2));
+}
+
+TEST_CASE_FIXTURE(two_replicas, "replica: the more waits for the disk, the more goes at once") {
+  for (std::uint64_t n = 1; n <= 20'000; ++n)
+    publish(n);
+  connect();
+  for (int n = 0; n < 60; ++n)
+    step();
+  REQUIRE(at_b.size(1) == 20'000);
+  auto first = b.take_writes();
+  CHECK(first.size() == 5'000);
+  b.written(true);
+  small_disk disk;
+  disk.take(b);
+  CHECK(disk.writes == 15'000);
+  CHECK(disk.batches < 15);
 }
 
 TEST_CASE_FIXTURE(two_replicas, "replica: a request that was never answered is made anew, with digests") {
