@@ -6,7 +6,8 @@
 namespace cluster {
 
 mesh::mesh(member own, std::uint64_t process, mesh_options o, table& rows, base::random& r)
-  : members_(own, process, std::move(o.members), r), rows_(rows, own.node, o.rows), link_options_(o.stanzas), random_(r) {
+  : members_(own, process, std::move(o.members), r), rows_(rows, own.node, o.rows), link_options_(o.stanzas), pace_(o.pace), random_(r),
+    room_(o.pace.burst) {
   rows_.begin(own.life);
 }
 
@@ -38,20 +39,27 @@ void mesh::tick(base::time_point now, effects& out) {
       if (auto number = static_cast<peer_number>(n); members_.at(number).state == peer_state::known)
         rows_.dead(number);
   }
-  go_on(now, out);
   const auto& o = members_.options();
   for (std::size_t n = 1; n < peers_.size(); ++n)
     if (auto& p = peers_[n]; p.established && (now - p.spoken >= o.heartbeat || now - p.gossiped >= o.gossip))
       p.is_dirty = true;
+  go_on(now, out);
 }
 
-void mesh::go_on(base::time_point now, effects& out) {
+void mesh::go_on(base::time_point, effects& out) {
   if (rows_.purge(out.rows))
     every_peer_is_dirty(); // one may have waited for it
-  flush(now, out);
 }
 
-base::time_point mesh::wanted_at() const { return rows_.has_work() ? base::time_point{} : base::time_point::max(); }
+base::time_point mesh::wanted_at() const {
+  return rows_.has_work() ? base::time_point{} : next_turn_.value_or(base::time_point::max());
+}
+
+void mesh::refill(base::time_point now) {
+  auto a_second = std::max(pace_.frames, pace_.of_peer * static_cast<double>(peers_.size() - 1));
+  room_ = std::min(pace_.burst, room_ + a_second * std::chrono::duration<double>(now - refilled_).count());
+  refilled_ = now;
+}
 
 void mesh::dialled(connection c, base::time_point now, effects& out) {
   begin(now, out);
@@ -275,6 +283,8 @@ void mesh::drain(base::time_point now, effects& out) {
 
 void mesh::leave(base::time_point now, effects& out) {
   begin(now, out);
+  next_turn_.reset();
+  room_ = pace_.burst;
   flush(now, out); // what there is to say comes before the farewell
   members_.leave(now, todo_);
   carry(now, out);
@@ -290,15 +300,31 @@ void mesh::every_peer_is_dirty() {
 }
 
 void mesh::flush(base::time_point now, effects& out) {
-  for (std::size_t n = 1; n < peers_.size(); ++n)
-    flush(static_cast<peer_number>(n), now, out);
+  if (next_turn_) {
+    if (now < *next_turn_)
+      return;
+    next_turn_.reset();
+    refill(now);
+  }
+  for (auto left = peers_.size(); left > 1 && !next_turn_; --left) { // who comes in vain is first the next time
+    auto next = last_written_ + 1 < peers_.size() ? last_written_ + 1 : 1;
+    flush(static_cast<peer_number>(next), now, out);
+    if (!next_turn_)
+      last_written_ = next;
+  }
 }
 
 /// One write in flight: what gathers meanwhile goes with the next.
 void mesh::flush(peer_number n, base::time_point now, effects& out) {
   auto& p = at(n);
-  if (!p.is_dirty || !p.established || p.in_flight > 0)
+  if (!p.is_dirty || !p.established || p.in_flight > 0 || next_turn_)
     return;
+  if (room_ < 1)
+    refill(now);
+  if (room_ < 1) {
+    next_turn_ = now + pace_.turn;
+    return;
+  }
   p.is_dirty = false;
   frame f;
   const auto& o = members_.options();
@@ -315,6 +341,7 @@ void mesh::flush(peer_number n, base::time_point now, effects& out) {
   if (f.is_empty())
     return;
   ++p.in_flight;
+  --room_;
   put(p.established, f, out);
 }
 

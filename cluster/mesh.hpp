@@ -8,10 +8,19 @@
 
 namespace cluster {
 
+/// A frame costs more than what is in it. As long as a node writes few, each goes at once; beyond, what is for a peer gathers
+/// until its turn comes.
+struct pace_options {
+  double frames = 4'000, of_peer = 50; // a second: of the node, but at least so many for each peer (a wait of 20 ms)
+  double burst = 1'000;                // frames that go at once after a rest
+  base::duration turn = std::chrono::milliseconds{4};
+};
+
 struct mesh_options {
   membership_options members;
   replica_options rows;
   link_options stanzas;
+  pace_options pace;
 };
 
 /// What is to be done after a step. `net` in order; the rest in the order of its own list.
@@ -55,7 +64,8 @@ public:
   void start(base::time_point now, effects& out);
   /// At least four times a second.
   void tick(base::time_point now, effects& out);
-  /// What is left to do goes on, a few milliseconds of it: rows of dead nodes. When wanted_at() says; ticks alone are slower.
+  /// What is left to do goes on, a few milliseconds of it: rows of dead nodes. When wanted_at() says, with a flush() behind it, for
+  /// frames may gather; ticks alone are slower.
   void go_on(base::time_point now, effects& out);
   /// time_point::max(): nothing is left to do.
   [[nodiscard]] base::time_point wanted_at() const;
@@ -131,13 +141,19 @@ private:
   void flush(peer_number n, base::time_point now, effects& out);
   void put(connection c, const frame& f, effects& out);
   void every_peer_is_dirty();
+  void refill(base::time_point now);
   void begin(base::time_point now, effects& out);
 
   membership members_;
   replica rows_;
   const link_options link_options_;
+  const pace_options pace_;
   base::random& random_;
   std::vector<peer> peers_{1};
+  double room_;                  // frames that may go at once
+  base::time_point refilled_{};
+  std::optional<base::time_point> next_turn_; // of those that gather
+  std::size_t last_written_ = 0; // peer, in turn
   membership::effects todo_;
   std::uint32_t last_generation_ = 0;
   std::optional<base::time_point> forget_at_; // rows from the disk whose owner has not come by then

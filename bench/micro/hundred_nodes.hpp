@@ -16,13 +16,15 @@ struct real final : machine {
     call what;
     job_function f;
     std::function<void()> then = {}; // not this node's CPU
+    time_point came = vt.now;
   };
   table rows;
   base::seeded_random own_luck{index + 1};
   std::unique_ptr<cluster::mesh> mesh;
   effects out;
   std::deque<job> inbox;
-  bool is_running = false, has_tick = false, is_writing = false;
+  bool is_running = false, has_tick = false, has_step = false, is_writing = false;
+  time_point last_step{};
   std::map<connection, std::shared_ptr<wire>> wires;
   connection last_accepted = 0;
   std::vector<peer_number> numbers; // by machine
@@ -44,6 +46,8 @@ struct real final : machine {
   ns prepare(bool has_disk) {
     mesh_options o;
     o.members.seeds = {machines[0]->address(), machines[real_count]->address()};
+    if (!given.gathers)
+      o.pace.burst = o.pace.frames = 1e12;
     mesh = std::make_unique<cluster::mesh>(me(life{1} << 20), 7'000 + index, o, rows, own_luck);
     effects nobody;
     for (std::uint64_t n = 0; n < own.count; ++n)
@@ -68,11 +72,15 @@ struct real final : machine {
   void tick() {
     vt.after(250ms, [this] {
       if (!std::exchange(has_tick, true)) {
-        inbox.push_front({call::tick, [this](auto& m, auto now, auto& out) { has_tick = false; m.tick(now, out); }});
-        wake();
+        post_first(call::tick, [this](auto& m, auto now, auto& out) { has_tick = false; m.tick(now, out); });
       }
       tick();
     });
+  }
+  /// Before what waits, as the shell does with ticks and what the disk says.
+  void post_first(call what, job_function f) {
+    inbox.push_front({what, std::move(f)});
+    wake();
   }
   void post(call what, job_function f, std::function<void()> then = {}) {
     inbox.push_back({what, std::move(f), std::move(then)});
@@ -83,6 +91,10 @@ struct real final : machine {
       vt.after(0ns, [this] { run(); });
   }
   void run() {
+    auto oldest = vt.now;
+    for (std::size_t i = 0; i < std::min<std::size_t>(inbox.size(), 4); ++i) // what was put first is young
+      oldest = std::min(oldest, inbox[i].came);
+    mesh->behind(vt.now - oldest);
     auto j = std::move(inbox.front());
     inbox.pop_front();
     auto began = thread_cpu();
@@ -136,6 +148,16 @@ struct real final : machine {
     out.clear();
     if (!is_writing)
       write(t);
+    go_on(t);
+  }
+  /// As the shell does, once in 10 ms of jobs or when none waits.
+  void go_on(time_point t) {
+    auto at = mesh->wanted_at();
+    if (at == time_point::max() || std::exchange(has_step, true))
+      return;
+    vt.at(std::max({at, t, last_step + (inbox.empty() ? 0ms : 10ms)}), [this] {
+      post_first(call::step, [this](auto& m, auto now, auto& out) { has_step = false; last_step = now; m.go_on(now, out); });
+    });
   }
   /// As the shell does after each round.
   void write(time_point t) {
@@ -150,7 +172,7 @@ struct real final : machine {
     disk_writes += batch.size();
     vt.at(t + ns{static_cast<std::int64_t>(static_cast<double>(batch.size()) / given.disk_rows * 1e9)}, [this] {
       is_writing = false;
-      post(call::disk, [](auto& m, auto, auto&) { m.written_to_disk(true); });
+      post_first(call::disk, [](auto& m, auto, auto&) { m.written_to_disk(true); });
     });
   }
   void carry(effects::dial& e, time_point t) {
@@ -188,9 +210,7 @@ struct real final : machine {
   }
   void on_bytes(const std::shared_ptr<wire>& w, std::string bytes) override;
   void on_written(const std::shared_ptr<wire>& w) override {
-    vt.after(given.hold, [this, c = w->c[w->at(*this)]] {
-      post(call::written, [c](auto& m, auto now, auto& out) { m.written(c, now, out); });
-    });
+    post(call::written, [c = w->c[w->at(*this)]](auto& m, auto now, auto& out) { m.written(c, now, out); });
   }
   void on_broken(const std::shared_ptr<wire>& w) override {
     auto c = w->c[w->at(*this)];
@@ -244,6 +264,10 @@ struct model final : machine {
   news nobody;
   life own_life = life{1} << 20;
   pair pairs[real_count];
+  double room = 0; // as mesh has it: its three links' share
+  time_point refilled{};
+  bool is_gathering = false;
+  std::size_t last_written = 0;
   std::deque<time_point> said; // when the changes were made that real node 0 has not shown
   std::uint64_t said_first = 1;
 
@@ -296,12 +320,8 @@ struct model final : machine {
   }
   void on_written(const std::shared_ptr<wire>& w) override {
     if (auto& p = pairs[w->end[0]->index]; p.connection == w) {
-      vt.after(given.hold, [this, w, &p] {
-        if (p.connection == w) {
-          p.is_in_flight = false;
-          flush(w->end[0]->index);
-        }
-      });
+      p.is_in_flight = false;
+      flush(w->end[0]->index);
     }
   }
   void on_bytes(const std::shared_ptr<wire>& w, std::string bytes) override {
@@ -398,10 +418,34 @@ struct model final : machine {
     for (std::size_t r = 0; r < real_count; ++r)
       flush(r);
   }
+  bool may_write() {
+    if (!given.gathers)
+      return true;
+    pace_options o;
+    auto share = static_cast<double>(real_count) / (static_cast<double>(given.nodes) - 1);
+    auto a_second = std::max(o.frames, o.of_peer * (static_cast<double>(given.nodes) - 1)) * share;
+    room = std::min(o.burst * share, room + a_second * seconds(vt.now - refilled));
+    refilled = vt.now;
+    if (room >= 1)
+      return true;
+    is_gathering = true;
+    vt.after(std::max<base::duration>(o.turn, ns{static_cast<std::int64_t>(1e9 / a_second)}), [this] {
+      is_gathering = false;
+      for (std::size_t i = 0; i < real_count && !is_gathering; ++i) {
+        auto next = (last_written + 1) % real_count;
+        flush(next);
+        if (!is_gathering)
+          last_written = next;
+      }
+    });
+    return false;
+  }
   /// As mesh::flush().
   void flush(std::size_t r) {
     auto& p = pairs[r];
     if (!p.is_dirty || !p.connection || p.is_in_flight)
+      return;
+    if (is_gathering || !may_write())
       return;
     p.is_dirty = false;
     frame f;
@@ -424,6 +468,7 @@ struct model final : machine {
     if (f.is_empty())
       return;
     p.is_in_flight = true;
+    --room;
     p.connection->send(*this, encode(f), vt.now);
   }
   void change() {

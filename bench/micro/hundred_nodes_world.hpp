@@ -28,7 +28,7 @@ struct assumptions {
   double gbit = 1;           // of a node's network card, each way
   ns latency = 100us;        // one way
   ns turn = 200us, ack = 50ms; // a reactor's turn; a client's acknowledgement
-  ns hold{0};                  // a link pauses for so long after each write, to gather
+  bool gathers = true;         // else every frame goes at once, however many
   double disk_rows = 200'000; // written a second
   [[nodiscard]] std::uint64_t of_node() const { return rows / nodes; }
   [[nodiscard]] double changes_of_node() const { return static_cast<double>(of_node()) * changes / 3600; } // a second
@@ -158,9 +158,9 @@ struct meter {
     longest = std::max(longest, used);
   }
 };
-enum class call : std::uint8_t { publish, send, receive, written, tick, settle, disk, other, count };
+enum class call : std::uint8_t { publish, send, receive, written, tick, settle, disk, step, other, count };
 inline constexpr const char* call_names[] = {"publish, withdraw", "send", "received", "written", "tick", "handled, complete",
-                                             "disk", "other"};
+                                             "disk", "go on", "other"};
 
 struct wire;
 /// A node, real or a model: what the network knows of it.

@@ -247,6 +247,50 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: silence is suspicion after 3 s and death a
   }
 }
 
+TEST_CASE_FIXTURE(wired_nodes, "mesh: a lone change goes at once; of many, what is for one peer gathers until its turn") {
+  mesh_options o;
+  o.pace = {.frames = 100, .of_peer = 10, .burst = 20, .turn = 10ms};
+  auto& a = add(1, 1 << 20, "one", "a", "b", o);
+  std::vector<node*> others;
+  for (node_id n = 2; n <= 5; ++n)
+    others.push_back(&add(n, 1 << 20, "n" + std::to_string(n), "a" + std::to_string(n), "a"));
+  advance(8s);
+  auto all_have = [&](std::uint64_t session) {
+    return std::ranges::all_of(others, [&](auto* n) { return n->rows.find(*jid("u" + std::to_string(session) + "@h/x")).has_value(); });
+  };
+  publish(a, "u1@h/x", 1);
+  CHECK(all_have(1));
+  auto before = a.mesh.count().frames_out;
+  std::uint64_t last = 1;
+  std::map<std::uint64_t, base::time_point> published, seen;
+  for (auto began = now; now - began < 4s;) { // 200 changes a second, which were 800 frames and as many acknowledgements
+    now += 5ms;
+    ++last;
+    published[last] = now;
+    publish(a, "u" + std::to_string(last) + "@h/x", last);
+    if (a.mesh.wanted_at() <= now)
+      a.mesh.go_on(now, a.out);
+    if ((now - began) % 250ms == 0ms)
+      for (auto& n : nodes)
+        n->mesh.tick(now, n->out);
+    settle();
+    for (auto i = published.begin(); i != published.end() && all_have(i->first); i = published.erase(i))
+      seen[i->first] = now - (i->second - base::time_point{});
+  }
+  CHECK(a.mesh.count().frames_out - before <= 20 + 4 * 100 + 4);
+  CHECK(a.mesh.count().frames_out - before > 300);
+  CHECK(seen.size() > 790);
+  for (auto& [session, took] : seen)
+    CHECK(took.time_since_epoch() <= 60ms); // four peers, 10 ms each, and the turn
+  now += 1s; // a rest, and it goes at once again
+  for (auto& n : nodes)
+    n->mesh.tick(now, n->out);
+  settle();
+  publish(a, "u9999@h/x", 9'999);
+  CHECK(all_have(9'999));
+  CHECK(a.mesh.wanted_at() == base::time_point::max());
+}
+
 TEST_CASE_FIXTURE(wired_nodes, "mesh: a short cut loses nothing and starts no new life") {
   auto& a = add(1, 1 << 20, "one", "a", "b");
   auto& b = add(2, 1 << 20, "two", "b", "a");

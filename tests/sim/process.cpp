@@ -13,6 +13,9 @@ cluster::mesh_options mesh_options(std::vector<std::string> seeds) {
   o.rows.frame_bytes = 2'000;
   o.rows.most_unwritten = 64;
   o.rows.purge_slice = 4;
+  o.pace.frames = 40; // so that frames gather
+  o.pace.of_peer = 5;
+  o.pace.burst = 30;
   o.stanzas.window_stanzas = 32; // so that credit runs out
   o.stanzas.window_bytes = 16 * 1024;
   return o;
@@ -83,6 +86,20 @@ void process::on_bytes(connection c, const std::string& bytes) {
 }
 void process::on_written(connection c) {
   post(source::net, [this, c] { with_mesh([&](auto& out) { mesh_.written(c, s_.w.now(), out); }); });
+}
+
+/// As the shell does, when the mesh says so.
+void process::step_on() {
+  auto at = mesh_.wanted_at();
+  if (at == time_point::max() || std::exchange(is_stepping_, true))
+    return;
+  s_.w.after(std::max(at - s_.w.now(), base::duration{1ms}), [this, lives = lives_] {
+    if (!*lives)
+      return;
+    is_stepping_ = false;
+    if (!is_paused_)
+      with_mesh([&](auto& out) { mesh_.go_on(s_.w.now(), out); });
+  });
 }
 
 void process::tick() {

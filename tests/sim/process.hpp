@@ -91,7 +91,9 @@ private:
     f(out);
     mesh_.flush(s_.w.now(), out);
     carry(std::move(out));
+    step_on();
   }
+  void step_on();
   void carry(cluster::effects&& todo);
   void tick();
   void write_rows();
@@ -160,6 +162,7 @@ private:
   base::seeded_random random_;
   cluster::table table_;
   cluster::mesh mesh_;
+  bool is_stepping_ = false;
   cluster::leases leases_;
   duration wall_offset_{};
   bool is_paused_ = false, is_leaving_ = false, is_writing_ = false;
