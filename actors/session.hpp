@@ -44,6 +44,8 @@ public:
   /// Whoever wants to take over here cannot.
   static void refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, const xmpp::jid_ref& account);
   void on_take_over_refused(std::optional<std::uint32_t> h);
+  /// The session that it wants to take over is not there. `last`: it has ended, and had handled so much.
+  void on_not_found(std::optional<std::uint32_t> last);
   void set_snapshot(modules::snapshot_ref of_account);
 
   /// From the client, through the lane.
@@ -194,6 +196,7 @@ private:
   std::unique_ptr<net::timer> leaves_;  // whose own stanzas are still under way, and that is no session any more
   cluster::place successor_;            // who takes over; then everything goes there
   std::uint32_t resumed_at_ = 0;        // what its client had handled
+  std::uint8_t tries_ = 0;              // to find the session that it takes over
   enum class place_in_time : std::uint8_t { own, taking_over, silent, moving, moved, ended } stage_ = place_in_time::own;
   std::shared_ptr<const modules::session_view> view_; // only where there are several nodes
   std::uint64_t clock_ = 0;             // taken when it was bound

@@ -19,8 +19,6 @@ bool session::ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_r
     });
   if (!there)
     return false;
-  session_id_ = earlier;
-  bare_ = xmpp::bare_of(account);
   account_at_ = *there;
   home_.for_peers(to_peers::relocated{earlier, {}, here()});
   say({.what = control::kind::take_over, .clock = h});

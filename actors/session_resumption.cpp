@@ -28,19 +28,36 @@ void session::detach() {
 // --- the new one
 
 void session::take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account) {
+  session_id_ = earlier;
+  resumed_at_ = h;
+  bare_ = xmpp::bare_of(account);
   for (auto& row : home_.around().sessions_here(*account)) // another account's is not found
     if (row.id == earlier) {
       home_.post(row.where.reactor, [there = row.where, h, me = here(), earlier, account](home& at) {
         auto* s = at.find<session>(there.ref);
         if (!s || !s->hand_over(me, h))
-          at.post<session>(me.reactor, me.ref, [last = at.around().ended().find(earlier, *account)](session& fresh) { fresh.on_take_over_refused(last); });
+          at.post<session>(me.reactor, me.ref, [last = at.around().ended().find(earlier, *account)](session& fresh) { fresh.on_not_found(last); });
       });
       return;
     }
   if (ask_peer(earlier, h, account))
     return;
   auto last = home_.around().ended().find(earlier, *account);
-  home_.post<session>(home_.index(), id(), [last](session& s) { s.on_take_over_refused(last); }); // not inside the stream's own call
+  home_.post<session>(home_.index(), id(), [last](session& s) { s.on_not_found(last); }); // not inside the stream's own call
+}
+
+/// It may be on its way from one node to another at this moment, and its row, too.
+void session::on_not_found(std::optional<std::uint32_t> last) {
+  constexpr auto pause = std::chrono::milliseconds{100};
+  constexpr int most = 4;
+  if (last || !home_.around().peers() || ++tries_ > most || stage_ != place_in_time::taking_over || is_ended_)
+    return on_take_over_refused(last);
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(pause, [this] {
+    home_.guard(id(), [this] {
+      if (stage_ == place_in_time::taking_over && !is_ended_)
+        take_over(session_id_, resumed_at_, bare_);
+    });
+  }));
 }
 
 void session::on_take_over_refused(std::optional<std::uint32_t> h) {

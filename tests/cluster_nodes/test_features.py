@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 import unittest
 import urllib.request
 
@@ -115,6 +116,9 @@ class Server:
 class AcrossNodes:
     """Before a class of tests."""
     server_class, first = Server, 0  # the node of its first client
+
+    def arrive(self):
+        time.sleep(0.5)
 
     def run(self, result=None):
         self.server.turn = self.first  # the same nodes each time, whatever ran before

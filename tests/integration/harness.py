@@ -236,6 +236,9 @@ class Case(unittest.TestCase):
         self.addCleanup(r.close)
         return r
 
+    def arrive(self):
+        """What one client has sent has come to where another one is: with several nodes that takes a moment."""
+
     def client(self, name, resource="r"):
         return self.raw().login(name, resource)
 
