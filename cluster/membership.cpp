@@ -6,8 +6,8 @@ namespace cluster {
 
 using namespace std::chrono_literals;
 
-membership::membership(member own, std::uint64_t process, membership_options o, base::random& r)
-  : own_(std::move(own)), process_(process), options_(std::move(o)), random_(r), seeds_(options_.seeds.size()) {}
+membership::membership(member own, std::uint64_t process, membership_options o, base::random& r, is_free_function is_free)
+  : own_(std::move(own)), process_(process), options_(std::move(o)), random_(r), is_free_(std::move(is_free)), seeds_(options_.seeds.size()) {}
 
 void membership::start(base::time_point now, effects& out) {
   last_ = now;
@@ -224,6 +224,7 @@ void membership::bury(peer_number n, peer_state as, bool is_process_gone, effect
   auto& p = peers_[n];
   bool was_here = p.state == peer_state::alive || p.state == peer_state::suspected;
   p.state = as;
+  p.gone = last_;
   p.dead_life = std::max(p.dead_life, p.who.life);
   p.refusals = 0;
   if (p.established)
@@ -276,12 +277,34 @@ std::optional<peer_number> membership::find(node_id n) const {
   return std::nullopt;
 }
 
+/// What still names it by its number elsewhere is a matter of seconds; that one life of it was dead is forgotten with it.
+std::optional<peer_number> membership::longest_gone() const {
+  std::optional<peer_number> oldest;
+  for (std::size_t i = 1; i < peers_.size(); ++i) {
+    const auto& p = peers_[i];
+    auto n = static_cast<peer_number>(i);
+    bool is_here = p.state == peer_state::alive || p.state == peer_state::suspected;
+    if (!is_here && !p.established && last_ - p.gone >= options_.reuse_after && (!oldest || p.gone < peers_[*oldest].gone) && is_free_(n))
+      oldest = n;
+  }
+  return oldest;
+}
+
 std::optional<peer_number> membership::add(const member& m) {
-  if (peers_.size() >= most_peers)
-    return std::nullopt;
-  auto& p = peers_.emplace_back();
-  p.who = m;
-  return static_cast<peer_number>(peers_.size() - 1);
+  std::optional<peer_number> n;
+  if (peers_.size() < most_peers) {
+    n = static_cast<peer_number>(peers_.size());
+    peers_.emplace_back();
+  } else if ((n = longest_gone())) {
+    if (auto c = peers_[*n].dialling)
+      forget_line(c); // it is closed when it comes to something
+    peers_[*n] = {};
+  }
+  if (n) {
+    peers_[*n].who = m;
+    peers_[*n].gone = last_;
+  }
+  return n;
 }
 
 peer_number membership::number_of(node_id n) {

@@ -5,6 +5,7 @@
 #include "base/random.hpp"
 #include "cluster/frame.hpp"
 #include "cluster/table.hpp"
+#include <functional>
 #include <map>
 #include <variant>
 
@@ -33,6 +34,7 @@ struct membership_options {
   base::duration dial_limit = std::chrono::seconds{2}, greeting_limit = std::chrono::seconds{5};
   base::duration heartbeat = std::chrono::seconds{1}, gossip = std::chrono::seconds{3};
   std::size_t most_strangers = 64; // accepted connections that have not greeted
+  base::duration reuse_after = std::chrono::minutes{10}; // numbers of peers that are gone, once all are taken
 };
 
 class membership {
@@ -63,13 +65,15 @@ public:
     peer_state state = peer_state::known;
     life dead_life = 0; // it and those before are not spoken to
     connection established = 0, dialling = 0;
-    base::time_point heard{}, broken{}, next_dial{}, dialled{};
+    base::time_point heard{}, broken{}, next_dial{}, dialled{}, gone{};
     std::uint32_t refusals = 0, attempts = 0; // since it was last heard
     bool is_draining = false, has_redialled = false;
     refusal told = refusal::none; // why it last turned us away
   };
 
-  membership(member own, std::uint64_t process, membership_options o, base::random& r);
+  /// A number is given to another peer once all are taken, when its own has been gone for long and nothing is left of it here.
+  using is_free_function = std::function<bool(peer_number)>;
+  membership(member own, std::uint64_t process, membership_options o, base::random& r, is_free_function is_free = [](auto) { return true; });
 
   void start(base::time_point now, effects& out);
   /// At least four times a second.
@@ -122,6 +126,7 @@ private:
   static constexpr std::size_t no_seed = ~std::size_t{0};
 
   [[nodiscard]] std::optional<peer_number> find(node_id n) const;
+  [[nodiscard]] std::optional<peer_number> longest_gone() const;
   [[nodiscard]] std::optional<peer_number> add(const member& m);
   [[nodiscard]] greeting make_greeting(peer_number to, bool is_answer) const;
   refusal judge(connection c, const line& l, const greeting& g, base::time_point now) const;
@@ -143,6 +148,7 @@ private:
   const std::uint64_t process_;
   const membership_options options_;
   base::random& random_;
+  const is_free_function is_free_;
   std::vector<peer> peers_{1};
   std::vector<seed_state> seeds_;
   std::map<connection, line> lines_;

@@ -42,7 +42,7 @@ refusal membership::judge(connection c, const line& l, const greeting& g, base::
     if (peers_[n].who.name == g.self.name && peers_[n].who.node != g.self.node && is_well(peers_[n], now))
       return refusal::duplicate_name;
   if (!found)
-    return peers_.size() < most_peers ? refusal::none : refusal::full;
+    return peers_.size() < most_peers || longest_gone() ? refusal::none : refusal::full;
   const auto& p = peers_[*found];
   if (g.self.life <= p.dead_life)
     return refusal::declared_dead;

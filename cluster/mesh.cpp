@@ -6,7 +6,8 @@
 namespace cluster {
 
 mesh::mesh(member own, std::uint64_t process, mesh_options o, table& rows, base::random& r)
-  : members_(own, process, std::move(o.members), r), rows_(rows, own.node, o.rows), link_options_(o.stanzas), pace_(o.pace), random_(r),
+  : members_(own, process, std::move(o.members), r, [this](peer_number n) { return rows_.is_free(n) && !link_to(n); }),
+    rows_(rows, own.node, o.rows), link_options_(o.stanzas), pace_(o.pace), random_(r),
     room_(o.pace.burst) {
   rows_.begin(own.life);
 }

@@ -373,6 +373,11 @@ bool replica::is_synced(peer_number number) const {
   return p && p->is_connected && p->in.is_started && p->in.buckets_left == 0;
 }
 
+bool replica::is_free(peer_number number) const {
+  const auto* p = at(number);
+  return table_.size(number) == 0 && !(p && (p->is_connected || p->is_known || p->is_purging));
+}
+
 std::uint64_t replica::applied(peer_number number) const {
   const auto* p = at(number);
   return p ? p->in.applied : 0;

@@ -78,6 +78,8 @@ public:
   [[nodiscard]] bool is_synced(peer_number number) const;
   [[nodiscard]] std::uint64_t sequence() const { return sequence_; }
   [[nodiscard]] std::uint64_t applied(peer_number number) const;
+  /// No row is left of it, and no word is under way: the number may be another peer's.
+  [[nodiscard]] bool is_free(peer_number number) const;
   /// Changes of this node that the peer has not confirmed.
   [[nodiscard]] std::uint64_t lag(peer_number number) const;
   [[nodiscard]] const counters& count() const { return counters_; }

@@ -557,85 +557,17 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a link that only one side still has does n
   CHECK(id_of(a.out.returned[0]) == "m1");
 }
 
-namespace {
-/// One node that hears what the test says; its peers have the numbers 1 and what follows.
-struct one_member {
-  base::seeded_random luck{1};
-  membership m{{1, 1 << 20, "one", "a", 1}, 1, {}, luck};
-  membership::effects out;
-  base::time_point now{100s};
-  one_member() { m.start(now, out); }
-  /// Why it is turned away, and which life is dead.
-  std::pair<refusal, life> greet(connection c, node_id who, life of) {
-    greeting g;
-    g.cluster = "covey";
-    g.self = {who, of, "node" + std::to_string(who), "", 1};
-    g.process = 5;
-    g.to = 1;
-    g.profile = xmpp::jid_profile_version;
-    m.accepted(c, now, out);
-    out.clear();
-    m.on_greeting(c, g, now, out);
-    for (const auto& e : out)
-      if (const auto* p = std::get_if<membership::part>(&e))
-        return {p->what.reason, p->what.dead_life};
-    return {refusal::none, life{0}};
-  }
-  void step(base::duration d = 250ms) {
-    now += d;
-    m.look_at_clock(now, out);
-    m.tick(now, out);
-  }
-};
-} // namespace
-
-TEST_CASE_FIXTURE(one_member, "membership: what waits in the own queue is no silence of its sender") {
-  REQUIRE(greet(1, 2, 7).first == refusal::none);
-  REQUIRE(greet(2, 3, 7).first == refusal::none);
-  std::deque<base::time_point> queue; // heartbeats of the first; the second says nothing
-  for (int n = 1; n <= 48; ++n) {     // 12 s: this node is busy with what came before
-    if (n % 4 == 0)
-      queue.push_back(now);
-    m.behind(queue.empty() ? base::duration{} : now - queue.front());
-    step();
-    CHECK(m.at(1).state == peer_state::alive);
-    CHECK(m.at(2).state == peer_state::alive); // for all that is known of it
-  }
-  for (auto came : queue) {
-    m.behind(now - came);
-    CHECK(m.heard(1, now, out));
-    step(50ms);
-    CHECK(m.at(1).state == peer_state::alive);
-  }
-  CHECK(m.at(2).state == peer_state::dead); // its silence is known by now
-  m.behind({});
-  for (int n = 0; n < 13; ++n)
-    step();
-  CHECK(m.at(1).state == peer_state::suspected);
-}
-
-TEST_CASE_FIXTURE(one_member, "membership: while this process stood still nobody was silent") {
-  REQUIRE(greet(1, 2, 7).first == refusal::none);
-  for (int n = 0; n < 4; ++n)
-    step();
-  step(7s);
-  CHECK(m.at(1).state == peer_state::alive);
-  step(1s);
-  CHECK(m.at(1).state == peer_state::alive); // 1.5 s are counted
-  for (int n = 0; n < 7; ++n)
-    step();
-  CHECK(m.at(1).state == peer_state::suspected);
-  CHECK(m.own().life == 1 << 20);
-}
-
-TEST_CASE_FIXTURE(one_member, "membership: a life that was declared dead is turned away, the next one is not") {
-  CHECK(greet(1, 2, 7).first == refusal::none);
-  for (int n = 0; n < 44; ++n)
-    step();
-  REQUIRE(m.at(1).state == peer_state::dead);
-  CHECK(greet(2, 2, 7) == std::pair{refusal::declared_dead, life{7}});
-  CHECK(greet(3, 2, 6) == std::pair{refusal::declared_dead, life{7}});
-  CHECK(m.at(1).state == peer_state::dead);
-  CHECK(greet(4, 2, 8).first == refusal::none);
-  CHECK(m.at(1).state == peer_state::alive);
+TEST_CASE_FIXTURE(wired_nodes, "mesh: a number is not free while there is a row or a link of its peer") {
+  auto& a = add(1, 1 << 20, "one", "a", "b");
+  auto& b = add(2, 1 << 20, "two", "b", "a");
+  publish(b, "y@h/1", 2);
+  advance(1s);
+  auto n = number_of(a, b);
+  CHECK_FALSE(a.mesh.rows().is_free(n));
+  CHECK(a.mesh.link_to(n));
+  kill(b);
+  advance(2s);
+  REQUIRE(peer_of(a, b)->state == peer_state::dead);
+  CHECK(a.mesh.rows().is_free(n));
+  CHECK_FALSE(a.mesh.link_to(n));
 }
