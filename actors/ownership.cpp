@@ -1,7 +1,6 @@
 // Leases on real stores: names from the hosts, answers through the thread of the peers.
 #include "actors/ownership.hpp"
-#include "actors/entity.hpp"
-#include "actors/node.hpp"
+#include "actors/at_entity.hpp"
 #include "base/log.hpp"
 #include <algorithm>
 #include <mutex>
@@ -144,8 +143,7 @@ void ownership::end(const std::string& name) {
   }
   base::log::info("cluster.not_owned", "this node has a service of the cluster no more", {{"name", name}});
   at_.show(before.name, before.epoch, false);
-  if (auto* at = around_.registry().charge_if_there(*before.name, home::control_cost))
-    around_.homes()[at->reactor]->post_from_anywhere([at](home& h) { h.post_to_entity(*at, [](entity& e) { e.start_again(); }); });
+  at_entity(around_, *before.name, [](entity& e) { e.start_again(); });
 }
 
 std::optional<storage::precondition> ownership::fence(const xmpp::jid& name) const {

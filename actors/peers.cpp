@@ -129,9 +129,12 @@ void peers::run() {
   for (;;) {
     {
       std::unique_lock guard{mutex_};
-      if (auto until = std::min(mesh_.wanted_at(), last_tick_ + tick_every) - now_; until > base::duration{}) { // by a clock that this one's variable does not know
+      auto until = std::min(mesh_.wanted_at(), last_tick_ + tick_every); // by a clock that no condition variable knows
+      if (!lost_.empty() || !found_.empty())
+        until = std::min(until, tell_at_);
+      if (until > now_) {
         is_waiting_ = jobs_.empty();
-        wake_.wait_for(guard, until, [this] { return !jobs_.empty() || is_over_; });
+        wake_.wait_for(guard, until - now_, [this] { return !jobs_.empty() || is_over_; });
         is_waiting_ = false;
       }
       if (is_over_ && jobs_.empty())
@@ -181,6 +184,7 @@ void peers::end_round() {
     mesh_.go_on(now_, todo_);
     carry();
   }
+  tell_names();
   send_unsent();
   mesh_.flush(now_, todo_);
   carry();

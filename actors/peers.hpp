@@ -150,8 +150,7 @@ private:
   void send_unsent();
   void wait_for_link(cluster::peer_number to, cluster::parcel&& p, base::duration at_most);
   void check(const xmpp::jid_ref& bare);
-  template <class F>
-  void at_entity(const xmpp::jid_ref& bare, F f);
+  void tell_names();
   void update_candidates();
   [[nodiscard]] bool shall_own(const xmpp::jid& name) const;
   void show_service(const xmpp::jid_ref& name, std::uint64_t epoch, bool is_ours);
@@ -193,6 +192,8 @@ private:
   struct gone { xmpp::jid_ref bare; std::uint64_t session; cluster::peer_number node; base::time_point due; bool is_silent; };
   std::deque<gone> gone_;               // sessions whose rows are
   std::optional<base::time_point> attach_again_at_;
+  std::vector<xmpp::jid_ref> lost_, found_; // names that all accounts with sessions here are to hear
+  base::time_point tell_at_{};
   struct question { on_removal then; base::time_point until; };
   std::map<std::uint64_t, question> questions_;
   std::uint64_t last_question_ = 0;
@@ -202,6 +203,7 @@ private:
   mutable std::shared_mutex candidates_mutex_;
   candidates_ref candidates_;
   std::vector<cluster::peer_number> alive_;
+  std::vector<std::string> names_; // by number, of those that are there
   std::map<std::string, cluster::peer_number, std::less<>> by_name_;
   std::mutex mutex_; // of what follows
   std::condition_variable wake_;

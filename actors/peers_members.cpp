@@ -1,7 +1,5 @@
 // Who is there and what that means: for accounts and sessions of this node, for services, for commands.
-#include "actors/entity.hpp"
-#include "actors/home.hpp"
-#include "actors/node.hpp"
+#include "actors/at_entity.hpp"
 #include "actors/peers.hpp"
 #include "actors/session.hpp"
 #include "base/log.hpp"
@@ -15,6 +13,7 @@ using cluster::peer_state;
 
 namespace {
 constexpr std::size_t most_gone = 65'536; // sessions that are looked for once more
+constexpr auto tell_after = std::chrono::milliseconds{100};
 } // namespace
 
 std::string_view to_text(cluster::peer_state s) {
@@ -29,17 +28,25 @@ std::string_view to_text(cluster::peer_state s) {
 }
 
 void peers::update_candidates() {
-  auto fresh = std::make_shared<const std::vector<cluster::candidate>>(mesh_.candidates());
+  auto fresh = mesh_.candidates();
   std::vector<peer_number> alive;
   for (std::size_t n = 1; n < mesh_.members().peers().size(); ++n)
     if (auto s = mesh_.members().at(static_cast<peer_number>(n)).state; s == peer_state::alive || s == peer_state::suspected)
       alive.push_back(static_cast<peer_number>(n));
+  auto name = [this](peer_number n) -> const std::string& { return mesh_.members().at(n).who.name; };
+  auto is_same_candidate = [](auto& a, auto& b) { return a.node == b.node && a.number == b.number && a.reactors == b.reactors; };
+  bool are_names_same = alive == alive_ && std::ranges::all_of(alive, [&](auto n) { return names_[n] == name(n); });
+  if (are_names_same && std::ranges::equal(fresh, *candidates_, is_same_candidate))
+    return; // nearly always: each tick looks
+  auto shown = std::make_shared<const std::vector<cluster::candidate>>(std::move(fresh));
+  decltype(names_) names(mesh_.members().peers().size());
   decltype(by_name_) by_name;
   for (auto n : alive)
-    by_name[mesh_.members().at(n).who.name] = n;
+    by_name[names[n] = name(n)] = n;
   std::lock_guard guard{candidates_mutex_};
+  names_ = std::move(names);
   by_name_ = std::move(by_name);
-  candidates_ = std::move(fresh);
+  candidates_ = std::move(shown);
   alive_ = std::move(alive);
 }
 
@@ -137,20 +144,13 @@ void peers::carry(const cluster::effects::peer_change& e) {
     });
 }
 
-/// `f(entity&)`, where it is in memory.
-template <class F>
-void peers::at_entity(const xmpp::jid_ref& bare, F f) {
-  if (auto* at = around_.registry().charge_if_there(*bare, home::control_cost))
-    around_.homes()[at->reactor]->post_from_anywhere([at, f](home& h) { h.post_to_entity(*at, f); });
-}
-
 /// Whoever of this account is here finds out where it lives now.
 void peers::check(const xmpp::jid_ref& bare) {
   rows_.sessions_of(*bare, [this](std::string_view, const cluster::entry& e) {
     if (e.node == cluster::self && e.reactor < around_.homes().size())
       around_.homes()[e.reactor]->post_from_anywhere<session>(e.ref, [](session& s) { s.check_account(); });
   });
-  at_entity(bare, [](entity& e) { e.check_owner(); });
+  at_entity(around_, *bare, [](entity& e) { e.check_owner(); });
 }
 
 void peers::carry(cluster::news& n) {
@@ -171,12 +171,27 @@ void peers::carry(cluster::news& n) {
       around_.homes()[i->second.reactor]->post_from_anywhere<session>(i->second.ref, [](session& s) {
         s.close(xmpp::stream_errc::conflict, "replaced by a new session with this resource");
       });
-  auto tell = [this](const std::vector<cluster::news::about>& all, void (entity::*how)(std::shared_ptr<const std::vector<xmpp::jid_ref>>)) {
+  if (lost_.empty() && found_.empty())
+    tell_at_ = now_ + tell_after;
+  for (auto& a : n.returned)
+    found_.push_back(a.row.name);
+  for (auto& a : n.lost) {
+    lost_.push_back(a.row.name);
+    check(xmpp::bare_of(a.row.name));
+    if (gone_.size() < most_gone)
+      gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_, true});
+  }
+}
+
+/// One list for what comes up in a moment, for each goes to every account that has sessions here: a node that dies is many slices
+/// of rows, a split that heals thousands of frames.
+void peers::tell_names() {
+  if (now_ < tell_at_)
+    return;
+  auto tell = [this](std::vector<xmpp::jid_ref>& all, void (entity::*how)(std::shared_ptr<const std::vector<xmpp::jid_ref>>)) {
     if (all.empty())
       return;
-    auto names = std::make_shared<std::vector<xmpp::jid_ref>>();
-    for (auto& a : all)
-      names->push_back(a.row.name);
+    auto names = std::make_shared<std::vector<xmpp::jid_ref>>(std::exchange(all, {}));
     std::sort(names->begin(), names->end(), [](auto& a, auto& b) { return a->hash() < b->hash(); });
     for (auto* h : around_.homes())
       h->post_from_anywhere([how, names](home& at) {
@@ -186,13 +201,8 @@ void peers::carry(cluster::news& n) {
         });
       });
   };
-  tell(n.lost, &entity::on_lost);
-  tell(n.returned, &entity::on_found_again);
-  for (auto& a : n.lost) {
-    check(xmpp::bare_of(a.row.name));
-    if (gone_.size() < most_gone)
-      gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_, true});
-  }
+  tell(lost_, &entity::on_lost);
+  tell(found_, &entity::on_found_again);
 }
 
 /// A session whose row is gone, and that its account has not heard of: the word was lost with a life of its node.
@@ -204,7 +214,7 @@ void peers::look_for_ghosts() {
     rows_.sessions_of(*g.bare, [&](std::string_view, const cluster::entry& e) { is_there |= e.session == g.session; });
     if (is_there)
       continue;
-    at_entity(g.bare, [g](entity& e) { e.on_row_gone(g.node, g.session, g.is_silent); });
+    at_entity(around_, *g.bare, [g](entity& e) { e.on_row_gone(g.node, g.session, g.is_silent); });
   }
   if (!attach_again_at_ || now_ < *attach_again_at_)
     return;
@@ -280,8 +290,7 @@ void peers::close_session(peer_number at, std::uint64_t session, xmpp::stream_er
 
 std::string peers::name_of(peer_number n) const {
   std::shared_lock guard{candidates_mutex_};
-  auto i = std::ranges::find(by_name_, n, [](auto& one) { return one.second; });
-  return i == by_name_.end() ? std::string{} : i->first;
+  return n < names_.size() ? names_[n] : std::string{};
 }
 
 void peers::drain() {
@@ -300,6 +309,9 @@ std::optional<cluster_status> peers::status() {
     for (std::size_t i = 1; i < mesh_.members().peers().size(); ++i) {
       auto n = static_cast<peer_number>(i);
       const auto& p = mesh_.members().at(n);
+      bool is_succeeded = p.state == peer_state::left && (p.who.name == s.own.name || by_name_.contains(p.who.name));
+      if (is_succeeded)
+        continue; // the node of that name is there, with another data folder
       const auto* l = mesh_.link_to(n);
       s.peers.push_back({p.who.name, p.who.address, p.state, p.is_draining, rows_.session_count(n), mesh_.rows().lag(n), l ? l->open_count() : 0});
     }

@@ -1,6 +1,6 @@
 // Accounts as rows: created if absent, changed whole, removed with everything that is theirs.
 #include "server/accounts.hpp"
-#include "actors/entity.hpp"
+#include "actors/at_entity.hpp"
 #include "actors/peers.hpp"
 #include "base/log.hpp"
 #include "storage/tables.hpp"
@@ -130,18 +130,11 @@ void stored_accounts::remove(const xmpp::jid_ref& bare, modules::on_account then
   });
 }
 
-void stored_accounts::at_entity(const xmpp::jid_ref& bare, std::function<void(actors::entity&)> f) {
-  node_.homes()[node_.reactor_of(*bare)]->post_from_anywhere([bare, f = std::move(f)](actors::home& h) {
-    if (auto* at = h.around().registry().charge_if_there(*bare, actors::home::control_cost))
-      h.post_to_entity(*at, f);
-  });
-}
-
 void stored_accounts::has_changed(const xmpp::jid_ref& bare) {
   node_.absent().erase(*bare);
   if (node_.peers())
     node_.peers()->changed(bare, false);
-  at_entity(bare, [](actors::entity& e) { e.start_again(); });
+  actors::at_entity(node_, *bare, [](actors::entity& e) { e.start_again(); });
 }
 
 void stored_accounts::exists(const xmpp::jid_ref& bare, std::function<void(base::result<bool, account_errc>)> then) {

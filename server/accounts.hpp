@@ -61,7 +61,6 @@ public:
 
 private:
   /// At the account's entity, if it is in memory.
-  void at_entity(const xmpp::jid_ref& bare, std::function<void(actors::entity&)> f);
   template <class F>
   void tell_entity(const xmpp::jid_ref& bare, F f);
   /// The row of an account that may log in, and its version.
