@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import unittest
 import urllib.request
 
@@ -54,7 +53,7 @@ class Logs:
 
 class Server:
     """What harness.Server is for one node. The commands of an operator are given to the first one."""
-    cluster, count = None, 0
+    cluster, count, lag = None, 0, 0.06
     settings = ['admins = ["admin@localhost"]', "tls.require = false", "sasl.plain_without_tls = true", "sasl.iterations = 4096",
                 "modules.register.enabled = true", "modules.register.per_hour = 0", "modules.register.shortest_password = 1"]
 
@@ -116,9 +115,6 @@ class Server:
 class AcrossNodes:
     """Before a class of tests."""
     server_class, first = Server, 0  # the node of its first client
-
-    def arrive(self):
-        time.sleep(0.5)
 
     def run(self, result=None):
         self.server.turn = self.first  # the same nodes each time, whatever ran before

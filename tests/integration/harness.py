@@ -33,6 +33,8 @@ def free_ports(count):
 class Server:
     """One node. `extra`: TOML lines; top-level ones first. `inside`: lines of the tables listen and tls; {port} and {direct} are ports."""
 
+    lag = 0  # seconds, that what one client sends needs to another one's node
+
     def __init__(self, extra="", tables="", reactors=1, folder=None, inside=None):
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="covey-test-"))
         self.owns_folder = folder is None
@@ -118,7 +120,7 @@ class Raw:
     """A stream by hand: sends text, waits for text."""
 
     def __init__(self, server, direct=False, context=None, to="localhost"):
-        self.to = to
+        self.to, self.lag = to, server.lag
         self.socket = socket.create_connection(("127.0.0.1", server.direct if direct else server.port), 10)
         self.socket.settimeout(10)
         self.buffer = ""
@@ -190,10 +192,13 @@ class Raw:
         return self
 
     def ping(self):
-        """A round trip: everything sent before has been handled by the server's session."""
+        """A round trip: everything sent before has been handled by the server's session, and where there are several nodes has come to the others."""
+        time.sleep(self.lag)
         self.counter = getattr(self, "counter", 0) + 1
         self.send(f"<iq type='get' id='ping{self.counter}' to='{self.to}'><ping xmlns='urn:xmpp:ping'/></iq>")
-        return self.read_until(f"id='ping{self.counter}' type='result'/>")
+        got = self.read_until(f"id='ping{self.counter}' type='result'/>")
+        time.sleep(self.lag)
+        return got
 
     def register(self, name, secret=password):
         self.send(f"<iq type='set' id='reg'><query xmlns='jabber:iq:register'><username>{name}</username>"
@@ -235,9 +240,6 @@ class Case(unittest.TestCase):
         r = Raw(self.server, *args, **kw)
         self.addCleanup(r.close)
         return r
-
-    def arrive(self):
-        """What one client has sent has come to where another one is: with several nodes that takes a moment."""
 
     def client(self, name, resource="r"):
         return self.raw().login(name, resource)

@@ -33,7 +33,7 @@ class Delivery(harness.Case):
     def test_to_a_bare_address_with_somebody_there(self):
         bob = self.client("bob", "there").presence()
         alice = self.client("alice", "sender")
-        self.arrive()
+        alice.ping()
         for kind, arrives in (("normal", True), ("chat", True), ("headline", True), ("groupchat", False), ("error", False)):
             with self.subTest(kind):
                 self.send(alice, "bob@localhost", kind, f"bare-{kind}")
