@@ -191,7 +191,10 @@ void peers::tell_names() {
   auto tell = [this](std::vector<xmpp::jid_ref>& all, void (entity::*how)(std::shared_ptr<const std::vector<xmpp::jid_ref>>)) {
     if (all.empty())
       return;
-    auto names = std::make_shared<std::vector<xmpp::jid_ref>>(std::exchange(all, {}));
+    auto names = std::make_shared<std::vector<xmpp::jid_ref>>();
+    for (auto& name : std::exchange(all, {}))
+      if (how != &entity::on_lost || !rows_.find(*name)) // he may have come back elsewhere before this node was missed
+        names->push_back(std::move(name));
     std::sort(names->begin(), names->end(), [](auto& a, auto& b) { return a->hash() < b->hash(); });
     for (auto* h : around_.homes())
       h->post_from_anywhere([how, names](home& at) {

@@ -5,6 +5,9 @@
 
 namespace base {
 
+/// Defined by a simulator alone, whose runs must be the same in every process.
+[[gnu::weak]] std::uint64_t simulated_hash_seed();
+
 namespace {
 constexpr char hex_digits[] = "0123456789abcdef";
 constexpr char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -35,6 +38,8 @@ std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
 /// as what one of them hashed must be found later.
 struct process_seed {
   std::uint64_t value = [] {
+    if (simulated_hash_seed)
+      return simulated_hash_seed();
     std::random_device d;
     return std::uint64_t{d()} << 32 | d();
   }();

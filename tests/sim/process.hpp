@@ -1,6 +1,6 @@
-// One life of one node's process: the real cluster machines, and above them a small model of sessions and their router. The
-// model keeps the promises of docs/delivery.md in the simplest way; the real session, account and router machines take its
-// place when they can be driven without CAF.
+// One life of one node's process: the real mesh, replica and leases, and above them a small model of sessions, their router
+// and offline storage, which keeps the promises of docs/delivery.md in the simplest way. So thousands of runs a minute look
+// into the mesh. The real sessions, accounts, router and modules are simulated by tests/sim_nodes, which is slower.
 #pragma once
 #include "cluster/leases.hpp"
 #include "cluster/mesh.hpp"

@@ -1,5 +1,6 @@
-// Takes the place of net/client_socket.hpp where bench/growth compiles actors/ anew: the other end is memory, so that a
-// process holds more connections than descriptors. What it leaves out: the kernel's socket and Asio's state of it.
+// Takes the place of net/client_socket.hpp where actors/ are compiled anew (actors.cmake): the other end is memory, so that a
+// process holds more connections than descriptors, and a simulator decides what arrives when. What it leaves out: the
+// kernel's socket and Asio's state of it.
 #pragma once
 #include "net/endpoint.hpp"
 #include "net/loop.hpp"
@@ -51,17 +52,31 @@ public:
       waiting_.append(std::exchange(coming_, {}));
     wake();
   }
+  /// No more comes: whoever reads gets what waits and then `why`; what is written from now on is refused.
+  void end(error_code why) {
+    over_ = why;
+    wake();
+    take(0);
+  }
+  /// At most so many bytes more are taken. Without a call: any number.
+  void take(std::size_t bytes) {
+    window_ = bytes;
+    if (writer_ && (window_ > 0 || over_))
+      asio::post(*io_, [h = std::exchange(writer_, nullptr)] { h({}); });
+  }
 
   // --- as the real one
   template <class Handler>
   void wait_readable(Handler h) {
     reader_ = std::move(h);
-    if (!waiting_.empty())
-      wake();
+    wake();
   }
   template <class Handler>
   void wait_writable(Handler h) {
-    asio::post(*io_, [h = std::move(h)]() mutable { h(error_code{}); });
+    if (window_ == 0 && !over_)
+      writer_ = std::move(h);
+    else
+      asio::post(*io_, [h = std::move(h)]() mutable { h(error_code{}); });
   }
   std::size_t read_some(char* to, std::size_t size, error_code& ec) {
     ec = {};
@@ -76,12 +91,22 @@ public:
     else
       waiting_.erase(0, n);
     if (n == 0)
-      ec = asio::error::would_block;
+      ec = over_ ? over_ : asio::error::would_block;
     return n;
   }
   [[nodiscard]] bool has_buffered() const { return false; }
   std::size_t write_some(const char* from, std::size_t size, error_code& ec) {
     ec = {};
+    if (over_ || window_ == 0) [[unlikely]] {
+      ec = over_ ? error_code{asio::error::broken_pipe} : asio::error::would_block;
+      return 0;
+    }
+    if (window_ < size) [[unlikely]] {
+      ec = asio::error::would_block;
+      size = window_;
+    }
+    if (window_ != endless)
+      window_ -= size;
     if (far_)
       far_->received(number_, {from, size});
     return size;
@@ -102,7 +127,7 @@ public:
   [[nodiscard]] std::string peer_address() const { return "memory"; }
   void shutdown() {}
   void close() {
-    reader_ = nullptr;
+    reader_ = writer_ = nullptr;
     waiting_ = {};
     if (auto* far = std::exchange(far_, nullptr))
       far->closed(number_);
@@ -111,14 +136,17 @@ public:
 
 private:
   void wake() {
-    if (waiting_.empty() || !reader_)
+    if (!reader_ || (waiting_.empty() && !over_))
       return;
     asio::post(*io_, [h = std::exchange(reader_, nullptr)] { h({}); });
   }
 
+  static constexpr auto endless = static_cast<std::size_t>(-1);
   asio::io_context* io_;
   far_end* far_ = nullptr;
-  std::function<void(const error_code&)> reader_;
+  std::function<void(const error_code&)> reader_, writer_;
+  std::size_t window_ = endless;
+  error_code over_;
   std::string_view coming_; // while arrive() runs
   std::string waiting_;
   std::uint32_t number_ = 0;

@@ -1,0 +1,99 @@
+// What happened in a run, as the checker judges it: every message from its sender's hand to its receivers'.
+#pragma once
+#include "tests/sim/world.hpp"
+#include <map>
+#include <string>
+#include <vector>
+
+namespace sim_nodes {
+
+using namespace std::chrono_literals;
+using sim::duration;
+using sim::time_point;
+using sim::world;
+
+/// Of one login of one client, over any number of resumptions; and of one of its connections. Never used twice.
+using login_id = std::uint64_t;
+using stream_id = std::uint64_t;
+
+struct message {
+  std::size_t from = 0;      // client
+  std::size_t account = 0;   // whose devices it is for
+  std::string to;            // bare or full
+  login_id login = 0;        // of its sender, when it was sent first
+  time_point sent{}, acknowledged{};
+  bool is_resent = false;    // by its client, on another stream
+  bool is_acknowledged = false, is_bounced = false;
+  struct copy {
+    std::size_t client = 0;
+    login_id login = 0;
+    stream_id stream = 0;
+    time_point when{};
+    bool is_carbon = false, is_delayed = false;
+    bool is_heard = false;   // a node has had the ack, and has not died since
+    time_point heard{};
+    std::size_t node = 0;    // which
+  };
+  std::vector<copy> copies;
+};
+
+struct announcement {
+  std::size_t from = 0;
+  time_point sent{};
+  bool is_acknowledged = false, is_bounced = false, is_resent = false;
+  std::map<stream_id, unsigned> copies;
+};
+
+struct history {
+  std::vector<message> messages{1};           // by number; 0 is not used
+  std::vector<announcement> announcements{1}; // the same
+  std::vector<std::string> violations;
+  /// A life ended or a process did, or two nodes gave each other up: an ack may be lost with that, and who stays routes again.
+  std::vector<time_point> losses;
+  /// Sessions of that account came, went or moved: its home may have moved, too.
+  std::map<std::size_t, std::vector<time_point>> moves;
+  std::uint64_t hash = 0xcbf29ce484222325; // of all that nodes and clients have said, and when
+  stream_id last_stream = 0;
+  std::uint64_t logins = 0, resumptions = 0, refused_resumptions = 0, conflicts = 0, kills = 0, stops = 0, pauses = 0, splits = 0, bytes = 0;
+
+  void note(const world& w, std::string_view what) {
+    auto mix = [this](std::uint64_t x) { hash = (hash ^ x) * 0x9e3779b97f4a7c15 ^ hash >> 29; };
+    mix(static_cast<std::uint64_t>(w.now().time_since_epoch().count()));
+    for (std::size_t i = 0; i < what.size(); i += 8) {
+      std::uint64_t part = 0;
+      what.copy(reinterpret_cast<char*>(&part), 8, i);
+      mix(part);
+    }
+    bytes += what.size();
+  }
+  void lost(const world& w) { losses.push_back(w.now()); }
+  [[nodiscard]] bool lost_something(time_point from, time_point to) const {
+    for (auto t : losses)
+      if (t >= from && t <= to)
+        return true;
+    return false;
+  }
+  [[nodiscard]] bool moved(std::size_t account, time_point from, time_point to) const {
+    auto i = moves.find(account);
+    if (i == moves.end())
+      return false;
+    for (auto t : i->second)
+      if (t >= from && t <= to)
+        return true;
+    return false;
+  }
+
+  template <class... Ts>
+  void violate(const world& w, const char* format, Ts... xs) {
+    char text[512];
+    if constexpr (sizeof...(xs) == 0)
+      std::snprintf(text, sizeof text, "%s", format);
+    else
+      std::snprintf(text, sizeof text, format, xs...);
+    w.trace("VIOLATION %s", static_cast<const char*>(text));
+    if (violations.size() < 20)
+      violations.emplace_back(text);
+  }
+};
+
+} // namespace sim_nodes
