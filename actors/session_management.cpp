@@ -73,7 +73,7 @@ void session::acknowledge(std::uint32_t h) {
     ++messages;
     e.what.settle();
     home_.complete(s.completion, modules::outcome::acknowledged);
-    if (e.is_spooled)
+    if (e.is_spooled || e.may_be_stored)
       stored.push_back(s.stanza_id);
     e.what = {};
   });
@@ -206,6 +206,7 @@ void session::on_unspooled(base::u128 stanza_id) {
   for (auto& e : managed_->queue.entries())
     if (e.is_spooled && e.what.what->stanza_id == stanza_id) {
       e.is_spooled = false;
+      e.may_be_stored = true;
       e.since = home_.now(); // once more in a while
     }
   arm(home_.now() + home_.around().settings().spool_after);

@@ -346,6 +346,7 @@ void client::on_element(std::string_view e) {
           return lose(false);
         }
         phase_ = phase::enable;
+        seen_.given_up[login_] = world_.now();
         login_ = ++seen_.logins;
         sees_.clear();
         got_.clear();
@@ -393,6 +394,7 @@ void client::on_handled(std::uint32_t h) {
     auto& u = unacked_.front();
     if (u.message && !std::exchange(seen_.messages[u.message].is_acknowledged, true)) {
       seen_.messages[u.message].acknowledged = world_.now();
+      seen_.messages[u.message].told = login_;
       world_.trace("%s: m%llu is acknowledged", name().c_str(), static_cast<unsigned long long>(u.message));
     }
     if (u.announcement)

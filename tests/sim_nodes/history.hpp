@@ -21,6 +21,7 @@ struct message {
   std::size_t account = 0;   // whose devices it is for
   std::string to;            // bare or full
   login_id login = 0;        // of its sender, when it was sent first
+  login_id told = 0;         // and when it was acknowledged
   time_point sent{}, acknowledged{};
   bool is_resent = false;    // by its client, on another stream
   bool is_acknowledged = false, is_bounced = false;
@@ -52,6 +53,8 @@ struct history {
   std::vector<time_point> losses;
   /// Sessions of that account came, went or moved: its home may have moved, too.
   std::map<std::size_t, std::vector<time_point>> moves;
+  /// A client has given that session up, with what it had not been told.
+  std::map<login_id, time_point> given_up;
   std::uint64_t hash = 0xcbf29ce484222325; // of all that nodes and clients have said, and when
   stream_id last_stream = 0;
   std::uint64_t logins = 0, resumptions = 0, refused_resumptions = 0, conflicts = 0, kills = 0, stops = 0, pauses = 0, splits = 0, bytes = 0;

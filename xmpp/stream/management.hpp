@@ -19,9 +19,10 @@ public:
     delivery what;
     base::time_point since;
     bool is_spooled = false; // stored, or being stored, by the account
+    bool may_be_stored = false; // an attempt failed, or nobody knows how it went
   };
 
-  void push(delivery what, base::time_point now) { list_.push_back({std::move(what), now, false}); }
+  void push(delivery what, base::time_point now) { list_.push_back({std::move(what), now}); }
   /// The client handled `h` of our stanzas, counted modulo 2^32 (section 4). Calls `each(entry&)` for those that are
   /// acknowledged by it, oldest first. False, and nothing happens: it claims more than was sent, or less than before.
   template <class F>
