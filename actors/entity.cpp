@@ -48,7 +48,7 @@ void entity::carry_out(modules::effects& todo) {
   for (auto& item : todo.list())
     std::visit([this](auto& e) { carry(e); }, item);
   start_operations();
-  if (!finishing_.empty() && under_way_.empty() && waiting_.empty()) [[unlikely]]
+  if (!finishing_.empty() && under_way_.empty() && waiting_.empty() && awaited_.empty()) [[unlikely]] // these are what still calls it
     finishing_.clear();
   if (owes_look_ && under_way_.empty() && waiting_.empty()) [[unlikely]]
     look_there_again();

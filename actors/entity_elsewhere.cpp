@@ -37,7 +37,7 @@ void entity::check_owner() {
 /// Its rows are what counts. What the address had begun in the store when it was here before goes on, and is waited for by
 /// whatever is read from now on; only then is the machine gone that began it.
 void entity::begin_anew() {
-  if (under_way_.empty() && waiting_.empty())
+  if (under_way_.empty() && waiting_.empty() && awaited_.empty())
     return on_crash({});
   for (auto& d : machine_->take_held())
     pass_on(std::move(d));

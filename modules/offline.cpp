@@ -22,6 +22,8 @@ struct mailbox {
   std::size_t messages = 0, bytes = 0;
   std::uint64_t last_entry = 0; // order of entry, whatever the clock does
   std::vector<std::function<void(effects&)>> waiting; // for the count
+  struct coming { base::u128 id; bool is_settled = false; };
+  std::vector<coming> coming; // to be written for a session, once there is a count or room
   /// A row that a session has been sent and not yet acknowledged, or that was kept because it had not.
   struct owned {
     base::u128 id;
@@ -81,6 +83,8 @@ private:
   void store(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out) {
     constexpr std::size_t most_waiting = 1'000;
     auto& box = of(account);
+    if (owner)
+      box.coming.push_back({what.what->stanza_id});
     if (box.is_counted)
       return put(what, owner, account, out);
     if (box.waiting.size() >= most_waiting)
@@ -135,6 +139,8 @@ private:
 
   void insert(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out) {
     auto& box = of(account);
+    if (owner && take_coming(box, what.what->stanza_id)) // its client was faster
+      return out.complete(what.what->completion, outcome::acknowledged);
     auto now = clock_->wall();
     auto us = now.time_since_epoch().count();
     box.last_entry = std::max(box.last_entry + 1, static_cast<std::uint64_t>(us));
@@ -174,6 +180,7 @@ private:
   void failed(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out, const xmpp::stanza_error& why) {
     if (!owner)
       return out.bounce(*what.what, why);
+    (void)take_coming(of(account), what.what->stanza_id);
     if (is_live(account, owner))
       return out.unspooled(owner, what.what->stanza_id);
     out.route({what.what, {}, {}, false, false, false, true, what.delayed_us});
@@ -277,7 +284,10 @@ private:
     std::vector<base::u128> unknown;
     for (auto& id : ev.stanza_ids) {
       auto o = std::ranges::find(box.rows, id, &mailbox::owned::id);
-      if (o == box.rows.end())
+      auto c = std::ranges::find(box.coming, id, &mailbox::coming::id);
+      if (c != box.coming.end())
+        c->is_settled = true;
+      else if (o == box.rows.end())
         unknown.push_back(id);
       else if (o->session == ev.session)
         forget(ev.account, tables::offline_key(*ev.account.bare(), o->entry, id), id, o->bytes, ev.out);
@@ -308,6 +318,15 @@ private:
         return give(s.id, ev.account, ev.out);
   }
 
+  /// What was to be written; true: it has been acknowledged meanwhile, and need not be.
+  static bool take_coming(mailbox& box, base::u128 id) {
+    auto c = std::ranges::find(box.coming, id, &mailbox::coming::id);
+    if (c == box.coming.end())
+      return false;
+    auto is_settled = c->is_settled;
+    box.coming.erase(c);
+    return is_settled;
+  }
   void disown(account_view& account, base::u128 id) const {
     std::erase_if(of(account).rows, [&](auto& o) { return o.id == id; });
   }

@@ -246,7 +246,7 @@ class Node(harness.Server):
 
 class Proxy:
     """HAProxy. Clients that do not care for the node come here: `port` and `direct`, as a node has them."""
-    ip = "127.0.0.1"
+    ip, lag = "127.0.0.1", 0
 
     def __init__(self, folder, ports):
         self.config, self.log, self.processes = folder / "haproxy.cfg", folder / "haproxy.log", []
