@@ -1,0 +1,75 @@
+// Messages that a session's client has not acknowledged, and acks that are faster than the store.
+#include "storage/tables.hpp"
+#include "tests/modules/account_fixture.hpp"
+
+using namespace modules;
+using namespace modules::testing;
+
+namespace {
+struct fixture : account_fixture {
+  fixture() {
+    start(make_offline());
+    join(7, "pc");
+  }
+  effects spool(std::uint64_t id) {
+    xmpp::delivery d{stanza("<message type='chat'><body>x</body></message>", "friend@far.example/r", "me@example.org"), {}};
+    d.what->stanza_id = {id, 0};
+    d.what->completion = {1, static_cast<std::uint32_t>(id), 0, 0};
+    effects out;
+    message_unacknowledged ev{7, d, *this, out};
+    CHECK(name_of(view.unacknowledged.run(ev)) == "taken");
+    return out;
+  }
+  effects acknowledge(std::uint64_t id) {
+    effects out;
+    std::vector<base::u128> ids{{id, 0}};
+    message_settled ev{7, ids, *this, out, false};
+    (void)view.settled.run(ev);
+    return out;
+  }
+  std::size_t rows() {
+    auto all = engine.scan(storage::tables::offline_of(*bare()), storage::order::forward, 100);
+    REQUIRE(all.has_value());
+    return all->size();
+  }
+};
+} // namespace
+
+TEST_CASE_FIXTURE(fixture, "offline: what is not acknowledged is kept until it is") {
+  auto out = spool(1);
+  settle(out);
+  CHECK(rows() == 1);
+  out = acknowledge(1);
+  settle(out);
+  CHECK(rows() == 0);
+}
+
+TEST_CASE_FIXTURE(fixture, "offline: an ack that comes before there is a count of the mailbox leaves no row") {
+  auto first = spool(1), second = spool(2); // both wait for the count
+  auto ack = acknowledge(1);
+  settle(ack);
+  settle(first);
+  settle(second);
+  CHECK(rows() == 1);
+  ack = acknowledge(2);
+  settle(ack);
+  CHECK(rows() == 0);
+  auto again = spool(1); // the ack was of that attempt only
+  settle(again);
+  CHECK(rows() == 1);
+}
+
+TEST_CASE_FIXTURE(fixture, "offline: a mailbox that stays full keeps nothing in mind") {
+  for (std::uint64_t id = 1; id <= 150; ++id) {
+    auto out = spool(id);
+    settle(out);
+  }
+  CHECK(rows() == 1); // of 100 bytes
+  auto ack = acknowledge(150);
+  settle(ack);
+  auto out = spool(150);
+  auto answer = std::ranges::count_if(out.list(), [](auto& i) { return std::holds_alternative<effect::load>(i); });
+  CHECK(answer == 1); // looks for room again
+  settle(out);
+  CHECK(rows() == 1);
+}
