@@ -31,6 +31,8 @@ struct mailbox {
     std::size_t bytes;
   };
   std::vector<owned> rows;
+  struct unerased { std::string key; base::u128 id; };
+  std::vector<unerased> unerased; // acknowledged, while the store was away
   /// Rows that went while scans were under way, which may still show them.
   std::vector<base::u128> gone;
   std::uint32_t scans = 0;
@@ -248,6 +250,11 @@ private:
     auto owner = std::ranges::find_if(box.rows, [&](auto& o) { return o.id == id; });
     if ((owner != box.rows.end() && is_live(account, owner->session)) || std::ranges::find(box.gone, id) != box.gone.end())
       return false;
+    if (auto u = std::ranges::find(box.unerased, id, &mailbox::unerased::id); u != box.unerased.end()) {
+      box.unerased.erase(u);
+      forget(account, row.key, id, 0, out);
+      return false;
+    }
     auto m = tables::decode_offline(row);
     if (m && m->expires_us && m->expires_us <= now) {
       forget(account, row.key, id, m->stanza.size(), out);
@@ -345,11 +352,22 @@ private:
     b.changes.emplace_back(storage::erase{tables::offline_id_key(*account.bare(), id)});
     b.durability = storage::durability::relaxed; // lost with a crash it comes twice, never not at all
     auto& box = of(account);
-    uncount(box, bytes);
+    if (bytes > 0) // else that has been done
+      uncount(box, bytes);
     disown(account, id);
     if (box.scans > 0)
       box.gone.push_back(id);
-    out.commit(std::move(b));
+    out.commit(std::move(b), [this, key, id, &account](storage::outcome how, effects& o) {
+      constexpr std::size_t most = 1'000;
+      auto& late = of(account).unerased;
+      if (how != storage::outcome::done) {
+        if (late.size() < most)
+          late.push_back({key, id});
+        return;
+      }
+      for (auto& u : std::exchange(late, {})) // the store is back
+        forget(account, u.key, u.id, 0, o);
+    });
   }
 
   /// The stanza with its delay, framed again: it was written by this server.

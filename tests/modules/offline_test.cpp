@@ -73,3 +73,25 @@ TEST_CASE_FIXTURE(fixture, "offline: a mailbox that stays full keeps nothing in 
   settle(out);
   CHECK(rows() == 1);
 }
+
+TEST_CASE_FIXTURE(fixture, "offline: what is acknowledged while the store is away is not given again") {
+  struct away final : storage::engine {
+    std::vector<storage::outcome> commit(std::span<const storage::batch> all) override { return {all.size(), storage::outcome::unavailable}; }
+    base::result<std::optional<storage::row>, storage::errc> get(std::string_view) override { return base::fail(storage::errc::unavailable); }
+    base::result<std::vector<storage::row>, storage::errc> scan(const storage::key_range&, storage::order, std::size_t) override { return base::fail(storage::errc::unavailable); }
+    base::result<bool, storage::errc> resolve(base::u128) override { return base::fail(storage::errc::unavailable); }
+    base::result<void, storage::errc> snapshot(const std::string&) override { return base::fail(storage::errc::unavailable); }
+  } nobody;
+  auto out = spool(1);
+  settle(out);
+  auto ack = acknowledge(1);
+  settle(ack, nobody);
+  CHECK(rows() == 1);
+  join(8, "phone");
+  effects login;
+  session_ready ready{8, *this, login};
+  (void)view.ready.run(ready);
+  settle(login);
+  CHECK(delivered.empty());
+  CHECK(rows() == 0);
+}
