@@ -80,6 +80,7 @@ class Leases(Case):
         alice, bob = self.client(well[0].name, "alice", "well"), self.client(well[1].name, "bob", "well")
         there = Client(owner, "alice", "there")  # says something in the moment of the fault
         self.announce(alice, f"before {what}")
+        bob.hears(f"before {what}")  # it is for whoever is there: nobody keeps it for a node that the dead one has not told
         there.say(service, f"into {what}")
         began = time.monotonic()
         getattr(owner, what)()
