@@ -191,10 +191,7 @@ void peers::tell_names() {
   auto tell = [this](std::vector<xmpp::jid_ref>& all, void (entity::*how)(std::shared_ptr<const std::vector<xmpp::jid_ref>>)) {
     if (all.empty())
       return;
-    auto names = std::make_shared<std::vector<xmpp::jid_ref>>();
-    for (auto& name : std::exchange(all, {}))
-      if (how != &entity::on_lost || !rows_.find(*name)) // he may have come back elsewhere before this node was missed
-        names->push_back(std::move(name));
+    auto names = std::make_shared<std::vector<xmpp::jid_ref>>(std::exchange(all, {}));
     std::sort(names->begin(), names->end(), [](auto& a, auto& b) { return a->hash() < b->hash(); });
     for (auto* h : around_.homes())
       h->post_from_anywhere([how, names](home& at) {
@@ -204,6 +201,7 @@ void peers::tell_names() {
         });
       });
   };
+  std::erase_if(lost_, [this](auto& name) { return rows_.find(*name).has_value(); }); // he may have come back elsewhere before his node was missed
   tell(lost_, &entity::on_lost);
   tell(found_, &entity::on_found_again);
 }

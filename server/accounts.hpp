@@ -60,7 +60,6 @@ public:
   bool offers_scram() const override { return true; }
 
 private:
-  /// At the account's entity, if it is in memory.
   template <class F>
   void tell_entity(const xmpp::jid_ref& bare, F f);
   /// The row of an account that may log in, and its version.

@@ -1,4 +1,5 @@
 // What goes wrong in a run, and how it is healed.
+#include "tests/sim/cuts.hpp"
 #include "tests/sim/run.hpp"
 
 namespace sim {
@@ -50,7 +51,7 @@ void run::one_fault() {
     split(luck.below(4), luck.in(3) ? luck.between(5ms, 2s) : luck.between(2s, 25s));
     break;
   case 11: case 12:
-    flap(n, m, 1 + static_cast<int>(luck.below(10)));
+    flap(world_, net_, is_healed_, n, m, 1 + static_cast<int>(luck.below(10)));
     break;
   case 13: case 14:
     world_.trace("connections of node%zu and node%zu are reset", n, m);
@@ -132,37 +133,12 @@ void run::split(std::size_t kind, duration length) {
   auto a = random_node(), b = (a + 1 + luck.below(hosts_.size() - 1)) % hosts_.size();
   constexpr const char* names[]{"in two", "one way", "of a pair", "of one node"};
   world_.trace("split %s, around node%zu and node%zu, for %.3f s", names[kind], a, b, std::chrono::duration<double>(length).count());
-  std::vector<std::pair<std::size_t, std::size_t>> cut;
+  ways cut;
   for (std::size_t n = 0; n < left.size(); ++n)
     for (std::size_t m = 0; m < left.size(); ++m)
       if (n != m && (kind == 0 ? left[n] != left[m] : kind == 1 ? left[n] && !left[m] : kind == 2 ? (n == a && m == b) || (n == b && m == a) : n == a || m == a))
         cut.emplace_back(n, m);
-  for (auto [n, m] : cut)
-    net_.block(n, m, true);
-  world_.after(length, [this, cut] {
-    if (is_healed_)
-      return;
-    for (auto [n, m] : cut)
-      net_.block(n, m, false);
-    world_.trace("a split heals");
-  });
-}
-
-/// Milliseconds of silence, with or without a reset.
-void run::flap(std::size_t a, std::size_t b, int times) {
-  if (times == 0 || is_healed_)
-    return;
-  net_.block(a, b, true);
-  net_.block(b, a, true);
-  if (world_.luck.in(2))
-    net_.reset(a, b);
-  world_.after(world_.luck.between(1ms, 20ms), [this, a, b, times] {
-    if (is_healed_)
-      return;
-    net_.block(a, b, false);
-    net_.block(b, a, false);
-    world_.after(world_.luck.between(1ms, 300ms), [this, a, b, times] { flap(a, b, times - 1); });
-  });
+  cut_for(world_, net_, is_healed_, std::move(cut), length);
 }
 
 /// Everything works again. What does not mend by itself from now on is a fault of ours.

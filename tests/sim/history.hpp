@@ -1,6 +1,6 @@
 // What happened in a run, as the checker judges it: every message from its sender's hand to its receiver's.
 #pragma once
-#include "tests/sim/world.hpp"
+#include "tests/sim/verdict.hpp"
 #include <map>
 #include <set>
 
@@ -29,25 +29,12 @@ struct message {
   std::vector<copy> copies;
 };
 
-struct history {
+struct history : verdict {
   std::vector<message> messages{1}; // by number; 0 is not used
-  std::vector<std::string> violations;
   /// A life ended, or two nodes lost each other: an ack may be lost with that.
   std::vector<time_point> losses;
   std::uint64_t logins = 0, conflicts = 0, rerouted = 0, stored = 0, claimed = 0, crashes = 0, rebirths = 0, purged_rows = 0, deaths = 0;
   std::uint64_t lease_writes = 0, lease_changes = 0;
-
-  template <class... Ts>
-  void violate(const world& w, const char* format, Ts... xs) {
-    char text[512];
-    if constexpr (sizeof...(xs) == 0)
-      std::snprintf(text, sizeof text, "%s", format);
-    else
-      std::snprintf(text, sizeof text, format, xs...);
-    w.trace("VIOLATION %s", static_cast<const char*>(text));
-    if (violations.size() < 20)
-      violations.emplace_back(text);
-  }
 };
 
 } // namespace sim

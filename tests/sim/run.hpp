@@ -58,7 +58,6 @@ private:
   void plan_faults();
   void one_fault();
   void split(std::size_t kind, duration length);
-  void flap(std::size_t a, std::size_t b, int times);
   void heal();
 
   // --- the checker (checker.cpp)

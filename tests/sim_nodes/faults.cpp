@@ -1,5 +1,6 @@
 // What goes wrong in a run, and how it is healed.
 #include "tests/sim_nodes/run.hpp"
+#include "tests/sim/cuts.hpp"
 
 namespace sim_nodes {
 
@@ -49,7 +50,7 @@ void run::one_fault() {
     break;
   case 10: case 11: case 12:
     world_.trace("flapping between node%zu and node%zu", n, m);
-    flap(n, m, 1 + static_cast<int>(luck.below(10)));
+    sim::flap(world_, net_, is_healed_, n, m, 1 + static_cast<int>(luck.below(10)));
     break;
   case 13: case 14:
     world_.trace("connections of node%zu and node%zu are reset", n, m);
@@ -134,7 +135,7 @@ void run::split() {
   auto a = random_node(), b = (a + 1 + luck.below(hosts_.size() - 1)) % hosts_.size();
   constexpr const char* names[]{"in two", "one way", "of a pair", "of a pair, one way", "of one node"};
   world_.trace("split %s, around node%zu and node%zu, for %.3f s", names[kind], a, b, std::chrono::duration<double>(length).count());
-  std::vector<std::pair<std::size_t, std::size_t>> cut;
+  sim::ways cut;
   for (std::size_t n = 0; n < left.size(); ++n)
     for (std::size_t m = 0; m < left.size(); ++m) {
       bool is_pair = n == a && m == b;
@@ -146,32 +147,7 @@ void run::split() {
       if (n != m && is)
         cut.emplace_back(n, m);
     }
-  for (auto [n, m] : cut)
-    net_.block(n, m, true);
-  world_.after(length, [this, cut] {
-    if (is_healed_)
-      return;
-    for (auto [n, m] : cut)
-      net_.block(n, m, false);
-    world_.trace("a split heals");
-  });
-}
-
-/// Milliseconds of silence, with or without a reset.
-void run::flap(std::size_t a, std::size_t b, int times) {
-  if (times == 0 || is_healed_)
-    return;
-  net_.block(a, b, true);
-  net_.block(b, a, true);
-  if (world_.luck.in(2))
-    net_.reset(a, b);
-  world_.after(world_.luck.between(1ms, 20ms), [this, a, b, times] {
-    if (is_healed_)
-      return;
-    net_.block(a, b, false);
-    net_.block(b, a, false);
-    world_.after(world_.luck.between(1ms, 300ms), [this, a, b, times] { flap(a, b, times - 1); });
-  });
+  sim::cut_for(world_, net_, is_healed_, std::move(cut), length);
 }
 
 /// Everything works again. What does not mend by itself from now on is a fault of ours.

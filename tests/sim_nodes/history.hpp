@@ -1,6 +1,6 @@
 // What happened in a run, as the checker judges it: every message from its sender's hand to its receivers'.
 #pragma once
-#include "tests/sim/world.hpp"
+#include "tests/sim/verdict.hpp"
 #include <map>
 #include <string>
 #include <vector>
@@ -45,10 +45,9 @@ struct announcement {
   std::map<stream_id, unsigned> copies;
 };
 
-struct history {
+struct history : sim::verdict {
   std::vector<message> messages{1};           // by number; 0 is not used
   std::vector<announcement> announcements{1}; // the same
-  std::vector<std::string> violations;
   /// A life ended or a process did, or two nodes gave each other up: an ack may be lost with that, and who stays routes again.
   std::vector<time_point> losses;
   /// Sessions of that account came, went or moved: its home may have moved, too.
@@ -84,18 +83,6 @@ struct history {
       if (t >= from && t <= to)
         return true;
     return false;
-  }
-
-  template <class... Ts>
-  void violate(const world& w, const char* format, Ts... xs) {
-    char text[512];
-    if constexpr (sizeof...(xs) == 0)
-      std::snprintf(text, sizeof text, "%s", format);
-    else
-      std::snprintf(text, sizeof text, format, xs...);
-    w.trace("VIOLATION %s", static_cast<const char*>(text));
-    if (violations.size() < 20)
-      violations.emplace_back(text);
   }
 };
 

@@ -55,7 +55,6 @@ private:
   void plan_faults();
   void one_fault();
   void split();
-  void flap(std::size_t a, std::size_t b, int times);
   void trouble_a_client();
   void heal();
 
