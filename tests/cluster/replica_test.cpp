@@ -8,6 +8,15 @@ using namespace cluster_tests;
 using namespace std::chrono_literals;
 
 namespace {
+/// Each fills a frame for the other, who has it as number 1; `b` first.
+void talk(replica& a, replica& b, base::time_point now, news& at_a, news& at_b) {
+  frame from_b, from_a;
+  b.fill(1, from_b, now);
+  CHECK(a.receive(1, from_b, at_a) != replica::verdict::hostile);
+  a.fill(1, from_a, now);
+  CHECK(b.receive(1, from_a, at_b) != replica::verdict::hostile);
+}
+
 struct two_replicas {
   table at_a, at_b;
   replica a{at_a, 1}, b{at_b, 2};
@@ -25,11 +34,7 @@ struct two_replicas {
   /// One frame each way.
   void step() {
     now += 100ms;
-    frame from_b, from_a;
-    b.fill(1, from_b, now);
-    CHECK(a.receive(1, from_b, heard) != replica::verdict::hostile);
-    a.fill(1, from_a, now);
-    CHECK(b.receive(1, from_a, heard) != replica::verdict::hostile);
+    talk(a, b, now, heard, heard);
   }
 };
 } // namespace
@@ -64,11 +69,7 @@ TEST_CASE("replica: who comes back while its last life's rows go waits for that,
   };
   auto step = [&] {
     now += 100ms;
-    frame from_b, from_a;
-    b.fill(1, from_b, now);
-    CHECK(a.receive(1, from_b, nobody) != replica::verdict::hostile);
-    a.fill(1, from_a, now);
-    CHECK(b.receive(1, from_a, heard) != replica::verdict::hostile);
+    talk(a, b, now, nobody, heard);
   };
   auto connect = [&](life of) {
     publish(of);
@@ -154,11 +155,7 @@ TEST_CASE("replica: what the disk has no room for is written when it has caught 
   b.begin(1);
   auto step = [&] {
     now += 100ms;
-    frame from_b, from_a;
-    b.fill(1, from_b, now);
-    CHECK(a.receive(1, from_b, heard) != replica::verdict::hostile);
-    a.fill(1, from_a, now);
-    CHECK(b.receive(1, from_a, heard) != replica::verdict::hostile);
+    talk(a, b, now, heard, heard);
   };
   auto make = [](std::uint64_t n) { return session_row("user" + std::to_string(n) + "@h/x", n, n); };
   for (std::uint64_t n = 1; n <= 3'000; ++n)
