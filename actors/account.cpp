@@ -86,6 +86,8 @@ void account::release_messages(std::uint64_t session, effects& out) {
   m->held_bytes = 0;
   for (auto& d : std::exchange(m->held, {}))
     out.deliver(session, std::move(d));
+  if (m->is_unserved && is_ready(*m))
+    on_ready(*m, out);
 }
 
 void account::want_copies(std::uint64_t session, bool wants, effects& out) {
@@ -462,9 +464,15 @@ void account::settle_later(effects& out) {
 
 void account::look_for_messages(effects& out) {
   bool is_first = true;
-  for (std::size_t k = 0; k < members_.size(); ++k)
-    if (auto& m = members_[k]; is_ready(m) && !m.holds_messages && (std::exchange(is_first, false) || m.is_unserved))
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    auto& m = members_[k];
+    if (!is_ready(m) || !(std::exchange(is_first, false) || m.is_unserved))
+      continue;
+    if (m.holds_messages)
+      m.is_unserved = true; // what is being read for it may be older than what there is to find
+    else
       on_ready(m, out);
+  }
 }
 
 /// It may have what is stored for the account.

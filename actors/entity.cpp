@@ -64,7 +64,10 @@ bool entity::end_if_idle() {
   if (has_work())
     return false;
   where_.entity.store(0, std::memory_order_relaxed);
+  auto bare = where_.bare;
   if (home_.around().registry().remove_if_idle(where_)) { // from here on `where_` is gone
+    if (has_written_ && home_.around().peers())
+      home_.around().peers()->remember_written(bare);
     home_.end(*this);
     return true;
   }
@@ -258,7 +261,10 @@ void entity::carry(modules::effect::deliver& e) {
 }
 
 void entity::carry(modules::effect::load& e) { waiting_.push_back({std::move(e)}); }
-void entity::carry(modules::effect::commit& e) { waiting_.push_back({std::move(e)}); }
+void entity::carry(modules::effect::commit& e) {
+  has_written_ |= sessions_.empty();
+  waiting_.push_back({std::move(e)});
+}
 
 void entity::carry(modules::effect::set_timer& e) {
   auto i = std::find_if(timers_.begin(), timers_.end(), [&](auto& t) { return t->id == e.id; });

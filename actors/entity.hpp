@@ -48,6 +48,8 @@ public:
   /// All its sessions there are gone with their node.
   void on_peer_lost(cluster::peer_number n);
   void on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
+  /// Another node has written rows of this address.
+  void look_again();
   void on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
   /// Its account was removed from here; what is left ends.
   [[nodiscard]] bool is_removed() const { return is_removed_; }
@@ -169,6 +171,7 @@ private:
   cluster::peer_number owner_ = cluster::self; // else everything is passed on
   bool is_removed_ = false;
   bool owes_look_ = false; // what is still being stored here: the owner must hear of it
+  bool has_written_ = false; // while no session was here: one elsewhere may not know of it
 };
 
 } // namespace actors

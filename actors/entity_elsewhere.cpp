@@ -180,7 +180,7 @@ void entity::on_said(cluster::peer_number from, const cluster::parcel& p) {
   using kind = control::kind;
   bool is_control = p.kind == parcel_kind::control;
   if (is_control && p.said->what == kind::look_again)
-    return owner_ == cluster::self ? step(modules::event::look_again{}) : void();
+    return look_again();
   if (is_control && p.said->what == kind::attach)
     return on_remote_attach(from, p);
   if (is_control && p.said->what == kind::remove)
@@ -231,6 +231,11 @@ void entity::on_peer_lost(cluster::peer_number n) {
 }
 
 void entity::on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::lost{std::move(sessions)}); }
+void entity::look_again() {
+  if (owner_ == cluster::self)
+    step(modules::event::look_again{});
+}
+
 void entity::on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::found_again{std::move(sessions)}); }
 
 } // namespace actors

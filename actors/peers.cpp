@@ -203,6 +203,7 @@ void peers::tick() {
   carry();
   look_for_ghosts();
   look_for_answers();
+  forget_written();
   divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);
 }
 

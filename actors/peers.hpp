@@ -86,6 +86,9 @@ public:
   void take(peer_batch batch);
   /// Its rows are not what other nodes know.
   void changed(const xmpp::jid_ref& bare, bool is_removed);
+  /// Of the account, while none of its sessions was here: one that is elsewhere, and not seen now, has it look for that as soon as
+  /// it is seen (DESIGN.md section 4, Login). Any thread.
+  void remember_written(const xmpp::jid_ref& bare);
   /// The account lives there, and goes from there with all its rows; its sessions end with changed(). `then` once, on any
   /// thread. Errors: the store's; unavailable: no answer in time.
   using on_removal = std::function<void(base::result<void, storage::errc>)>;
@@ -158,6 +161,8 @@ private:
   void look_at_links();
   void look_for_ghosts();
   void look_for_answers();
+  void tell_what_is_written(const xmpp::jid_ref& bare);
+  void forget_written();
   mail& mail_of(std::uint16_t reactor);
   void deliver_mail();
   [[nodiscard]] candidates_ref candidates() const {
@@ -191,6 +196,8 @@ private:
   std::unordered_map<std::uint64_t, std::uint32_t> unsent_orders_; // of these: what comes later waits behind them
   struct gone { xmpp::jid_ref bare; std::uint64_t session; cluster::peer_number node; base::time_point due; bool is_silent; };
   std::deque<gone> gone_;               // sessions whose rows are
+  std::unordered_map<std::uint64_t, base::time_point> written_; // accounts, by hash, and until when they are remembered
+  base::time_point forget_at_{};
   std::optional<base::time_point> attach_again_at_;
   std::vector<xmpp::jid_ref> lost_, found_; // names that all accounts with sessions here are to hear
   base::time_point tell_at_{};

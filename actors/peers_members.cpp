@@ -13,6 +13,8 @@ using cluster::peer_state;
 
 namespace {
 constexpr std::size_t most_gone = 65'536; // sessions that are looked for once more
+constexpr std::size_t most_written = 65'536; // accounts; beyond, what is stored waits for the next login
+constexpr auto remembered = std::chrono::seconds{60};
 constexpr auto tell_after = std::chrono::milliseconds{100};
 } // namespace
 
@@ -159,7 +161,9 @@ void peers::carry(cluster::news& n) {
     std::erase_if(*list, is_route); // nobody keeps anything by them
   for (auto& a : n.appeared) {
     around_.see_bind_clock(a.row.clock);
-    check(xmpp::bare_of(a.row.name));
+    auto bare = xmpp::bare_of(a.row.name);
+    check(bare);
+    tell_what_is_written(bare);
   }
   for (auto& a : n.left) {
     check(xmpp::bare_of(a.row.name));
@@ -181,6 +185,33 @@ void peers::carry(cluster::news& n) {
     if (gone_.size() < most_gone)
       gone_.push_back({xmpp::bare_of(a.row.name), a.row.session, a.node, now_, true});
   }
+}
+
+void peers::remember_written(const xmpp::jid_ref& bare) {
+  post([this, bare] {
+    if (written_.size() < most_written)
+      written_.insert_or_assign(bare->hash(), now_ + remembered);
+    if (rows_.home_of(*bare)) // it has come meanwhile
+      tell_what_is_written(bare);
+  });
+}
+
+void peers::tell_what_is_written(const xmpp::jid_ref& bare) {
+  if (written_.erase(bare->hash()) == 0)
+    return;
+  auto there = rows_.home_of(*bare);
+  if (!there || there->node == cluster::self)
+    return at_entity(around_, *bare, [](entity& e) { e.look_again(); });
+  to_peers::send one{there->node, cluster::make_control(0, {.what = cluster::control::kind::look_again}, {nullptr, bare})};
+  carry(one);
+}
+
+/// As long as somebody is away, so are sessions that may have something here.
+void peers::forget_written() {
+  if (now_ < forget_at_ || mesh_.misses_somebody())
+    return;
+  forget_at_ = now_ + std::chrono::seconds{10};
+  std::erase_if(written_, [this](auto& w) { return w.second <= now_; });
 }
 
 /// One list for what comes up in a moment, for each goes to every account that has sessions here: a node that dies is many slices

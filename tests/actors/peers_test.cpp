@@ -255,6 +255,20 @@ TEST_CASE("peers: who comes is seen at the other node, and is unavailable once w
   CHECK(body_of(next_message(*c)) == "1");
 }
 
+TEST_CASE("peers: what was stored on one side of a split reaches its receiver, who was there all along, when it heals") {
+  small_cluster nodes{2, impatient()};
+  auto a = nodes.come(0, "a", "x", 0), c = nodes.come(1, "c", "y", 1);
+  nodes.cut(0, 1);
+  for (std::size_t n : {0, 1})
+    REQUIRE(small_node::wait_until([&] { return nodes.others(n).alive().empty(); }));
+  auto addresses = nodes[0].around.registry().address_count();
+  a->send(message("c@b", 1));
+  std::this_thread::sleep_for(50ms); // stored
+  CHECK(small_node::wait_until([&] { return nodes[0].around.registry().address_count() == addresses; })); // its receiver is out of memory there
+  nodes.mend(0, 1);
+  CHECK(body_of(next_message(*c)) == "1");
+}
+
 TEST_CASE("peers: the clients of a node whose process is gone are unavailable once, and the others go on") {
   small_cluster nodes{3};
   auto a = nodes.come(0, "a", "x", 0), c = nodes.come(1, "c", "y", 1), d = nodes.come(2, "d", "z", 0);
