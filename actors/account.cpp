@@ -199,6 +199,7 @@ void account::on(modules::event::attach& e, effects& out) {
   exists_ = presence_of_rows::known; // it has just logged in
   member m;
   m.clock = e.who.clock;
+  m.is_elsewhere = e.who.where.node != cluster::self;
   if (e.who.before) { // this machine crashed: for its sessions nothing has happened
     has_begun_anew_ = true;
     m.view = *e.who.before;
@@ -324,12 +325,28 @@ void account::give(member& to, const xmpp::delivery& what, effects& out) {
   out.deliver(to.view.id, what);
 }
 
+void account::remember_given(const xmpp::delivery& what) {
+  constexpr std::size_t most = 64;
+  if (!given_)
+    given_ = std::make_unique<std::deque<given>>();
+  if (given_->size() >= most)
+    given_->pop_front();
+  given_->push_back({what.what->stanza_id, what.shared});
+}
+
+/// Another one of those that were given it has acknowledged it.
+bool account::has_arrived(base::u128 id) const {
+  return given_ && std::ranges::any_of(*given_, [&](auto& g) { return g.id == id && g.share->is_settled.load(std::memory_order_relaxed); });
+}
+
 /// One message to one or several of the account's sessions, and copies to those that want them.
 void account::give_message(std::span<member* const> to, xmpp::delivery what, effects& out) {
   bool is_copied = snapshot_->copies_sent && !host_->view.delivered.empty();
   if (to.size() > 1 || is_copied) {
     what.shared = new xmpp::delivery_share;
     what.shared->holders.store(static_cast<std::uint32_t>(to.size()), std::memory_order_relaxed);
+    if (std::ranges::any_of(to, &member::is_elsewhere))
+      remember_given(what);
   }
   boost::container::small_vector<std::uint64_t, 4> receivers;
   for (auto* m : to) {
@@ -493,6 +510,10 @@ void account::on(modules::event::sent& e, effects& out) {
 
 void account::on(modules::event::spool& e, effects& out) {
   for (auto& d : e.what) {
+    if (has_arrived(d.what->stanza_id)) {
+      out.complete(d.what->completion, modules::outcome::acknowledged);
+      continue;
+    }
     modules::message_unacknowledged ev{e.session, d, *this, out};
     auto v = host_->view.unacknowledged.run(ev);
     if (v.what() != modules::verdict::kind::taken) // nobody keeps messages here: its sender need not wait

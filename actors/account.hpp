@@ -9,6 +9,7 @@
 #include "xmpp/im/presence.hpp"
 #include "xmpp/im/roster.hpp"
 #include <boost/container/small_vector.hpp>
+#include <deque>
 #include <list>
 #include <optional>
 
@@ -38,6 +39,7 @@ private:
     bool is_unserved = false;       // it has not been asked for them, as the account had just moved
     bool holds_messages = false;    // until they have been delivered
     bool is_overflowing = false;    // it has no room: messages are kept offline until it has
+    bool is_elsewhere = false;      // on another node
     std::vector<xmpp::delivery> held;
     std::size_t held_bytes = 0;
     base::ref<cluster::session_limit> limit;
@@ -45,6 +47,8 @@ private:
   };
   /// Somebody on another node who is no contact and has sent presence here: nobody says goodbye for him if his node is lost.
   struct visitor { xmpp::jid_ref who, to; };
+  /// A message that several sessions were given, some of them elsewhere: those do not see that another one has acknowledged it.
+  struct given { base::u128 id; base::ref<xmpp::delivery_share> share; };
   /// All that is kept of a contact; name and groups are in the row.
   struct contact {
     xmpp::jid_ref jid; // pooled
@@ -112,6 +116,8 @@ private:
   void undelivered(const xmpp::delivery& late, effects& out, bool bounces);
   [[nodiscard]] std::uint64_t find_unattached(const xmpp::jid& full) const;
   void give(member& to, const xmpp::delivery& what, effects& out);
+  void remember_given(const xmpp::delivery& what);
+  [[nodiscard]] bool has_arrived(base::u128 id) const;
   void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
   void refresh_copies(effects& out);
   void on_iq(xmpp::delivery& what, effects& out);
@@ -194,6 +200,7 @@ private:
   std::size_t operation_bytes_ = 0;
   request_ref asked_; // what a module thinks about: answer_request() goes on with it
   std::unique_ptr<std::vector<visitor>> visitors_;
+  std::unique_ptr<std::deque<given>> given_; // the last ones
   std::vector<xmpp::jid_ref> changing_; // contacts whose subscription stanza is being handled
   std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
   std::list<modules::entity_event> early_; // until the rows that modules preload are there

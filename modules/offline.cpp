@@ -15,6 +15,8 @@ namespace tables = storage::tables;
 constexpr auto ns = "msgoffline";
 constexpr std::size_t page = 64;              // messages read and delivered at once at login
 constexpr std::size_t page_bytes = 32 * 1024; // or so much
+constexpr std::size_t most_unerased = 1'000;  // of one account
+constexpr int most_tries = 10;                // each is as long as the store lets it wait
 
 /// Kept with the account while it is in memory.
 struct mailbox {
@@ -31,8 +33,14 @@ struct mailbox {
     std::size_t bytes;
   };
   std::vector<owned> rows;
-  struct unerased { std::string key; base::u128 id; };
-  std::vector<unerased> unerased; // acknowledged, while the store was away
+  /// Acknowledged, and its row may still be there: it is being erased, or the store was away.
+  struct erased {
+    std::string key; // empty: not known
+    base::u128 id;
+    int tries = 1;
+    bool is_tried = true; // at this moment
+  };
+  std::vector<erased> unerased;
   /// Rows that went while scans were under way, which may still show them.
   std::vector<base::u128> gone;
   std::uint32_t scans = 0;
@@ -250,9 +258,10 @@ private:
     auto owner = std::ranges::find_if(box.rows, [&](auto& o) { return o.id == id; });
     if ((owner != box.rows.end() && is_live(account, owner->session)) || std::ranges::find(box.gone, id) != box.gone.end())
       return false;
-    if (auto u = std::ranges::find(box.unerased, id, &mailbox::unerased::id); u != box.unerased.end()) {
-      box.unerased.erase(u);
-      forget(account, row.key, id, 0, out);
+    if (auto u = std::ranges::find(box.unerased, id, &mailbox::erased::id); u != box.unerased.end()) {
+      u->key = row.key;
+      if (!u->is_tried)
+        erase(account, *u, out);
       return false;
     }
     auto m = tables::decode_offline(row);
@@ -296,7 +305,7 @@ private:
         c->is_settled = true;
       else if (o == box.rows.end())
         unknown.push_back(id);
-      else if (o->session == ev.session)
+      else // whoever of its sessions said so: the message has arrived
         forget(ev.account, tables::offline_key(*ev.account.bare(), o->entry, id), id, o->bytes, ev.out);
     }
     if (!unknown.empty() && ev.has_begun_anew)
@@ -305,13 +314,31 @@ private:
 
   /// Rows that were kept before this account started again, here or on another node.
   void look_for(std::vector<base::u128> ids, account_view& account, effects& out) {
-    out.load(tables::offline_of(*account.bare()), static_cast<std::uint32_t>(quota_ + 1), [this, ids = std::move(ids), &account](modules::rows r, effects& o) {
-      if (!r)
-        return; // they come once more
+    auto& late = of(account).unerased;
+    for (auto& id : ids)
+      if (std::ranges::find(late, id, &mailbox::erased::id) == late.end() && late.size() < most_unerased)
+        late.push_back({{}, id});
+    find_unerased(account, out);
+  }
+
+  void find_unerased(account_view& account, effects& out) {
+    out.load(tables::offline_of(*account.bare()), static_cast<std::uint32_t>(quota_ + 1), [this, &account](modules::rows r, effects& o) {
+      auto& late = of(account).unerased;
+      if (!r) {
+        bool is_worth_it = false;
+        for (auto& u : late)
+          if (u.key.empty())
+            is_worth_it |= u.is_tried = ++u.tries < most_tries;
+        return is_worth_it ? find_unerased(account, o) : void();
+      }
+      auto gone = std::exchange(late, {});
+      for (auto& u : gone)
+        if (!u.key.empty())
+          late.push_back(std::move(u));
       for (auto& row : *r)
-        if (auto id = tables::stanza_id_of(row); std::ranges::find(ids, id) != ids.end())
+        if (auto u = std::ranges::find_if(gone, [&](auto& g) { return g.key.empty() && g.id == tables::stanza_id_of(row); }); u != gone.end())
           if (auto m = tables::decode_offline(row))
-            forget(account, row.key, id, m->stanza.size(), o);
+            forget(account, row.key, u->id, m->stanza.size(), o);
     });
   }
 
@@ -347,26 +374,48 @@ private:
   }
 
   void forget(account_view& account, const std::string& key, base::u128 id, std::size_t bytes, effects& out) {
-    storage::batch b;
-    b.changes.emplace_back(storage::erase{key});
-    b.changes.emplace_back(storage::erase{tables::offline_id_key(*account.bare(), id)});
-    b.durability = storage::durability::relaxed; // lost with a crash it comes twice, never not at all
     auto& box = of(account);
     if (bytes > 0) // else that has been done
       uncount(box, bytes);
     disown(account, id);
     if (box.scans > 0)
       box.gone.push_back(id);
-    out.commit(std::move(b), [this, key, id, &account](storage::outcome how, effects& o) {
-      constexpr std::size_t most = 1'000;
+    mailbox::erased u{key, id};
+    if (box.unerased.size() < most_unerased)
+      box.unerased.push_back(u);
+    erase(account, u, out);
+  }
+
+  /// Tried again for a while, and whenever the store is seen to be back.
+  void erase(account_view& account, mailbox::erased& u, effects& out) {
+    u.is_tried = true;
+    storage::batch b;
+    b.changes.emplace_back(storage::erase{u.key});
+    b.changes.emplace_back(storage::erase{tables::offline_id_key(*account.bare(), u.id)});
+    b.durability = storage::durability::relaxed; // lost with a crash it comes twice, never not at all
+    out.commit(std::move(b), [this, id = u.id, &account](storage::outcome how, effects& o) {
       auto& late = of(account).unerased;
+      auto it = std::ranges::find(late, id, &mailbox::erased::id);
       if (how != storage::outcome::done) {
-        if (late.size() < most)
-          late.push_back({key, id});
-        return;
+        if (it == late.end())
+          return;
+        it->is_tried = ++it->tries < most_tries;
+        return it->is_tried ? erase(account, *it, o) : void();
       }
-      for (auto& u : std::exchange(late, {})) // the store is back
-        forget(account, u.key, u.id, 0, o);
+      if (it != late.end())
+        late.erase(it);
+      bool are_some_not_found = false;
+      for (auto& other : late) {
+        if (other.is_tried)
+          continue;
+        other.tries = 0;
+        if (other.key.empty())
+          are_some_not_found = other.is_tried = true;
+        else
+          erase(account, other, o);
+      }
+      if (are_some_not_found)
+        find_unerased(account, o);
     });
   }
 

@@ -20,12 +20,19 @@ struct fixture : account_fixture {
     CHECK(name_of(view.unacknowledged.run(ev)) == "taken");
     return out;
   }
-  effects acknowledge(std::uint64_t id) {
+  effects acknowledge(std::uint64_t id, std::uint64_t session = 7, bool has_begun_anew = false) {
     effects out;
     std::vector<base::u128> ids{{id, 0}};
-    message_settled ev{7, ids, *this, out, false};
+    message_settled ev{session, ids, *this, out, has_begun_anew};
     (void)view.settled.run(ev);
     return out;
+  }
+  void log_in(std::uint64_t session) {
+    join(session, "phone");
+    effects login;
+    session_ready ready{session, *this, login};
+    (void)view.ready.run(ready);
+    settle(login);
   }
   std::size_t rows() {
     auto all = engine.scan(storage::tables::offline_of(*bare()), storage::order::forward, 100);
@@ -74,24 +81,56 @@ TEST_CASE_FIXTURE(fixture, "offline: a mailbox that stays full keeps nothing in 
   CHECK(rows() == 1);
 }
 
+namespace {
+struct away final : storage::engine {
+  std::vector<storage::outcome> commit(std::span<const storage::batch> all) override { return {all.size(), storage::outcome::unavailable}; }
+  base::result<std::optional<storage::row>, storage::errc> get(std::string_view) override { return base::fail(storage::errc::unavailable); }
+  base::result<std::vector<storage::row>, storage::errc> scan(const storage::key_range&, storage::order, std::size_t) override { return base::fail(storage::errc::unavailable); }
+  base::result<bool, storage::errc> resolve(base::u128) override { return base::fail(storage::errc::unavailable); }
+  base::result<void, storage::errc> snapshot(const std::string&) override { return base::fail(storage::errc::unavailable); }
+};
+} // namespace
+
 TEST_CASE_FIXTURE(fixture, "offline: what is acknowledged while the store is away is not given again") {
-  struct away final : storage::engine {
-    std::vector<storage::outcome> commit(std::span<const storage::batch> all) override { return {all.size(), storage::outcome::unavailable}; }
-    base::result<std::optional<storage::row>, storage::errc> get(std::string_view) override { return base::fail(storage::errc::unavailable); }
-    base::result<std::vector<storage::row>, storage::errc> scan(const storage::key_range&, storage::order, std::size_t) override { return base::fail(storage::errc::unavailable); }
-    base::result<bool, storage::errc> resolve(base::u128) override { return base::fail(storage::errc::unavailable); }
-    base::result<void, storage::errc> snapshot(const std::string&) override { return base::fail(storage::errc::unavailable); }
-  } nobody;
+  away nobody;
   auto out = spool(1);
   settle(out);
   auto ack = acknowledge(1);
   settle(ack, nobody);
   CHECK(rows() == 1);
-  join(8, "phone");
-  effects login;
-  session_ready ready{8, *this, login};
-  (void)view.ready.run(ready);
-  settle(login);
+  log_in(8);
   CHECK(delivered.empty());
+  CHECK(rows() == 0);
+}
+
+TEST_CASE_FIXTURE(fixture, "offline: what is being erased is not given to who logs in meanwhile") {
+  auto out = spool(1);
+  settle(out);
+  auto ack = acknowledge(1); // its erase waits
+  log_in(8);
+  CHECK(delivered.empty());
+  settle(ack);
+  CHECK(rows() == 0);
+}
+
+TEST_CASE_FIXTURE(fixture, "offline: an ack of what was stored before the account began anew is not forgotten while the store is away") {
+  auto out = spool(1);
+  settle(out);
+  restart(); // on another node
+  away nobody;
+  auto ack = acknowledge(1, 7, true);
+  settle(ack, nobody);
+  CHECK(rows() == 1);
+  log_in(8);
+  CHECK(delivered.empty());
+  CHECK(rows() == 0);
+}
+
+TEST_CASE_FIXTURE(fixture, "offline: what one device has acknowledged is no more kept for another one") {
+  auto out = spool(1);
+  settle(out);
+  join(8, "phone");
+  auto ack = acknowledge(1, 8);
+  settle(ack);
   CHECK(rows() == 0);
 }

@@ -91,6 +91,7 @@ void client::come() {
   world_.trace("%s connects to node%zu", name().c_str(), pipe_->node);
   buffer_.clear();
   phase_ = phase::header;
+  is_leaving_ = false;
   heard_ = world_.now();
   send(header);
   watch(pipe_->stream);
@@ -156,6 +157,7 @@ void client::leave() {
   if (phase_ != phase::online)
     return lose(false);
   send("</stream:stream>");
+  is_leaving_ = true;
 }
 
 void client::be_deaf(duration how_long) { deaf_until_ = world_.now() + how_long; }
@@ -182,7 +184,7 @@ void client::send_stanza(std::string xml, std::uint64_t message, std::uint64_t a
 }
 
 void client::say(const std::string& to, std::size_t account) {
-  if (phase_ != phase::online)
+  if (phase_ != phase::online || is_leaving_)
     return;
   auto number = seen_.messages.size();
   auto& m = seen_.messages.emplace_back();
@@ -200,7 +202,7 @@ void client::say(const std::string& to, std::size_t account) {
 }
 
 void client::announce() {
-  if (phase_ != phase::online)
+  if (phase_ != phase::online || is_leaving_)
     return;
   auto number = seen_.announcements.size();
   auto& a = seen_.announcements.emplace_back();
@@ -212,7 +214,7 @@ void client::announce() {
 }
 
 void client::send_ack() {
-  if (!pipe_ || phase_ != phase::online)
+  if (!pipe_ || phase_ != phase::online || is_leaving_) // nothing follows its </stream:stream>
     return;
   around_.send(pipe_, "<a xmlns='urn:xmpp:sm:3' h='" + std::to_string(in_) + "'/>",
                [this, until = in_, login = login_](std::size_t node) { on_heard(until, login, node); });

@@ -81,6 +81,7 @@ private:
   sim::chance& luck_;
   const identity who_;
   phase phase_ = phase::off;
+  bool is_leaving_ = false; // has said </stream:stream>
   pipe_ref pipe_;
   std::string buffer_;
   bool wants_ = true;                    // to be there
