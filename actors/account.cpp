@@ -526,6 +526,15 @@ void account::on(modules::event::settled& e, effects& out) {
   (void)host_->view.settled.run(ev);
 }
 
+void account::on(modules::event::arrived& e, effects& out) {
+  if (given_)
+    for (auto& g : *given_)
+      if (std::ranges::find(e.stanza_ids, g.id) != e.stanza_ids.end())
+        g.share->is_settled.store(true, std::memory_order_relaxed);
+  modules::message_settled ev{0, e.stanza_ids, *this, out};
+  (void)host_->view.settled.run(ev);
+}
+
 void account::on_iq(xmpp::delivery& what, effects& out) {
   auto& s = *what.what;
   const auto& to = what.to ? *what.to : *s.to;

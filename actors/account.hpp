@@ -96,6 +96,7 @@ private:
   void on(modules::event::sent& e, effects& out);
   void on(modules::event::spool& e, effects& out);
   void on(modules::event::settled& e, effects& out);
+  void on(modules::event::arrived& e, effects& out);
   void on(modules::event::remove& e, effects& out);
   void on(modules::event::no_room& e, effects& out);
   void on(modules::event::lost& e, effects& out);        // account_presence.cpp

@@ -35,7 +35,7 @@ void on_changed(home& at, const xmpp::jid_ref& bare, bool is_removed) {
   });
 }
 
-bool is_for_account(control::kind k) { return k <= control::kind::look_again || k == control::kind::remove; }
+bool is_for_account(control::kind k) { return k <= control::kind::look_again || k == control::kind::remove || k == control::kind::arrived; }
 } // namespace
 
 std::uint8_t flags_of(const modules::session_view& v) {

@@ -35,6 +35,7 @@ public:
   void on_detach(std::uint64_t session, bool is_silent = false);
   void on_sent(std::uint64_t session, xmpp::stanza_ref what) { step(modules::event::sent{session, std::move(what)}); }
   void on_spool(const cluster::place& from, std::uint64_t session, std::vector<xmpp::delivery> what);
+  void on_arrived(std::vector<base::u128> ids);
   void on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids);
   /// The session goes on at another place; its old one hears of it behind all that was sent there.
   void on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to);
@@ -48,8 +49,8 @@ public:
   /// All its sessions there are gone with their node.
   void on_peer_lost(cluster::peer_number n);
   void on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
-  /// Another node has written rows of this address.
-  void look_again();
+  /// Another node has written rows of this address; `hops`: how often that word was passed on.
+  void look_again(std::uint64_t hops);
   void on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
   /// Its account was removed from here; what is left ends.
   [[nodiscard]] bool is_removed() const { return is_removed_; }

@@ -12,6 +12,10 @@ namespace actors {
 using cluster::control;
 using cluster::parcel_kind;
 
+namespace {
+constexpr std::uint64_t most_words = 8; // from node to node, while they do not agree
+} // namespace
+
 /// With its oldest session. One that has just been bound here is in no table yet. Where hashing has no say: here, or it
 /// would not have been asked.
 cluster::peer_number entity::find_owner() const {
@@ -180,7 +184,9 @@ void entity::on_said(cluster::peer_number from, const cluster::parcel& p) {
   using kind = control::kind;
   bool is_control = p.kind == parcel_kind::control;
   if (is_control && p.said->what == kind::look_again)
-    return look_again();
+    return look_again(p.said->clock);
+  if (is_control && p.said->what == kind::arrived)
+    return on_arrived(p.said->ids);
   if (is_control && p.said->what == kind::attach)
     return on_remote_attach(from, p);
   if (is_control && p.said->what == kind::remove)
@@ -231,9 +237,11 @@ void entity::on_peer_lost(cluster::peer_number n) {
 }
 
 void entity::on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::lost{std::move(sessions)}); }
-void entity::look_again() {
+void entity::look_again(std::uint64_t hops) {
   if (owner_ == cluster::self)
-    step(modules::event::look_again{});
+    return step(modules::event::look_again{});
+  if (hops < most_words)
+    say(owner_, 0, {.what = control::kind::look_again, .clock = hops + 1}, {nullptr, where_.bare});
 }
 
 void entity::on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::found_again{std::move(sessions)}); }

@@ -201,7 +201,7 @@ void peers::tell_what_is_written(const xmpp::jid_ref& bare) {
     return;
   auto there = rows_.home_of(*bare);
   if (!there || there->node == cluster::self)
-    return at_entity(around_, *bare, [](entity& e) { e.look_again(); });
+    return at_entity(around_, *bare, [](entity& e) { e.look_again(0); });
   to_peers::send one{there->node, cluster::make_control(0, {.what = cluster::control::kind::look_again}, {nullptr, bare})};
   carry(one);
 }

@@ -65,7 +65,7 @@ void session::on_ack(const xmpp::element& e) {
 
 /// Ends the wait for what the client has. The queue covers `h`.
 void session::acknowledge(std::uint32_t h) {
-  std::vector<base::u128> stored;
+  std::vector<base::u128> stored, shared;
   std::uint32_t bytes = 0, messages = 0;
   (void)managed_->queue.acknowledge(h, [&](management::unacknowledged::entry& e) {
     auto& s = *e.what.what;
@@ -75,18 +75,29 @@ void session::acknowledge(std::uint32_t h) {
     home_.complete(s.completion, modules::outcome::acknowledged);
     if (e.is_spooled || e.may_be_stored)
       stored.push_back(s.stanza_id);
+    else if (e.what.shared && e.what.shared->is_elsewhere)
+      shared.push_back(s.stanza_id);
     e.what = {};
   });
   if (messages)
     limit_->used.release(bytes, messages);
   if (!stored.empty())
     tell_settled(std::move(stored));
+  if (!shared.empty()) [[unlikely]]
+    tell_arrived(std::move(shared));
 }
 
 void session::tell_settled(std::vector<base::u128> ids) {
   if (account_at_ != cluster::self) [[unlikely]]
     return say({.what = cluster::control::kind::settled, .ids = std::move(ids)});
   home_.post_to_entity(charged_account(), [me = here(), sid = session_id_, ids = std::move(ids)](entity& e) mutable { e.on_settled(me, sid, std::move(ids)); });
+}
+
+/// Others of the account's sessions need not have it stored. When this word is lost, one of them may get it once more.
+void session::tell_arrived(std::vector<base::u128> ids) {
+  if (account_at_ != cluster::self) [[likely]]
+    return say({.what = cluster::control::kind::arrived, .ids = std::move(ids)});
+  home_.post_to_entity(charged_account(), [ids = std::move(ids)](entity& e) mutable { e.on_arrived(std::move(ids)); });
 }
 
 // --- what the client is sent

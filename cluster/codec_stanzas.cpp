@@ -15,7 +15,7 @@ using google::protobuf::internal::WireFormatLite;
 
 namespace {
 enum parcel_flag : std::uint32_t {
-  reply = 2, completed = 4, copy = 8, managed = 16, stored = 32, again = 64, every_flag = 126
+  shared = 1, reply = 2, completed = 4, copy = 8, managed = 16, stored = 32, again = 64, every_flag = 127
 };
 
 void put(pb::Control& out, const control& c) {
@@ -37,7 +37,7 @@ void put(pb::Control& out, const control& c) {
 }
 
 std::shared_ptr<const control> take(const pb::Control& in) {
-  require(in.what() <= static_cast<std::uint32_t>(control::kind::removed) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
+  require(in.what() <= static_cast<std::uint32_t>(control::kind::arrived) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
   require(in.priority() >= -128 && in.priority() <= 127 && in.clock() < latest_clock && in.text().size() <= 4'096);
   require(in.ids_size() % 2 == 0);
   require(in.jids_size() <= 100'000 && in.ids_size() <= 200'000, codec_errc::too_large);
@@ -147,6 +147,7 @@ fields fields_of(const parcel& p) {
   if (s.to)
     f.to = s.to->full();
   flag(p.has_completion, completed);
+  flag(d.shared != nullptr, shared);
   flag(d.is_copy, copy);
   flag(d.is_managed, managed);
   flag(d.is_stored, stored);
@@ -259,6 +260,11 @@ parcel take(const fields& in) {
   if (!in.id_by.empty())
     s.stanza_id_by = take_jid(in.id_by);
   p.has_completion = in.flags & completed;
+  if (in.flags & shared) {
+    p.what.shared = new xmpp::delivery_share;
+    p.what.shared->holders = 1;
+    p.what.shared->is_elsewhere = true;
+  }
   p.what.is_copy = in.flags & copy;
   p.what.is_managed = in.flags & managed;
   p.what.is_stored = in.flags & stored;

@@ -35,6 +35,8 @@ struct control {
     broadcast,  // text: a domain, to whose every session the parcel's stanza goes; clock: names it, as it may come again
     remove,     // to an account without a session of its own to say it: it goes, its sessions do not yet; clock: names the question
     removed,    // back, to the node: clock, code (0: it is gone, else storage::errc + 1)
+    // to the account
+    arrived,    // ids: of messages that others of its sessions were given, too; no session
   };
   enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64 };
 

@@ -29,7 +29,8 @@ struct mailbox {
   /// A row that a session has been sent and not yet acknowledged, or that was kept because it had not.
   struct owned {
     base::u128 id;
-    std::uint64_t entry, session;
+    std::uint64_t entry; // 0: not known, somebody else wrote it
+    std::uint64_t session;
     std::size_t bytes;
   };
   std::vector<owned> rows;
@@ -178,12 +179,24 @@ private:
         return done.complete(what.what->completion, outcome::stored);
       }
       uncount(of(account), bytes);
+      if (o == storage::outcome::conflict) { // it is there already
+        if (is_first)
+          written_by_another(account, id, done);
+        return done.complete(what.what->completion, outcome::stored);
+      }
       if (is_first && o != storage::outcome::unknown) // else it may be there, under this key
         disown(account, id);
-      if (o == storage::outcome::conflict) // it is there already
-        return done.complete(what.what->completion, outcome::stored);
       failed(what, owner, account, done, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "the message could not be stored"});
     });
+  }
+
+  /// Nobody knows under which key. It may have been acknowledged meanwhile.
+  void written_by_another(account_view& account, base::u128 id, effects& out) {
+    auto& box = of(account);
+    if (auto o = std::ranges::find(box.rows, id, &mailbox::owned::id); o != box.rows.end())
+      o->entry = 0;
+    else if (std::erase_if(box.unerased, [&](auto& u) { return u.id == id; }) > 0)
+      look_for({id}, account, out);
   }
 
   /// Without a session that still tries to deliver it, its sender hears of it.
@@ -303,12 +316,16 @@ private:
       auto c = std::ranges::find(box.coming, id, &mailbox::coming::id);
       if (c != box.coming.end())
         c->is_settled = true;
-      else if (o == box.rows.end())
+      else if (o == box.rows.end()) {
+        if (ev.has_begun_anew)
+          unknown.push_back(id);
+      } else if (o->entry == 0) {
+        disown(ev.account, id);
         unknown.push_back(id);
-      else // whoever of its sessions said so: the message has arrived
+      } else // whoever of its sessions said so: the message has arrived
         forget(ev.account, tables::offline_key(*ev.account.bare(), o->entry, id), id, o->bytes, ev.out);
     }
-    if (!unknown.empty() && ev.has_begun_anew)
+    if (!unknown.empty())
       look_for(std::move(unknown), ev.account, ev.out);
   }
 
@@ -393,9 +410,9 @@ private:
     b.changes.emplace_back(storage::erase{u.key});
     b.changes.emplace_back(storage::erase{tables::offline_id_key(*account.bare(), u.id)});
     b.durability = storage::durability::relaxed; // lost with a crash it comes twice, never not at all
-    out.commit(std::move(b), [this, id = u.id, &account](storage::outcome how, effects& o) {
+    out.commit(std::move(b), [this, id = u.id, key = u.key, &account](storage::outcome how, effects& o) {
       auto& late = of(account).unerased;
-      auto it = std::ranges::find(late, id, &mailbox::erased::id);
+      auto it = std::ranges::find_if(late, [&](auto& l) { return l.id == id && l.key == key; });
       if (how != storage::outcome::done) {
         if (it == late.end())
           return;

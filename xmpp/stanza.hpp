@@ -74,6 +74,7 @@ private:
 struct delivery_share : base::counted<delivery_share> {
   std::atomic<std::uint32_t> holders{0};
   std::atomic<bool> is_settled{false}; // one of them has acknowledged it
+  bool is_elsewhere = false;           // this is one of them, the account is on another node
 };
 
 /// One stanza on its way to one receiver. `to` replaces the start tag's (broadcasts); mostly null.

@@ -39,6 +39,8 @@ struct sent { std::uint64_t session; xmpp::stanza_ref what; };
 struct spool { std::uint64_t session; std::vector<xmpp::delivery> what; };
 /// The client has acknowledged these after all.
 struct settled { std::uint64_t session; std::vector<base::u128> stanza_ids; };
+/// A session on another node has acknowledged messages that others were given, too.
+struct arrived { std::vector<base::u128> stanza_ids; };
 struct timer { std::uint32_t id; };
 /// The account goes, with all its rows. `then` once, when they are gone or could not be erased (then nothing has
 /// changed but what its contacts were told; asked again it goes on). Accounts only.
@@ -47,7 +49,7 @@ struct remove { std::function<void(base::result<void, storage::errc>)> then; };
 struct no_room { std::uint64_t session; xmpp::delivery what; base::room room; };
 } // namespace event
 using entity_event = std::variant<event::stanza, event::outbound, event::attach, event::detach, event::timer,
-                                  event::remove, event::no_room, event::sent, event::spool, event::settled, event::lost,
+                                  event::remove, event::no_room, event::sent, event::spool, event::settled, event::arrived, event::lost,
                                   event::found_again, event::look_again>;
 
 class entity_machine {

@@ -113,6 +113,7 @@ TEST_CASE("codec: stanzas are what protobuf reads and writes") {
   p.session = 12;
   p.kind = cluster::parcel_kind::outbound;
   p.what.is_again = true;
+  p.what.shared = new xmpp::delivery_share;
   p.what.hops = 2;
   p.what.delayed_us = -5;
   p.what.to = jid("x@y/a&b");
@@ -149,6 +150,9 @@ TEST_CASE("codec: stanzas are what protobuf reads and writes") {
   auto by_protobuf = in.SerializeAsString();
   auto back = decode(by_protobuf);
   REQUIRE(back);
+  REQUIRE(back->stanzas->items[0].what.shared);
+  CHECK(back->stanzas->items[0].what.shared->is_elsewhere);
+  CHECK_FALSE(back->stanzas->items[2].what.shared);
   CHECK(encode(*back) == bytes); // each field of the stanzas, in whatever order frame and stanza have them
 }
 

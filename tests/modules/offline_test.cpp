@@ -134,3 +134,27 @@ TEST_CASE_FIXTURE(fixture, "offline: what one device has acknowledged is no more
   settle(ack);
   CHECK(rows() == 0);
 }
+
+TEST_CASE_FIXTURE(fixture, "offline: what another node has stored, too, is erased when it is acknowledged here") {
+  auto there = spool(1);
+  settle(there);
+  restart(); // this is another node, that a split had kept from seeing the first
+  auto here = spool(1);
+  settle(here);
+  CHECK(rows() == 1);
+  auto ack = acknowledge(1);
+  settle(ack);
+  CHECK(rows() == 0);
+}
+
+TEST_CASE_FIXTURE(fixture, "offline: what another node has stored, too, is erased, though the ack was faster than the store") {
+  auto there = spool(1);
+  settle(there);
+  restart();
+  auto other = spool(2); // for the count of the mailbox
+  settle(other);
+  auto here = spool(1), ack = acknowledge(1);
+  settle(here);
+  settle(ack);
+  CHECK(rows() == 1);
+}

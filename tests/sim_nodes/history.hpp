@@ -1,6 +1,7 @@
 // What happened in a run, as the checker judges it: every message from its sender's hand to its receivers'.
 #pragma once
 #include "tests/sim/verdict.hpp"
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -49,7 +50,7 @@ struct history : sim::verdict {
   std::vector<message> messages{1};           // by number; 0 is not used
   std::vector<announcement> announcements{1}; // the same
   /// A life ended or a process did, or two nodes gave each other up: an ack may be lost with that, and who stays routes again.
-  std::vector<time_point> losses;
+  std::vector<time_point> losses, given_up_nodes;
   /// Sessions of that account came, went or moved: its home may have moved, too.
   std::map<std::size_t, std::vector<time_point>> moves;
   /// A client has given that session up, with what it had not been told.
@@ -69,12 +70,13 @@ struct history : sim::verdict {
     bytes += what.size();
   }
   void lost(const world& w) { losses.push_back(w.now()); }
-  [[nodiscard]] bool lost_something(time_point from, time_point to) const {
-    for (auto t : losses)
-      if (t >= from && t <= to)
-        return true;
-    return false;
+  [[nodiscard]] static bool is_any_in(const std::vector<time_point>& all, time_point from, time_point to) {
+    return std::ranges::any_of(all, [&](auto t) { return t >= from && t <= to; });
   }
+  /// A process has ended.
+  [[nodiscard]] bool lost_something(time_point from, time_point to) const { return is_any_in(losses, from, to); }
+  /// A node has given another one up, whose completions and acks it can have missed.
+  [[nodiscard]] bool lost_sight(time_point from, time_point to) const { return is_any_in(given_up_nodes, from, to); }
   [[nodiscard]] bool moved(std::size_t account, time_point from, time_point to) const {
     auto i = moves.find(account);
     if (i == moves.end())
