@@ -7,7 +7,8 @@ using namespace modules::testing;
 
 namespace {
 struct fixture : account_fixture {
-  fixture() {
+  explicit fixture(std::int64_t quota = 100) {
+    values.numbers["quota_size"] = quota;
     start(make_offline());
     join(7, "pc");
   }
@@ -82,6 +83,9 @@ TEST_CASE_FIXTURE(fixture, "offline: a mailbox that stays full keeps nothing in 
 }
 
 namespace {
+struct roomy : fixture {
+  roomy() : fixture(10'000) {}
+};
 struct away final : storage::engine {
   std::vector<storage::outcome> commit(std::span<const storage::batch> all) override { return {all.size(), storage::outcome::unavailable}; }
   base::result<std::optional<storage::row>, storage::errc> get(std::string_view) override { return base::fail(storage::errc::unavailable); }
@@ -135,7 +139,7 @@ TEST_CASE_FIXTURE(fixture, "offline: what one device has acknowledged is no more
   CHECK(rows() == 0);
 }
 
-TEST_CASE_FIXTURE(fixture, "offline: what another node has stored, too, is erased when it is acknowledged here") {
+TEST_CASE_FIXTURE(roomy, "offline: what another node has stored, too, is erased when it is acknowledged here") {
   auto there = spool(1);
   settle(there);
   restart(); // this is another node, that a split had kept from seeing the first
@@ -147,7 +151,7 @@ TEST_CASE_FIXTURE(fixture, "offline: what another node has stored, too, is erase
   CHECK(rows() == 0);
 }
 
-TEST_CASE_FIXTURE(fixture, "offline: what another node has stored, too, is erased, though the ack was faster than the store") {
+TEST_CASE_FIXTURE(roomy, "offline: what another node has stored, too, is erased, though the ack was faster than the store") {
   auto there = spool(1);
   settle(there);
   restart();
