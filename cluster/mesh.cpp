@@ -50,6 +50,7 @@ void mesh::tick(base::time_point now, effects& out) {
 void mesh::go_on(base::time_point, effects& out) {
   if (rows_.purge(out.rows))
     every_peer_is_dirty(); // one may have waited for it
+  rows_.show(out.rows);
 }
 
 base::time_point mesh::wanted_at() const {

@@ -76,6 +76,8 @@ void replica::connected(peer_number number, node_id node, life of_peer, news& ou
   p.in.wants_request = true;
   p.in.collected.clear();
   p.out = {};
+  if (!p.is_known && !p.is_purging && table_.size(number) > 0)
+    showing_.push_back({number, 0});
   p.is_connected = p.is_known = true;
   table_.set_present(number, !p.is_purging);
 }
@@ -122,6 +124,20 @@ bool replica::purge(news& out) {
   p.is_purging = false;
   table_.set_present(number, p.is_known);
   return true;
+}
+
+void replica::show(news& out) {
+  constexpr std::size_t enough = 1'024; // rows: some ms for those who are told
+  while (!showing_.empty() && out.returned.size() < enough) {
+    auto& [number, bucket] = showing_.front();
+    if (at(number).is_known)
+      table_.for_each(number, bucket, [&, n = number](const row& r) {
+        out.appeared.push_back({n, r});
+        out.returned.push_back({n, r});
+      });
+    if (++bucket == table::bucket_count || !at(number).is_known)
+      showing_.pop_front();
+  }
 }
 
 void replica::ask_again(peer& p) {

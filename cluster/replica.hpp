@@ -60,6 +60,8 @@ public:
   void dead(peer_number number);
   /// Some of what dead() has left. True: nothing is left of an owner, and if it is back it can be asked for its rows.
   bool purge(news& out);
+  /// Some of what the disk had of owners that have been seen since: it can be seen from then on, and whom it concerns is told here.
+  void show(news& out);
   /// All parts of a frame that concern rows.
   [[nodiscard]] verdict receive(peer_number number, const frame& f, news& out);
   /// Adds what that peer should hear next. Called when its connection can take a frame.
@@ -83,7 +85,7 @@ public:
   /// Changes of this node that the peer has not confirmed.
   [[nodiscard]] std::uint64_t lag(peer_number number) const;
   [[nodiscard]] const counters& count() const { return counters_; }
-  [[nodiscard]] bool has_work() const { return !purging_.empty(); }
+  [[nodiscard]] bool has_work() const { return !purging_.empty() || !showing_.empty(); }
 
 private:
   struct incoming { // the peer's rows, here
@@ -139,6 +141,8 @@ private:
   std::vector<peer> peers_;
   struct purge_of { peer_number number; bool was_seen; }; // rows from the disk alone are lost to nobody
   std::deque<purge_of> purging_;
+  struct show_of { peer_number number; std::uint32_t bucket; };
+  std::deque<show_of> showing_;
   // The disk. A row that is written again takes the place of what still waits.
   struct late_buckets { std::vector<bool> of = std::vector<bool>(table::bucket_count); std::size_t count = 0; };
   std::deque<storage::change> unwritten_; // unwritten_first_ and what follows

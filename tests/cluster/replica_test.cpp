@@ -238,3 +238,37 @@ TEST_CASE_FIXTURE(two_replicas, "replica: a request that was never answered is m
   REQUIRE(again.sync_request);
   CHECK_FALSE(again.sync_request->digests.empty());
 }
+
+TEST_CASE_FIXTURE(two_replicas, "replica: what the disk has of a node is told, once, when that node is seen, though it is compared and found the same") {
+  small_disk disk;
+  publish(1);
+  publish(2);
+  connect();
+  step();
+  step();
+  REQUIRE(at_b.size(1) == 2);
+  disk.take(b);
+  table fresh;
+  replica started{fresh, 2};
+  started.begin(1u << 20);
+  for (auto& [key, value] : disk.rows)
+    REQUIRE(started.load({key, value, 1}, [](node_id n) { return static_cast<peer_number>(n); }));
+  CHECK_FALSE(started.has_work());
+  news told;
+  started.connected(1, 1, 1, told);
+  while (started.has_work())
+    started.show(told);
+  CHECK(told.appeared.size() == 2);
+  CHECK(told.returned.size() == 2);
+  a.disconnected(1);
+  a.connected(1, 2, 1u << 20, heard);
+  for (int k = 0; k < 3; ++k) {
+    now += 100ms;
+    talk(a, started, now, heard, told);
+  }
+  CHECK(started.is_synced(1));
+  CHECK(told.appeared.size() == 2);
+  started.disconnected(1);
+  started.connected(1, 1, 1, told);
+  CHECK_FALSE(started.has_work());
+}
