@@ -213,8 +213,7 @@ void account::on(modules::event::attach& e, effects& out) {
     out.share(e.who.session, snapshot_);
     refresh_copies(out);
     if (e.who.has_moved) { // its contacts must be known should a node be lost; and something may have been stored by the node where it was
-      if (!has_roster_)
-        (void)load_roster(out, [](effects&) {});
+      catch_up(e.who.session, e.who.was_lost, out);
       settle_later(out);
     }
     return;

@@ -132,6 +132,11 @@ private:
   void introduce(member& from, effects& out);
   void become_available(member& from, effects& out);
   void become_unavailable(member& from, const xmpp::stanza_ref& last_words, effects& out);
+  void catch_up(std::uint64_t session, bool was_lost, effects& out);
+  void tell_lost(const std::vector<xmpp::jid_ref>& sessions, effects& out);
+  void meet_again(const std::vector<xmpp::jid_ref>& sessions, effects& out);
+  [[nodiscard]] bool is_anybody_available() const;
+  void probe(const member& from, effects& out);
   void broadcast(const xmpp::stanza_ref& presence, effects& out);
   void send_current(const xmpp::jid_ref& to, effects& out);
   void send_unavailable(const xmpp::jid_ref& to, effects& out);

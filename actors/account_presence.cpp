@@ -151,20 +151,25 @@ void account::become_available(member& from, effects& out) {
     return;
   if (node_.peers())
     out.publish(from.view);
-  xmpp::stanza_ref probe;
-  for (auto& c : contacts_)
-    if (c.state.to && !is_blocked(*c.jid)) {
-      if (!probe) {
-        probe = xmpp::im::make_presence(stanza_type::probe, bare_, c.jid);
-        probe->from = from.view.full; // the answers are for this resource alone
-      }
-      out.route({probe, c.jid});
-    }
+  probe(from, out);
   for (auto& m : members_)
     if (m.view.is_available && m.view.id != from.view.id)
       out.deliver(from.view.id, {m.view.presence, from.view.full});
   if (std::any_of(contacts_.begin(), contacts_.end(), [](auto& c) { return c.state.pending_in; }))
     deliver_requests(from.view.id, out);
+}
+
+/// Section 4.3.1: the answers are for this resource alone.
+void account::probe(const member& from, effects& out) {
+  xmpp::stanza_ref probe;
+  for (auto& c : contacts_)
+    if (c.state.to && !is_blocked(*c.jid)) {
+      if (!probe) {
+        probe = xmpp::im::make_presence(stanza_type::probe, bare_, c.jid);
+        probe->from = from.view.full;
+      }
+      out.route({probe, c.jid});
+    }
 }
 
 /// Section 4.5.2. `last_words`: what the client said, if it said goodbye.
@@ -196,20 +201,54 @@ void for_each_named(const std::vector<xmpp::jid_ref>& all, const xmpp::jid& bare
 }
 } // namespace
 
-/// Their node says nothing for them any more.
+bool account::is_anybody_available() const {
+  return std::any_of(members_.begin(), members_.end(), [](auto& m) { return m.view.is_available; });
+}
+
+/// The account has come here with this session, behind what others were told. Where it was lost, so may be what contacts asked it,
+/// and what it told them.
+void account::catch_up(std::uint64_t session, bool was_lost, effects& out) {
+  with_roster(out, [this, session, was_lost](bool is_there, effects& o) {
+    auto* m = find_member(session);
+    if (!is_there || !m || !node_.peers())
+      return;
+    if (was_lost && m->view.is_introduced && m->view.presence) {
+      broadcast(m->view.presence, o);
+      return probe(*m, o);
+    }
+    for (auto& t : node_.peers()->told_lately())
+      t.are_lost ? tell_lost(*t.names, o) : meet_again(*t.names, o);
+  });
+}
+
 void account::on(modules::event::lost& e, effects& out) {
-  for_each_named(*e.sessions, *bare_, [&](auto& j) {
+  if (is_anybody_available())
+    with_roster(out, [this, names = e.sessions](bool, effects& o) { tell_lost(*names, o); });
+}
+
+void account::on(modules::event::found_again& e, effects& out) {
+  if (is_anybody_available())
+    with_roster(out, [this, names = e.sessions](bool, effects& o) { meet_again(*names, o); });
+}
+
+/// Their node says nothing for them any more. Who has come back meanwhile is not lost.
+void account::tell_lost(const std::vector<xmpp::jid_ref>& sessions, effects& out) {
+  auto is_gone = [&](const xmpp::jid& j) { return !node_.peers() || !node_.peers()->rows().find(j); };
+  for_each_named(sessions, *bare_, [&](auto& j) {
     if (!find_resource(*j))
       deliver_to_available({xmpp::im::make_unavailable(j), bare_}, out);
   });
   for (auto& c : contacts_) // the fewer of the two
     if (c.state.to && !is_blocked(*c.jid))
-      for_each_named(*e.sessions, *c.jid, [&](auto& j) { deliver_to_available({xmpp::im::make_unavailable(j), bare_}, out); });
+      for_each_named(sessions, *c.jid, [&](auto& j) {
+        if (is_gone(*j))
+          deliver_to_available({xmpp::im::make_unavailable(j), bare_}, out);
+      });
   if (!visitors_)
     return;
   std::erase_if(*visitors_, [&](auto& v) {
     bool is_lost = false;
-    for_each_named(*e.sessions, *v.who, [&](auto& j) { is_lost |= *j == *v.who; });
+    for_each_named(sessions, *v.who, [&](auto& j) { is_lost |= *j == *v.who && is_gone(*j); });
     if (!is_lost)
       return false;
     auto* to = v.to->is_bare() ? nullptr : find_resource(*v.to);
@@ -224,14 +263,21 @@ void account::on(modules::event::lost& e, effects& out) {
     visitors_ = nullptr;
 }
 
-void account::on(modules::event::found_again& e, effects& out) {
-  if (std::none_of(members_.begin(), members_.end(), [](auto& m) { return m.view.is_available; }))
+/// Either side may have given the other up, or both: they are asked, and told.
+void account::meet_again(const std::vector<xmpp::jid_ref>& sessions, effects& out) {
+  if (!is_anybody_available())
     return;
   for (auto& c : contacts_) {
     bool is_there = false; // several sessions of one account are asked once
-    for_each_named(*e.sessions, *c.jid, [&](auto&) { is_there = true; });
-    if (is_there && c.state.to && !is_blocked(*c.jid))
+    for_each_named(sessions, *c.jid, [&](auto&) { is_there = true; });
+    if (!is_there || is_blocked(*c.jid))
+      continue;
+    if (c.state.to)
       out.route({xmpp::im::make_presence(stanza_type::probe, bare_, c.jid), {}});
+    if (c.state.from)
+      for (auto& m : members_)
+        if (m.view.is_introduced && m.view.presence)
+          out.route({m.view.presence, c.jid});
   }
 }
 

@@ -176,6 +176,7 @@ void entity::on_remote_attach(cluster::peer_number from, const cluster::parcel& 
   if (c.has(control::is_back)) {
     who.before = std::make_shared<const modules::session_view>(view_of(c, p.session, full, p.what.what));
     who.has_moved = true;
+    who.was_lost = c.has(control::was_lost);
   }
   on_attach(std::move(who));
 }

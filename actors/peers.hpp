@@ -78,6 +78,10 @@ public:
   [[nodiscard]] bool has_successor() const;
   /// Nodes that are there, but this one.
   [[nodiscard]] std::vector<cluster::peer_number> alive() const;
+  [[nodiscard]] bool is_alive(cluster::peer_number n) const;
+  /// What all accounts with sessions were told within the last minute: for those that came here meanwhile.
+  struct told_names { base::time_point when; bool are_lost; std::shared_ptr<const std::vector<xmpp::jid_ref>> names; };
+  [[nodiscard]] std::vector<told_names> told_lately() const;
   /// Differences between two nodes' tables that were found, and repaired, since the start.
   [[nodiscard]] std::uint64_t divergences() const { return divergences_.load(std::memory_order_relaxed); }
   /// False: that broadcast has come before.
@@ -163,6 +167,7 @@ private:
   void look_for_answers();
   void tell_what_is_written(const xmpp::jid_ref& bare);
   void forget_written();
+  void forget_told();
   mail& mail_of(std::uint16_t reactor);
   void deliver_mail();
   [[nodiscard]] candidates_ref candidates() const {
@@ -212,6 +217,7 @@ private:
   std::vector<cluster::peer_number> alive_;
   std::vector<std::string> names_; // by number, of those that are there
   std::map<std::string, cluster::peer_number, std::less<>> by_name_;
+  std::deque<told_names> told_;
   std::mutex mutex_; // of what follows
   std::condition_variable wake_;
   std::vector<job> jobs_;

@@ -88,6 +88,16 @@ std::vector<peer_number> peers::alive() const {
   return alive_;
 }
 
+bool peers::is_alive(peer_number n) const {
+  std::shared_lock guard{candidates_mutex_};
+  return std::ranges::find(alive_, n) != alive_.end();
+}
+
+std::vector<peers::told_names> peers::told_lately() const {
+  std::shared_lock guard{candidates_mutex_};
+  return {told_.begin(), told_.end()};
+}
+
 std::optional<peer_number> peers::find(std::string_view name) const {
   std::shared_lock guard{candidates_mutex_};
   auto i = by_name_.find(name);
@@ -212,18 +222,30 @@ void peers::forget_written() {
     return;
   forget_at_ = now_ + std::chrono::seconds{10};
   std::erase_if(written_, [this](auto& w) { return w.second <= now_; });
+  forget_told();
+}
+
+void peers::forget_told() {
+  constexpr std::size_t most = 64; // lists
+  std::lock_guard guard{candidates_mutex_};
+  while (!told_.empty() && (told_.size() >= most || told_.front().when + remembered <= now_))
+    told_.pop_front();
 }
 
 /// One list for what comes up in a moment, for each goes to every account that has sessions here: a node that dies is many slices
 /// of rows, a split that heals thousands of frames.
 void peers::tell_names() {
-  if (now_ < tell_at_)
+  if (now_ < tell_at_ || (lost_.empty() && found_.empty()))
     return;
   auto tell = [this](std::vector<xmpp::jid_ref>& all, void (entity::*how)(std::shared_ptr<const std::vector<xmpp::jid_ref>>)) {
     if (all.empty())
       return;
     auto names = std::make_shared<std::vector<xmpp::jid_ref>>(std::exchange(all, {}));
     std::sort(names->begin(), names->end(), [](auto& a, auto& b) { return a->hash() < b->hash(); });
+    {
+      std::lock_guard guard{candidates_mutex_};
+      told_.push_back({now_, how == &entity::on_lost, names});
+    }
     for (auto* h : around_.homes())
       h->post_from_anywhere([how, names](home& at) {
         at.table().for_each([&](light& l) {
@@ -232,6 +254,7 @@ void peers::tell_names() {
         });
       });
   };
+  forget_told();
   std::erase_if(lost_, [this](auto& name) { return rows_.find(*name).has_value(); }); // he may have come back elsewhere before his node was missed
   tell(lost_, &entity::on_lost);
   tell(found_, &entity::on_found_again);

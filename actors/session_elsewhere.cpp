@@ -132,7 +132,7 @@ void session::check_account(bool is_sure) {
   auto now = there ? there->node : cluster::self;
   if (now == account_at_ && !is_sure)
     return;
-  account_at_ = now;
+  auto before = std::exchange(account_at_, now);
   using c = control;
   if (!is_bound_) { // what asked for it is on its way to nowhere
     home_.for_peers(to_peers::relocated{session_id_, {}, here()});
@@ -141,11 +141,12 @@ void session::check_account(bool is_sure) {
     return home_.post_to_entity(charged_account(), [who = modules::attach_request{session_id_, full_, here(), clock_, limit_}](entity& e) { e.on_attach(who); });
   }
   auto v = view_ ? view_ : std::make_shared<const modules::session_view>(modules::session_view{session_id_, full_, 0, false, false, false, false, nullptr});
+  bool was_lost = before != cluster::self && !others->is_alive(before);
   if (now == cluster::self) {
-    modules::attach_request who{session_id_, full_, here(), clock_, limit_, v->wants_copies, v, true};
+    modules::attach_request who{session_id_, full_, here(), clock_, limit_, v->wants_copies, v, true, was_lost};
     return home_.post_to_entity(charged_account(), [who](entity& e) { e.on_attach(who); });
   }
-  auto flags = static_cast<std::uint8_t>(c::is_back | flags_of(*v));
+  auto flags = static_cast<std::uint8_t>(c::is_back | (was_lost ? c::was_lost : 0) | flags_of(*v));
   say({.what = c::kind::attach, .full = full_, .clock = clock_, .flags = flags, .priority = v->priority}, {v->presence, {}});
 }
 

@@ -10,7 +10,8 @@ namespace cluster {
 struct control {
   enum class kind : std::uint8_t {
     // to the account
-    attach,     // full, clock, flags; with `is_back`: it was attached elsewhere, and the parcel has its last presence
+    attach,     // full, clock, flags; with `is_back`: it was attached elsewhere, and the parcel has its last presence; with
+                // `was_lost`: and that node is lost
     detach,
     settled,    // ids
     no_room,    // the parcel's stanza found none; flag is_full: the session closes
@@ -38,7 +39,7 @@ struct control {
     // to the account
     arrived,    // ids: of messages that others of its sessions were given, too; no session
   };
-  enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64 };
+  enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64, was_lost = 128 };
 
   kind what = kind::detach;
   xmpp::jid_ref full = {};

@@ -16,6 +16,7 @@ struct attach_request {
   bool wants_copies = false; // asked for carbons together with its resource (XEP-0386)
   std::shared_ptr<const session_view> before = {}; // it was here already, until the machine crashed; or at another node
   bool has_moved = false;    // from another node: something may have been stored for it meanwhile
+  bool was_lost = false;     // and that node is lost: words to contacts, and from them, may be, too
 };
 
 namespace event {
