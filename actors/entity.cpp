@@ -215,7 +215,7 @@ void entity::on_crash(std::string_view) {
   rest();
 }
 
-void entity::on_completed(std::uint32_t number, modules::outcome how) {
+void entity::on_completed(std::uint32_t number, modules::outcome how, const xmpp::error_ref&) {
   auto i = std::find_if(awaited_.begin(), awaited_.end(), [&](auto& a) { return a.number == number; });
   if (i == awaited_.end())
     return;
@@ -284,7 +284,7 @@ void entity::carry(modules::effect::set_timer& e) {
 }
 
 void entity::carry(modules::effect::broadcast& e) { broadcast(home_, e.domain, e.what); }
-void entity::carry(modules::effect::complete& e) { home_.complete(e.id, e.how); }
+void entity::carry(modules::effect::complete& e) { home_.complete(e.id, e.how, std::move(e.why)); }
 
 void entity::carry(modules::effect::accept& e) {
   auto* a = find_attached(e.session);

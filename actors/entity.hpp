@@ -70,7 +70,7 @@ public:
 
   /// The rows are what counts: drop the state and start again from them. Sessions stay attached.
   void on_crash(std::string_view why) override;
-  void on_completed(std::uint32_t number, modules::outcome how) override;
+  void on_completed(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) override;
 
 private:
   struct attached {

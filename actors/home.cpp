@@ -113,18 +113,18 @@ void home::take_inbox() {
   in_lane_.store(lane_.size() - head_, std::memory_order_relaxed);
 }
 
-void home::complete(const xmpp::completion_id& id, modules::outcome how) {
+void home::complete(const xmpp::completion_id& id, modules::outcome how, xmpp::error_ref why) {
   if (!id)
     return;
   if (id.node != cluster::self)
-    return for_peers(to_peers::ended{id, how});
+    return for_peers(to_peers::ended{id, how, std::move(why)});
   if (id.reactor == index_) {
-    done_.push_back({id, how});
+    done_.push_back({id, how, std::move(why)});
     return;
   }
   if (outboxes_.size() <= id.reactor)
     outboxes_.resize(node_.homes().size());
-  outboxes_[id.reactor].completions.push_back({id, how});
+  outboxes_[id.reactor].completions.push_back({id, how, std::move(why)});
 }
 
 void home::run_item(lane_item& i) {
@@ -173,7 +173,7 @@ void home::run_lane() {
 void home::apply_completions() {
   applying_.swap(done_);
   for (auto& c : applying_)
-    guard(c.id.session, [&] { table_.find(c.id.session)->on_completed(c.id.number, c.how); });
+    guard(c.id.session, [&] { table_.find(c.id.session)->on_completed(c.id.number, c.how, c.why); });
   applying_.clear();
 }
 

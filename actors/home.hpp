@@ -103,8 +103,8 @@ public:
     push_from_anywhere({&task_thunk, 0, {}, box<home>(std::move(f))});
   }
 
-  /// The stanza's wait is over. To another reactor: with this turn's batch.
-  void complete(const xmpp::completion_id& id, modules::outcome how);
+  /// The stanza's wait is over; `why`: with which error. To another reactor: with this turn's batch.
+  void complete(const xmpp::completion_id& id, modules::outcome how, xmpp::error_ref why = {});
 
   /// To other nodes, at the end of this turn; only where there are any.
   void for_peers(to_peers::item i) { for_peers_.push_back(std::move(i)); }
@@ -172,7 +172,7 @@ public:
   [[nodiscard]] const counters& count() const { return counters_; }
 
 private:
-  struct completed { xmpp::completion_id id; modules::outcome how; };
+  struct completed { xmpp::completion_id id; modules::outcome how; xmpp::error_ref why; };
   struct outbox {
     std::vector<lane_item> items;
     std::vector<completed> completions;

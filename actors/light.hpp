@@ -22,8 +22,8 @@ public:
   /// Something thrown while this actor handled an item. It must end (or restart) itself; what it
   /// throws here ends it without more ado.
   virtual void on_crash(std::string_view why) = 0;
-  /// A completion that carried this actor's id has ended.
-  virtual void on_completed(std::uint32_t, modules::outcome) {}
+  /// A completion that carried this actor's id has ended. `why`: the error, where it bounced.
+  virtual void on_completed(std::uint32_t, modules::outcome, const xmpp::error_ref& /*why*/) {}
   /// Of the stream that it belongs to: stands in every log line about it. 0: none.
   [[nodiscard]] virtual std::uint64_t log_id() const { return 0; }
   [[nodiscard]] light_id id() const { return id_; }

@@ -11,7 +11,7 @@ namespace actors {
 namespace to_peers {
 struct send { cluster::peer_number to; cluster::parcel what; };
 /// The outcome of what came from another node (`id.node`).
-struct ended { xmpp::completion_id id; modules::outcome how; };
+struct ended { xmpp::completion_id id; modules::outcome how; xmpp::error_ref why; };
 /// A session of this node, as every node sees it.
 struct row { cluster::row what; bool is_removal; };
 /// What came from there and has been handled.

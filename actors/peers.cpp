@@ -400,7 +400,7 @@ void peers::send_unsent() {
   carry();
 }
 
-void peers::carry(to_peers::ended& i) { mesh_.complete(i.id.node, i.id, static_cast<cluster::ending>(i.how), now_, todo_); }
+void peers::carry(to_peers::ended& i) { mesh_.complete(i.id.node, i.id, static_cast<cluster::ending>(i.how), now_, todo_, std::move(i.why)); }
 void peers::carry(to_peers::handled& i) { mesh_.handled(i.from, i.stanzas, i.bytes, now_, todo_); }
 
 void peers::carry(to_peers::row& i) {
@@ -477,7 +477,7 @@ void peers::deliver_mail() {
           }
           if (e.how == cluster::ending::acknowledged)
             e.what.what.settle();
-          at.complete(s->completion, static_cast<modules::outcome>(e.how));
+          at.complete(s->completion, static_cast<modules::outcome>(e.how), std::move(e.why));
         }
       for (auto& p : all.returned)
         at.contain(0, [&] { on_returned(at, std::move(p)); });

@@ -130,9 +130,10 @@ void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what) {
 void route_again(home& at, xmpp::delivery&& what) {
   if (!what.what || !what.lose())
     return;
-  if (what.what->completion) // its sender still has it, and decides
-    return at.complete(what.what->completion, what.hops == UINT8_MAX ? modules::outcome::refused : modules::outcome::abandoned);
-  if (what.hops > most_hops) // it has been everywhere
+  bool may_go_on = what.what->completion ? what.hops < UINT8_MAX : what.hops <= most_hops; // else it has been everywhere
+  if (what.what->completion && may_go_on) // its sender still has it, and decides
+    return at.complete(what.what->completion, modules::outcome::abandoned);
+  if (!may_go_on)
     return bounce(at, *what.what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"});
   if (is_plain_presence(*what.what) || what.what->type() == stanza_type::result
       || what.what->type() == stanza_type::error)
@@ -150,8 +151,9 @@ void route_returned(home& at, xmpp::delivery&& what) {
 }
 
 void bounce(home& at, const xmpp::stanza& what, const xmpp::stanza_error& why) {
+  if (what.completion)
+    return at.complete(what.completion, modules::outcome::bounced, std::make_shared<const xmpp::stanza_error>(why));
   auto answer = what.from ? xmpp::make_error(what, why) : nullptr;
-  at.complete(what.completion, modules::outcome::bounced);
   if (answer && answer->to)
     route(at, {std::move(answer), {}});
 }

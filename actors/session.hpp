@@ -56,9 +56,9 @@ public:
   void on_broadcast(xmpp::delivery&& what);
   /// XEP-0199 section 4.4: is the client still there?
   void ping_client();
-  void on_completed(std::uint32_t number, modules::outcome how) override;
+  void on_completed(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) override;
   /// Of what it sent at an earlier place.
-  void on_completed_before(std::uint32_t number, modules::outcome how);
+  void on_completed_before(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why);
 
   /// Ends the stream with this error, then itself.
   void close(xmpp::stream_errc why, const std::string& text);
@@ -144,6 +144,7 @@ private:
   std::vector<xmpp::delivery> drop_unacknowledged();
   // completions: `h` is the low-water mark of what has ended
   void open_completion(const xmpp::stanza_ref& s);
+  void tell_bounced(const xmpp::stanza& what, const xmpp::stanza_error& why);
   void move_mark();
   void send_again(open_stanza& kept);
   void send_once_more(open_stanza& kept);

@@ -281,9 +281,10 @@ void session::open_completion(const xmpp::stanza_ref& s) {
   }
 }
 
-void session::on_completed(std::uint32_t number, modules::outcome how) {
-  if (stage_ == place_in_time::moved && successor_.node == cluster::self) {
-    home_.post<session>(successor_.reactor, successor_.ref, [number, how](session& s) { s.on_completed_before(number, how); });
+void session::on_completed(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) {
+  bool goes_on_here = stage_ == place_in_time::moved && successor_.node == cluster::self;
+  if (goes_on_here) {
+    home_.post<session>(successor_.reactor, successor_.ref, [number, how, why](session& s) { s.on_completed_before(number, how, why); });
     if (how == modules::outcome::abandoned) // it is sent once more, and its end comes here, too
       return;
   }
@@ -294,9 +295,21 @@ void session::on_completed(std::uint32_t number, modules::outcome how) {
     return;
   if (how == modules::outcome::abandoned)
     return send_again(kept);
-  kept.what = nullptr;
+  auto what = std::exchange(kept.what, nullptr);
+  if (why && !goes_on_here)
+    tell_bounced(*what, *why);
   if (number == base_)
     move_mark();
+}
+
+/// By no other way: the account may not know this session at this moment, or not be able to read its rows.
+void session::tell_bounced(const xmpp::stanza& what, const xmpp::stanza_error& why) {
+  auto error = xmpp::make_error(what, why);
+  if (!error)
+    return;
+  if (is_ended_)
+    return route(home_, {std::move(error), {}});
+  reply(std::move(error));
 }
 
 /// Whoever held it is gone: once more, though its sender may have left, too. At once the first time; then in a moment, as
@@ -324,9 +337,9 @@ void session::send_waiting() {
       send_once_more(kept);
 }
 
-void session::on_completed_before(std::uint32_t number, modules::outcome how) {
+void session::on_completed_before(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) {
   if (!has_forgotten_) // else that number is another stanza's now
-    on_completed(number, how);
+    on_completed(number, how, why);
 }
 
 /// The client has been told less than what came before: it sends the rest again, under the same numbers.

@@ -22,6 +22,24 @@ bool is_plain(const std::string& s) {
   return s.size() <= limits::name_bytes && std::all_of(s.begin(), s.end(), [](char c) { return c > ' ' && c < '\x7f'; });
 }
 
+/// It goes into XML as it is. Whoever's text is another one gets the condition alone.
+bool is_error_text(const std::string& s) {
+  return s.size() <= limits::error_text_bytes && std::all_of(s.begin(), s.end(), [](char c) { return c >= ' ' && c < '\x7f'; });
+}
+
+void put(pb::StanzaError& out, const xmpp::stanza_error& e) {
+  out.set_condition(static_cast<std::uint32_t>(e.condition));
+  out.set_type(static_cast<std::uint32_t>(e.type));
+  if (is_error_text(e.text))
+    out.set_text(e.text);
+}
+
+xmpp::error_ref take(const pb::StanzaError& in) {
+  require(in.condition() <= static_cast<std::uint32_t>(xmpp::stanza_errc::unexpected_request) && in.type() <= static_cast<std::uint32_t>(xmpp::error_type::continue_));
+  require(is_error_text(in.text()));
+  return std::make_shared<const xmpp::stanza_error>(static_cast<xmpp::stanza_errc>(in.condition()), static_cast<xmpp::error_type>(in.type()), in.text());
+}
+
 void put(pb::Member& out, const member& m) {
   out.set_node(m.node);
   out.set_life(m.life);
@@ -165,7 +183,7 @@ frame take(const pb::Frame& in) {
     f.completions->items.reserve(static_cast<std::size_t>(in.completions().items_size()));
     for (const auto& c : in.completions().items()) {
       require(c.outcome() <= static_cast<std::uint32_t>(ending::unreadable) && c.stanza() != 0);
-      f.completions->items.push_back({c.stanza(), static_cast<ending>(c.outcome())});
+      f.completions->items.push_back({c.stanza(), static_cast<ending>(c.outcome()), c.has_why() ? take(c.why()) : nullptr});
     }
   }
   f.completions_taken = in.completions_taken();
@@ -253,6 +271,8 @@ std::string encode(const frame& f) {
       auto& item = *out.mutable_completions()->add_items();
       item.set_stanza(c.stanza);
       item.set_outcome(static_cast<std::uint32_t>(c.how));
+      if (c.why)
+        put(*item.mutable_why(), *c.why);
     }
   }
   out.set_completions_taken(f.completions_taken);

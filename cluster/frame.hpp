@@ -1,7 +1,7 @@
 // What two nodes say to each other, as values. cluster/codec makes bytes of them (proto/cluster.proto).
 #pragma once
 #include "base/bytes.hpp"
-#include "xmpp/stanza.hpp"
+#include "xmpp/errors.hpp"
 #include "cluster/control.hpp"
 #include <cstdint>
 #include <memory>
@@ -171,6 +171,7 @@ enum class ending : std::uint8_t {
 struct completion {
   std::uint64_t stanza = 0;
   ending how = ending::abandoned;
+  xmpp::error_ref why = {}; // with `bounced`: what its sender is told
 };
 
 struct completions {
@@ -208,7 +209,7 @@ inline constexpr std::size_t frame_bytes = 1u << 20; // but one stanza of any si
 inline constexpr std::size_t stanzas = 256, stanza_bytes = 256 * 1024;
 inline constexpr std::size_t changes = 256, rows = 1'024, members = 512, completions = 1'024;
 inline constexpr std::size_t buckets = 1'024;
-inline constexpr std::size_t name_bytes = 255;
+inline constexpr std::size_t name_bytes = 255, error_text_bytes = 255;
 } // namespace limits
 
 } // namespace cluster

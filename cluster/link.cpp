@@ -178,7 +178,7 @@ link::verdict link::on_completions(const cluster::completions& c, link_news& out
     if (one.how == ending::abandoned)
       out.returned.push_back(e.what);
     else
-      out.ended.push_back({e.what, one.how});
+      out.ended.push_back({e.what, one.how, one.why});
   }
   pop_ended();
   return seen > 0 ? verdict::replayed : verdict::fine;
@@ -218,9 +218,9 @@ link::verdict link::on_stanzas(cluster::stanzas& s, link_news& out) {
   return seen > 0 ? verdict::replayed : verdict::fine;
 }
 
-void link::complete(std::uint64_t stanza, ending how) {
+void link::complete(std::uint64_t stanza, ending how, xmpp::error_ref why) {
   if (owed_.erase(stanza) > 0)
-    completions_.push_back({stanza, how});
+    completions_.push_back({stanza, how, std::move(why)});
 }
 
 void link::handled(std::uint64_t stanzas, std::uint64_t bytes) {

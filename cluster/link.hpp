@@ -20,7 +20,7 @@ struct link_options {
 
 /// What a frame or the end of a link gives to do.
 struct link_news {
-  struct end { parcel what; ending how; };
+  struct end { parcel what; ending how; xmpp::error_ref why = {}; };
   std::vector<end> ended;        // own stanzas whose wait is over
   std::vector<parcel> returned;  // own stanzas to be routed again, in the order in which they were sent
   std::size_t unreadable = 0;    // of the peer's, dropped
@@ -46,7 +46,7 @@ public:
 
   // --- receiving
   /// The stanza that arrived with this number has its outcome. Once; of an unknown one nothing happens.
-  void complete(std::uint64_t stanza, ending how);
+  void complete(std::uint64_t stanza, ending how, xmpp::error_ref why = {});
   /// So much of what arrived has been handled or dropped: the peer may send as much again. Replies do not count.
   void handled(std::uint64_t stanzas, std::uint64_t bytes);
 

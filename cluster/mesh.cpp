@@ -254,12 +254,12 @@ base::room mesh::send(peer_number to, parcel&& p, base::time_point now, effects&
   return room;
 }
 
-void mesh::complete(peer_number from, const xmpp::completion_id& id, ending how, base::time_point now, effects& out) {
+void mesh::complete(peer_number from, const xmpp::completion_id& id, ending how, base::time_point now, effects& out, xmpp::error_ref why) {
   begin(now, out);
   auto& p = at(from);
   if (!p.link || p.link->generation() != id.number)
     return; // of an earlier life: its sender has routed it again
-  p.link->complete(id.session, how);
+  p.link->complete(id.session, how, std::move(why));
   p.is_dirty = true;
 }
 

@@ -90,7 +90,7 @@ public:
   /// `full`: refused, and `p` is as it was (also where that peer is not alive).
   [[nodiscard]] base::room send(peer_number to, parcel&& p, base::time_point now, effects& out);
   /// The outcome of an arrival, by the completion that it came with.
-  void complete(peer_number from, const xmpp::completion_id& id, ending how, base::time_point now, effects& out);
+  void complete(peer_number from, const xmpp::completion_id& id, ending how, base::time_point now, effects& out, xmpp::error_ref why = {});
   void handled(peer_number from, std::uint64_t stanzas, std::uint64_t bytes, base::time_point now, effects& out);
 
   // --- the disk

@@ -1,6 +1,7 @@
 // Every stream, stanza and SASL error of RFC 6120 as values, and as XML.
 #pragma once
 #include "xmpp/stanza.hpp"
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -47,6 +48,8 @@ struct stanza_error {
   stanza_error(stanza_errc c, error_type t, std::string text = {});
   friend bool operator==(const stanza_error&, const stanza_error&) = default;
 };
+/// Null: none.
+using error_ref = std::shared_ptr<const stanza_error>;
 
 /// `<stream:error>…</stream:error>`, without the closing stream tag.
 [[nodiscard]] std::string to_xml(stream_errc e, std::string_view text = {});

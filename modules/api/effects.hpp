@@ -39,7 +39,7 @@ struct load { storage::key_range range; storage::order order; std::uint32_t limi
 struct commit { storage::batch what; on_commit then; };
 struct set_timer { std::uint32_t id; base::duration after; }; // replaces the one with this id
 struct broadcast { std::string domain; xmpp::stanza_ref what; }; // to every session of the host
-struct complete { xmpp::completion_id id; outcome how; };
+struct complete { xmpp::completion_id id; outcome how; xmpp::error_ref why; }; // with `bounced`: what its sender is told
 struct accept { std::uint64_t session; xmpp::jid_ref full; }; // it is bound, under this name
 struct refuse { std::uint64_t session; xmpp::stanza_error why; };
 struct end_session { std::uint64_t session; xmpp::stream_errc why; std::string text; };
@@ -91,16 +91,17 @@ public:
   void share(std::uint64_t session, snapshot_ref what) { list_.emplace_back(effect::share{session, std::move(what)}); }
   /// What a session asked to have stored is not; it may ask again.
   void unspooled(std::uint64_t session, base::u128 stanza_id) { list_.emplace_back(effect::unspooled{session, stanza_id}); }
-  void complete(const xmpp::completion_id& id, outcome how) {
+  void complete(const xmpp::completion_id& id, outcome how, xmpp::error_ref why = {}) {
     if (id)
-      list_.emplace_back(effect::complete{id, how});
+      list_.emplace_back(effect::complete{id, how, std::move(why)});
   }
-  /// The error answer to `s`, back to its sender; its completion ends as bounced. What must not be
-  /// answered is dropped.
+  /// The error answer to `s`, back to its sender. Who waits for an outcome gets it with that, for on a way of its own it
+  /// could be lost. What must not be answered is dropped.
   void bounce(const xmpp::stanza& s, const xmpp::stanza_error& e) {
+    if (s.completion)
+      return complete(s.completion, outcome::bounced, std::make_shared<const xmpp::stanza_error>(e));
     if (auto answer = xmpp::make_error(s, e))
       route({std::move(answer), {}});
-    complete(s.completion, outcome::bounced);
   }
 
   [[nodiscard]] std::vector<item>& list() { return list_; }

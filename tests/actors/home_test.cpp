@@ -23,7 +23,7 @@ struct probe final : light {
     if (ends_on_crash)
       home_.end(*this);
   }
-  void on_completed(std::uint32_t number, modules::outcome) override { completed.push_back(number); }
+  void on_completed(std::uint32_t number, modules::outcome, const xmpp::error_ref&) override { completed.push_back(number); }
   home& home_;
   std::vector<std::string> got;
   std::vector<std::uint32_t> completed;

@@ -28,6 +28,15 @@ std::string enabled(small_client& c) {
   c.send(enable);
   return between(element(c, "<enabled "), " id='", '\'');
 }
+/// How far what `c` has sent has come: asked until it is `wanted`, or long enough.
+std::string handled(small_client& c, const std::string& wanted) {
+  std::string h;
+  for (int n = 0; n < 50 && h != wanted; ++n) {
+    c.send("<r xmlns='urn:xmpp:sm:3'/>");
+    h = between(element(c, "<a xmlns='urn:xmpp:sm:3'"), " h='", '\'');
+  }
+  return h;
+}
 node_settings slow() {
   auto s = small_node::quick();
   s.storage_timeout = std::chrono::milliseconds{300};
@@ -61,15 +70,7 @@ TEST_CASE("resumption: what has not ended in time is sent again, under the same 
     CHECK(got.find("<body>") == got.rfind("<body>")); // nothing else
     c->send("<a xmlns='urn:xmpp:sm:3' h='4'/>");
     REQUIRE(c->ping());
-    again->send("<r xmlns='urn:xmpp:sm:3'/>");
-    std::string h;
-    for (int n = 0; n < 50 && h != "4"; ++n) {
-      h = between(element(*again, "<a xmlns='urn:xmpp:sm:3'"), " h='", '\'');
-      CHECK(std::stoul("0" + h) <= 4);
-      if (h != "4")
-        again->send("<r xmlns='urn:xmpp:sm:3'/>");
-    }
-    CHECK(h == "4");
+    CHECK(handled(*again, "4") == "4");
   }
 }
 
@@ -88,4 +89,24 @@ TEST_CASE("a message outlives its sender: its receiver goes after him, and it wa
   auto next = node.log_in("c", "z", 0);
   next->send("<presence/>");
   CHECK(next->sees("<body>last words</body>"));
+}
+
+TEST_CASE("an error comes with the outcome, though the sender's own account cannot be asked") {
+  small_node node{2, slow()};
+  auto& engine = dynamic_cast<storage::memory_engine&>(node.store.blocking());
+  auto a = node.log_in("a", "x", 0);
+  REQUIRE(!enabled(*a).empty());
+  REQUIRE(a->ping());
+  engine.set_delay(std::chrono::seconds{1}); // longer than anybody waits for it: its rows cannot be read
+  std::atomic<bool> is_anew{false};
+  node.with_entity("a@b", [&](entity& e) {
+    e.start_again();
+    is_anew = true;
+  });
+  REQUIRE(node.wait_until([&] { return is_anew.load(); }));
+  a->send(message("c@elsewhere", "astray"));
+  auto error = a->read_until("</message>");
+  CHECK(error.find("id='astray'") != error.npos);
+  CHECK(error.find("<remote-server-not-found ") != error.npos);
+  engine.set_delay({});
 }

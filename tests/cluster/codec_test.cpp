@@ -64,7 +64,8 @@ TEST_CASE("codec: a frame with everything in it comes back") {
   f.stanzas = stanzas{13, {p, make_parcel(2, false, 0, false)}};
   f.credit = credit{14, 15};
   f.taken = 16;
-  f.completions = completions{17, {{18, ending::stored}}};
+  auto error = [](std::string text) { return std::make_shared<const xmpp::stanza_error>(xmpp::stanza_errc::forbidden, xmpp::error_type::auth, std::move(text)); };
+  f.completions = completions{17, {{18, ending::stored}, {20, ending::bounced, error("why")}, {21, ending::bounced, error("w\xc3\xa4rum")}}};
   f.completions_taken = 19;
   auto g = sent(f);
   CHECK(encode(g) == encode(f)); // every field, since a field that is lost is missing from the second bytes
@@ -79,6 +80,8 @@ TEST_CASE("codec: a frame with everything in it comes back") {
   CHECK(g.stanzas->items[0].has_completion);
   CHECK_FALSE(g.stanzas->items[0].what.what->completion); // the sender's own number stays at home
   CHECK_FALSE(g.stanzas->items[1].needs_credit);
+  CHECK(*g.completions->items[1].why == *error("why"));
+  CHECK(*g.completions->items[2].why == *error("")); // the rest matters more
   CHECK(sent(frame{}).is_empty());
   auto back = decode_row(encode(row));
   REQUIRE(back.has_value());
@@ -224,6 +227,10 @@ TEST_CASE("codec: one wrong value spoils the frame") {
            {"too many buckets to come", [](pb::Frame& f) { f.mutable_sync_start()->set_buckets(1'025); }},
            {"stanzas from 0", [](pb::Frame& f) { f.mutable_stanzas()->set_first(0); }},
            {"no such outcome", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_outcome(6); }},
+           {"no such error", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->mutable_why()->set_condition(22); }},
+           {"no such type of an error", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->mutable_why()->set_type(5); }},
+           {"an error whose text is none", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->mutable_why()->set_text("<\n"); }},
+           {"an error with a long text", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->mutable_why()->set_text(std::string(256, 'x')); }},
            {"an outcome of stanza 0", [](pb::Frame& f) { f.mutable_completions()->mutable_items(0)->set_stanza(0); }}}) {
     CAPTURE(b.what);
     auto f = good();

@@ -62,13 +62,16 @@ TEST_CASE_FIXTURE(pair_of_links, "link: stanzas arrive once, in order, and their
   }
   b->complete(3, ending::acknowledged);
   b->complete(3, ending::bounced);
-  b->complete(1, ending::stored);
+  b->complete(1, ending::bounced, std::make_shared<const xmpp::stanza_error>(xmpp::stanza_errc::forbidden));
   b->complete(900, ending::stored);
   talk();
   REQUIRE(at_a.ended.size() == 2);
   CHECK(id_of(at_a.ended[0].what) == "m3");
   CHECK(at_a.ended[0].how == ending::acknowledged);
+  CHECK_FALSE(at_a.ended[0].why);
   CHECK(at_a.ended[1].what.what.what->completion.number == 1); // the sender's own number
+  REQUIRE(at_a.ended[1].why);
+  CHECK(*at_a.ended[1].why == xmpp::stanza_error{xmpp::stanza_errc::forbidden});
   CHECK(a->open_count() == 199); // the second is open, and all behind it keep their place
   CHECK(b->unconfirmed_completions() == 0);
 }
