@@ -139,6 +139,8 @@ private:
   void release_held();
   [[nodiscard]] bool is_known(const xmpp::delivery& what);
   void drop_known(xmpp::delivery&& what);
+  void acknowledge_doubles(const xmpp::delivery& first);
+  std::vector<xmpp::delivery> take_doubles();
   void remember(const xmpp::delivery& what);
   xmpp::stream::management::unacknowledged::entry* find_unacknowledged(const xmpp::delivery& what);
   std::vector<xmpp::delivery> drop_unacknowledged();

@@ -83,6 +83,7 @@ void session::pass_to_successor(xmpp::delivery&& what) {
 
 void session::send_value() {
   constexpr auto at_most = std::chrono::seconds{10};
+  auto doubles = take_doubles(); // they come again, to the new place
   auto m = std::exchange(managed_, nullptr);
   stage_ = place_in_time::moved;
   for (auto& e : m->queue.entries()) {
@@ -108,6 +109,8 @@ void session::send_value() {
       limit_->used.release(d.what->cost());
       pass_to_successor(std::move(d));
     }
+  for (auto& d : doubles)
+    route_again(home_, std::move(d));
   forget_open();
   leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { on_adopted(); }); }));
 }

@@ -12,6 +12,7 @@ namespace actors {
 
 struct session::managed {
   xmpp::stream::management::unacknowledged queue;
+  std::vector<xmpp::delivery> doubles; // of what is in it: its client gets them once, but somebody waits for each
   base::duration window{};          // how long it waits without a stream; zero: it cannot be resumed
   base::time_point asked{};         // when the last <r/> went out
   base::time_point lost{};          // when the stream was

@@ -73,6 +73,8 @@ void session::acknowledge(std::uint32_t h) {
     ++messages;
     e.what.settle();
     home_.complete(s.completion, modules::outcome::acknowledged);
+    if (!managed_->doubles.empty()) [[unlikely]]
+      acknowledge_doubles(e.what);
     if (e.is_spooled || e.may_be_stored)
       stored.push_back(s.stanza_id);
     else if (e.what.shared && e.what.shared->is_elsewhere)
@@ -133,6 +135,7 @@ void session::want_ack() {
 namespace {
 /// 8 bytes of the stanza-id; a carbon copy is another message.
 std::uint64_t short_id(const xmpp::delivery& d) { return d.what->stanza_id.a ^ static_cast<std::uint64_t>(d.is_copy); }
+bool is_same(const xmpp::delivery& a, const xmpp::delivery& b) { return a.what->stanza_id == b.what->stanza_id && a.is_copy == b.is_copy; }
 /// Its sender gives the same one the same name: a client by its origin-id, a session that routes again by its completion.
 bool may_come_again(const xmpp::delivery& d) {
   return d.what->kind() == stanza_kind::message && d.what->stanza_id && (d.what->completion || d.what->tag().origin_id || d.is_again || d.is_stored);
@@ -162,23 +165,48 @@ xmpp::stream::management::unacknowledged::entry* session::find_unacknowledged(co
   if (!managed_)
     return nullptr;
   auto all = managed_->queue.entries();
-  auto i = std::ranges::find_if(all, [&](auto& e) { return e.what.what->stanza_id == what.what->stanza_id && e.what.is_copy == what.is_copy; });
+  auto i = std::ranges::find_if(all, [&](auto& e) { return is_same(e.what, what); });
   return i == all.end() ? nullptr : &*i;
 }
 
-/// Its client gets it once. Whoever waits for the second one learns what becomes of the first.
+/// Its client gets it once. Whoever waits for the second one learns what becomes of the first, and so does who waits for that:
+/// one may be its sender, the other the account, which has it stored from an earlier try.
 void session::drop_known(xmpp::delivery&& what) {
   auto* first = find_unacknowledged(what);
   auto completion = what.what->completion;
   if (!first) { // acknowledged, or written to a client that cannot say so
     what.settle();
     home_.complete(completion, modules::outcome::acknowledged);
-  } else if (completion && !(completion == first->what.what->completion)) {
-    std::swap(first->what.what, what.what); // one ack ends it: whoever waited for the first one has given up
-    if (first->is_spooled) // there is a row, or soon will be
-      store({first->what});
+  } else if (completion && !(completion == first->what.what->completion)
+             && std::ranges::find(managed_->doubles, completion, [](auto& d) { return d.what->completion; }) == managed_->doubles.end()) {
+    if (first->is_spooled && !what.is_stored) // there is a row, or soon will be
+      store({what});
+    return managed_->doubles.push_back(std::move(what)); // it stays charged
   }
   limit_->used.release(what.what->cost());
+}
+
+void session::acknowledge_doubles(const xmpp::delivery& first) {
+  std::erase_if(managed_->doubles, [&](auto& d) {
+    if (!is_same(d, first))
+      return false;
+    limit_->used.release(d.what->cost());
+    d.settle();
+    home_.complete(d.what->completion, modules::outcome::acknowledged);
+    return true;
+  });
+}
+
+/// Those whose wait nobody else ends, when what is in the queue ends with this session or goes elsewhere.
+std::vector<xmpp::delivery> session::take_doubles() {
+  auto all = std::exchange(managed_->doubles, {});
+  for (auto& d : all)
+    limit_->used.release(d.what->cost());
+  std::erase_if(all, [this](auto& d) {
+    auto* first = d.is_stored ? nullptr : find_unacknowledged(d);
+    return first && first->is_spooled;
+  });
+  return all;
 }
 
 /// What nobody has acknowledged for a while is stored by the account, so that its sender need not wait.
@@ -193,6 +221,9 @@ void session::spool(base::time_point now) {
       continue;
     e.is_spooled = true;
     late.push_back(e.what);
+    for (auto& d : managed_->doubles)
+      if (is_same(d, e.what) && !d.is_stored)
+        late.push_back(d);
   }
   if (!late.empty())
     store(std::move(late));
@@ -239,6 +270,8 @@ std::vector<xmpp::delivery> session::drop_unacknowledged() {
     d.is_managed = false;
     again.push_back(std::move(d));
   };
+  if (managed_)
+    again = take_doubles();
   if (auto m = std::exchange(managed_, nullptr))
     for (auto& e : m->queue.entries()) {
       if (e.is_spooled)

@@ -110,3 +110,32 @@ TEST_CASE("an error comes with the outcome, though the sender's own account cann
   CHECK(error.find("<remote-server-not-found ") != error.npos);
   engine.set_delay({});
 }
+
+TEST_CASE("a message that was stored and comes once more: who sent it and who keeps it both learn that it is there") {
+  auto patient = small_node::quick();
+  patient.spool_after = std::chrono::seconds{20};
+  small_node node{2, patient};
+  auto a = node.log_in("a", "x", 0);
+  REQUIRE(!enabled(*a).empty());
+  node.add_account("c");
+  a->send(message("c@b/y", "one"));
+  REQUIRE(handled(*a, "1") == "1"); // stored
+  auto c = node.log_in("c", "y", 1);
+  REQUIRE(!enabled(*c).empty());
+  a->send(message("c@b/y", "one")); // as if it had not heard that
+  REQUIRE(c->sees("<body>one</body>"));
+  c->send("<presence/>"); // what is stored is for it, too, and has been read when all these have been answered
+  for (std::string id : {"q1", "q2", "q3"}) {
+    c->send("<iq type='get' id='" + id + "'><query xmlns='jabber:iq:private'><none xmlns='x'/></query></iq>");
+    REQUIRE(c->sees("id='" + id + "'"));
+  }
+  c->send("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+  CHECK(handled(*a, "2") == "2");
+  c->send("</stream:stream>");
+  REQUIRE(c->sees("</stream:stream>"));
+  auto next = node.log_in("c", "z", 0);
+  next->send("<presence/>");
+  a->send(message("c@b/z", "two"));
+  auto got = next->read_until("<body>two</body>");
+  CHECK(got.find("<body>one") == got.npos);
+}
