@@ -66,14 +66,20 @@ void leases::give_back(const std::string& name, const want& w, base::time_point 
   submit({operation::kind::give_back, name, 0, now}, make_batch(ownership_key(name), none.SerializeAsString(), w.version), out);
 }
 
-/// Nobody knows whether it was given back.
+/// Nobody knows whether it was given back. It may be wanted again meanwhile, and again not: as long as the row may say that it is
+/// ours, nobody else can have it.
 void leases::doubt(const std::string& name, base::time_point now) {
   auto [i, is_new] = wants_.try_emplace(name);
+  auto& w = i->second;
+  w.is_unsure = w.is_doubted = true;
   if (!is_new)
-    return; // wanted again, and read before anything else
-  i->second.is_wanted = false;
-  i->second.is_unsure = true;
-  i->second.next = now + options_.renew_every / 4;
+    return; // the row is read before anything else
+  w.is_wanted = false;
+  w.next = now + options_.renew_every / 4;
+}
+
+bool leases::is_giving_back(const std::string& name) const {
+  return std::ranges::any_of(operations_, [&](auto& o) { return o.second.what == operation::kind::give_back && o.second.name == name; });
 }
 
 void leases::process_gone(node_id node, life of) {
@@ -136,7 +142,7 @@ void leases::tick(base::time_point now, lease_effects& out) {
   if (!is_valid(now))
     return; // nothing is claimed by a node that cannot keep it
   for (auto& [name, w] : wants_) {
-    if (w.op != 0 || now < w.next)
+    if (w.op != 0 || now < w.next || is_giving_back(name)) // it is wanted again: what the row says now may be over in a moment
       continue;
     if (w.at == step::paused) {
       w.at = step::checking;
@@ -262,6 +268,9 @@ void leases::on_name_read(const std::string& name, want& w, const std::optional<
     wants_.erase(name);
     return;
   }
+  if (is_ours && w.is_doubted)
+    return take(name, w, std::nullopt, now, out); // as another epoch's, so that what comes late finds another row
+  w.is_doubted = false;
   if (is_ours) { // an answer that was lost
     w.at = is_valid(now) ? step::owned : step::paused;
     out.gained.push_back(name);
@@ -372,6 +381,7 @@ void leases::on_commit(std::uint64_t op, storage::outcome how, base::time_point 
     w->second.next = now + options_.renew_every / 4;
     return;
   }
+  w->second.is_doubted = false;
   w->second.version += 1;
   w->second.epoch += 1;
   w->second.holder = me_;

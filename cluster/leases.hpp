@@ -76,6 +76,7 @@ private:
     step at = step::idle;
     bool is_wanted = true; // else it waits for what became of the last commit, to be given back
     bool is_unsure = false; // the row may say that it is ours
+    bool is_doubted = false; // and what was to give it back may still come
     std::uint64_t epoch = 0;
     storage::version version = 0; // of the ownership row, as last read or written
     node_id holder = 0;
@@ -111,6 +112,7 @@ private:
   void take(const std::string& name, want& w, std::optional<storage::precondition> of_lease, base::time_point now, lease_effects& out);
   void give_back(const std::string& name, const want& w, base::time_point now, lease_effects& out);
   void doubt(const std::string& name, base::time_point now);
+  [[nodiscard]] bool is_giving_back(const std::string& name) const;
   void lose(const std::string& name, want& w, base::time_point now, lease_effects& out);
   void expire_operations(base::time_point now);
 

@@ -308,6 +308,53 @@ TEST_CASE_FIXTURE(shared_store, "lease: given back while it is being taken, anot
   CHECK(b.l.epoch("room") == 3);
 }
 
+TEST_CASE_FIXTURE(shared_store, "lease: given back while the store is away, wanted again for a moment, and given back later") {
+  lease_node a{*this, 1}, b{*this, 2};
+  a.claim("room");
+  run(2s, {&a});
+  REQUIRE(a.owns("room"));
+  a.holds = true;
+  lease_effects out;
+  a.l.release("room", now, out);
+  a.carry(std::move(out));
+  REQUIRE(a.held.size() == 1);
+  a.claim("room");
+  a.reaches = false;
+  a.release_held(); // nobody knows
+  lease_effects again;
+  a.l.release("room", now, again);
+  a.carry(std::move(again));
+  a.reaches = true;
+  b.claim("room");
+  run(4s, {&a, &b}); // a lives: nobody could wait for its lease to run out
+  CHECK(b.owns("room"));
+}
+
+TEST_CASE_FIXTURE(shared_store, "lease: what was to be given back and is wanted again has another epoch, which a late answer does not touch") {
+  lease_node a{*this, 1};
+  a.claim("room");
+  run(2s, {&a});
+  REQUIRE(a.owns("room"));
+  a.holds = true;
+  lease_effects out;
+  a.l.release("room", now, out);
+  a.carry(std::move(out));
+  a.claim("room");
+  auto late = std::exchange(a.held, {});
+  REQUIRE(late.size() == 1);
+  a.holds = false;
+  run(1s, {&a});
+  CHECK_FALSE(a.owns("room")); // it may be over in a moment
+  run(20s, {&a});              // it has been waited for
+  REQUIRE(a.owns("room"));
+  CHECK(a.l.epoch("room") == 2);
+  a.commit(late.front());
+  auto fence = a.l.fence("room", now);
+  REQUIRE(fence);
+  storage::batch b{{1, 1}, {storage::put{"x", "a's"}}, {*fence}, storage::durability::durable};
+  CHECK(engine.commit({&b, 1}).front() == storage::outcome::done);
+}
+
 TEST_CASE_FIXTURE(shared_store, "lease: given back while the store is away, it is given back later") {
   lease_node a{*this, 1}, b{*this, 2};
   a.claim("room");
