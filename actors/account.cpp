@@ -113,8 +113,22 @@ std::vector<xmpp::delivery> account::take_held() {
     else if (auto* back = std::get_if<modules::event::no_room>(&ev))
       all.push_back(std::move(back->what));
   for (auto& m : members_)
-    for (auto& d : std::exchange(m.held, {}))
+    for (auto& d : take_held(m))
       all.push_back(std::move(d));
+  return all;
+}
+
+/// What was held for a session that gets no more, nobody has acknowledged, and nobody else here holds: one message to several of
+/// them goes its way anew once, and those that have been given it know it.
+std::vector<xmpp::delivery> account::take_held(member& m) const {
+  auto all = std::exchange(m.held, {});
+  std::erase_if(all, [this](auto& d) {
+    auto holds_it = [&](auto& other) { return std::ranges::any_of(other.held, [&](auto& o) { return o.what == d.what; }); };
+    bool is_settled = d.shared && d.shared->is_settled.load(std::memory_order_relaxed);
+    return (is_settled || std::ranges::any_of(members_, holds_it)) && !d.lose();
+  });
+  for (auto& d : all)
+    d.is_again |= static_cast<bool>(d.shared);
   return all;
 }
 
@@ -250,8 +264,9 @@ void account::on(modules::event::detach& e, effects& out) {
     modules::session_ended ev{gone.view, *this, out};
     (void)host_->view.ended.run(ev);
   }
-  for (auto& d : gone.held) // never shown to its client
-    out.route(std::move(d));
+  for (auto& d : take_held(gone)) // never shown to its client
+    if (bool is_last = d.lose(); is_last || e.is_moved) // where all move each is given it once more
+      out.route(std::move(d));
 }
 
 // --- inbound

@@ -232,10 +232,13 @@ void serve_host(home& at, const host_ref& h, xmpp::delivery&& what) {
   at.complete(s.completion, modules::outcome::refused);
 }
 
+/// A link that ends may leave it open whether it came, and what asked for it may come again: each node passes it on once.
 void broadcast(home& at, const std::string& domain, const xmpp::stanza_ref& what) {
-  broadcast_here(at, domain, what);
-  auto id = at.around().random().number() >> 1; // a link that ends may leave it open whether it came
-  if (auto* others = at.around().peers())
+  auto* others = at.around().peers();
+  auto id = (what->stanza_id ? what->stanza_id.a : at.around().random().number()) >> 1;
+  if (!others || others->is_new(id))
+    broadcast_here(at, domain, what);
+  if (others)
     for (auto n : others->alive()) {
       auto p = cluster::make_control(0, {.what = cluster::control::kind::broadcast, .clock = id, .text = domain}, {what, {}});
       p.needs_credit = true;
@@ -244,12 +247,13 @@ void broadcast(home& at, const std::string& domain, const xmpp::stanza_ref& what
     }
 }
 
+/// A session that goes on at another place gets it from both, and may lose and route it: so it looks like what comes again.
 void broadcast_here(home& at, const std::string& domain, const xmpp::stanza_ref& what) {
   for (auto* target : at.around().homes())
     at.post(target->index(), [domain, what](home& h) {
       h.table().for_each([&](light& l) {
         if (auto* s = dynamic_cast<session*>(&l); s && s->is_bound() && s->full()->domain() == domain)
-          s->on_broadcast({what, s->full()});
+          s->on_broadcast({what, s->full(), {}, false, false, false, true});
       });
     });
 }

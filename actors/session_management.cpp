@@ -137,8 +137,9 @@ namespace {
 std::uint64_t short_id(const xmpp::delivery& d) { return d.what->stanza_id.a ^ static_cast<std::uint64_t>(d.is_copy); }
 bool is_same(const xmpp::delivery& a, const xmpp::delivery& b) { return a.what->stanza_id == b.what->stanza_id && a.is_copy == b.is_copy; }
 /// Its sender gives the same one the same name: a client by its origin-id, a session that routes again by its completion.
+/// Of a copy nobody sees what it copies: it has that one's id, and may come again for the same reasons.
 bool may_come_again(const xmpp::delivery& d) {
-  return d.what->kind() == stanza_kind::message && d.what->stanza_id && (d.what->completion || d.what->tag().origin_id || d.is_again || d.is_stored);
+  return d.what->kind() == stanza_kind::message && d.what->stanza_id && (d.what->completion || d.what->tag().origin_id || d.is_copy || d.is_again || d.is_stored);
 }
 } // namespace
 
@@ -153,7 +154,7 @@ void session::remember(const xmpp::delivery& what) {
 /// The same message once more: whoever sent it lost its stream, its node, or who held it. What is not acknowledged is
 /// known for longer than what is.
 bool session::is_known(const xmpp::delivery& what) {
-  if (!recent_ || !may_come_again(what) || (!what.is_again && !what.what->tag().origin_id))
+  if (!recent_ || !may_come_again(what) || (!what.is_again && !what.is_copy && !what.what->tag().origin_id))
     return false;
   if (recent_->contains(short_id(what), home_.now()))
     return true;

@@ -55,8 +55,10 @@ private:
       write(0, out);
   }
 
-  /// The first of those that wait, under the next number.
+  /// The first of those that wait, under the next number. One whose outcome was lost, and that comes again, has one.
   void write(int attempts, effects& out) {
+    if (auto id = waiting_.front()->stanza_id; id && std::ranges::find(written_, id) != written_.end())
+      return tell(read(*waiting_.front()), out);
     if (last_)
       return commit(attempts, out);
     out.load(storage::tables::announcements_of(host_.domain->domain()), 1, [this, attempts](rows r, effects& o) {
@@ -67,13 +69,16 @@ private:
     }, storage::order::reverse);
   }
 
-  void commit(int attempts, effects& out) {
-    namespace tables = storage::tables;
-    const auto& s = *waiting_.front();
+  storage::tables::announcement read(const xmpp::stanza& s) const {
     xmpp::document parser;
     auto root = parser.parse(s.bytes());
-    tables::announcement a{std::string{s.from->bare()}, root.child("subject", "jabber:client").text(), root.child("body", "jabber:client").text(),
-                           clock_.wall().time_since_epoch().count()};
+    return {std::string{s.from->bare()}, root.child("subject", "jabber:client").text(), root.child("body", "jabber:client").text(),
+            clock_.wall().time_since_epoch().count()};
+  }
+
+  void commit(int attempts, effects& out) {
+    namespace tables = storage::tables;
+    auto a = read(*waiting_.front());
     auto number = *last_ + 1;
     auto domain = host_.domain->domain();
     auto key = tables::announcement_key(domain, number);
@@ -90,6 +95,9 @@ private:
         return fail(o);
       }
       last_ = number;
+      written_.push_back(waiting_.front()->stanza_id);
+      if (written_.size() > most_waiting)
+        written_.pop_front();
       tell(a, o);
     });
   }
@@ -105,6 +113,7 @@ private:
     auto message = xmpp::stanza::from_xml(w.take());
     message->from = host_.domain;
     message->to = host_.domain; // each receiver's own address replaces it
+    message->stanza_id = asked->stanza_id; // not written; told once more, by this owner or the next, it is known
     out.broadcast(std::string{host_.domain->domain()}, std::move(message));
     out.complete(asked->completion, outcome::acknowledged);
     go_on(out);
@@ -136,6 +145,7 @@ private:
   const std::uint32_t kept_;
   std::deque<xmpp::stanza_ref> waiting_; // the first is being written
   std::optional<std::uint64_t> last_;    // number, as far as it is known
+  std::deque<base::u128> written_;       // ids of the last ones
 };
 
 class announce final : public module {

@@ -174,7 +174,8 @@ TEST_CASE_FIXTURE(account_fixture, "account: of a lost node's sessions each acco
   CHECK(told.size() == 1);
   auto asked = step(modules::event::found_again{names({"x@b/one", "x@b/two", "stranger@b/r"})});
   CHECK(count(asked, "-> ", "type='probe'", "to='x@b'") == 1);
-  CHECK(asked.size() == 1);
+  CHECK(count(asked, "-> ", "<presence", "to='x@b'") == 2); // that side may have given this one up, too: it is told
+  CHECK(asked.size() == 2);
   CHECK(step(modules::event::detach{1, true}).empty()); // its node is lost: nobody is told by this account
 }
 
@@ -218,6 +219,52 @@ TEST_CASE_FIXTURE(account_fixture, "account: of two sessions with one name that 
   CHECK(has(come(3), "end 3 conflict"));
   CHECK_FALSE(has(say(5, "<iq type='get' id='g'><query xmlns='jabber:iq:roster'/></iq>", "a@b", "a@b/r"), "end 5"));
   CHECK(has(come(7), "end 5 conflict"));
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: what is held for several sessions goes its way anew once, whoever of them leaves") {
+  std::uint64_t reading = 0; // what is stored for it
+  at->view.ready.add_observer(modules::stage::delivery, "test", [&](modules::session_ready& ev) {
+    if (ev.session <= reading)
+      ev.account.hold_messages(ev.session);
+  });
+  auto message = [](int n) { return "<message id='m" + std::to_string(n) + "'><body>x</body></message>"; };
+  auto come = [&](std::uint64_t s) {
+    attach(s, "r" + std::to_string(s));
+    say(s, presence(0));
+  };
+  reading = 2;
+  for (std::uint64_t s : {1, 2, 3})
+    come(s);
+  CHECK(who_got(receive(message(1), "c@d/e"), "id='m1'") == "3"); // the others hold it
+  CHECK_FALSE(has(detach(1), "id='m1'")); // 2 does
+  detach(3);
+  receive(message(2), "c@d/e"); // 2 alone
+  auto left = detach(2);
+  CHECK(count(left, "-> ", "id='m1'") == 0); // 3 has it, or has sent it on
+  CHECK(count(left, "-> ", "id='m2'") == 1);
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: what is held for several sessions goes with the account once, and is known as what some may have") {
+  at->view.ready.add_observer(modules::stage::delivery, "test", [&](modules::session_ready& ev) {
+    if (ev.session != 3)
+      ev.account.hold_messages(ev.session);
+  });
+  for (std::uint64_t s : {1, 2, 3}) {
+    attach(s, "r" + std::to_string(s));
+    say(s, presence(0));
+  }
+  receive("<message id='m1'><body>x</body></message>", "c@d/e");
+  SUBCASE("each session leaves with it") {
+    std::ptrdiff_t n = 0;
+    for (std::uint64_t s : {1, 2, 3})
+      n += count(step(modules::event::detach{s, true, true}), "-> ", "id='m1'");
+    CHECK(n == 1);
+  }
+  SUBCASE("all at once") {
+    auto held = machine().take_held();
+    REQUIRE(held.size() == 1);
+    CHECK(held[0].is_again);
+  }
 }
 
 TEST_CASE_FIXTURE(account_fixture, "account: resources in conflict, by each policy (RFC 6120 section 7.7.2.2)") {

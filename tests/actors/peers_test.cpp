@@ -1,5 +1,6 @@
 // Nodes of one cluster, each with two reactors and a thread of its own for the others: clients on them talk, accounts move,
 // nodes and links go away under load. Meant for ThreadSanitizer and AddressSanitizer as much as for itself.
+#include "actors/router.hpp"
 #include "tests/support/small_cluster.hpp"
 #include <algorithm>
 #include <set>
@@ -230,6 +231,37 @@ TEST_CASE("peers: an account whose devices are on two nodes moves when the older
     CHECK(body_of(next_message(*s.newer)) == "1000"); // where it is now
     CHECK(s.newer->ping());
   }
+}
+
+TEST_CASE("peers: what is told to everybody once more, by either node, is heard once") {
+  small_cluster nodes{2};
+  std::vector<std::unique_ptr<small_client>> all;
+  for (std::size_t n = 0; n < 4; ++n)
+    all.push_back(nodes.come(n & 1, "a" + std::to_string(n), "x", n >> 1));
+  auto tell = [&](std::size_t node, std::uint64_t id) {
+    nodes[node].around.homes()[0]->post_from_anywhere([id](home& at) {
+      auto s = xmpp::stanza::from_xml("<message type='headline' id='h" + std::to_string(id) + "'><body>x</body></message>");
+      s->from = s->to = *xmpp::parse_jid("b");
+      s->stanza_id = {id << 1, 1};
+      broadcast(at, "b", s);
+    });
+  };
+  auto hears = [&](std::uint64_t id) {
+    for (auto& c : all) {
+      auto m = next_message(*c);
+      if (m.find("id='h" + std::to_string(id) + "'") == m.npos)
+        return m;
+    }
+    return std::string{};
+  };
+  tell(0, 1);
+  REQUIRE(hears(1) == "");
+  tell(0, 1);
+  tell(0, 2);
+  REQUIRE(hears(2) == "");
+  tell(1, 1);
+  tell(1, 3);
+  CHECK(hears(3) == "");
 }
 
 TEST_CASE("peers: who comes is seen at the other node, and is unavailable once when its node is given up") {

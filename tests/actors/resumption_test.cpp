@@ -139,3 +139,20 @@ TEST_CASE("a message that was stored and comes once more: who sent it and who ke
   auto got = next->read_until("<body>two</body>");
   CHECK(got.find("<body>one") == got.npos);
 }
+
+TEST_CASE("what a client sends again is copied to the other devices once, as it is delivered once") {
+  small_node node{2, small_node::quick()};
+  auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 1), other = node.log_in("c", "z", 0);
+  for (auto* one : {c.get(), other.get()}) {
+    one->send("<iq type='set' id='copies'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+    REQUIRE(one->sees("id='copies'"));
+    REQUIRE(one->ping());
+  }
+  a->send(message("c@b/y", "one") + message("c@b/y", "one") + message("c@b/y", "two"));
+  for (auto* one : {c.get(), other.get()}) {
+    auto got = one->read_until("<body>two</body>");
+    auto first = got.find("<body>one</body>");
+    CHECK(first != got.npos);
+    CHECK(got.find("<body>one</body>", first + 1) == got.npos);
+  }
+}

@@ -144,6 +144,34 @@ TEST_CASE_FIXTURE(host, "announce: an administrator's message goes to everyone, 
   CHECK(tell("<message type='error'><body>x</body></message>", "user@example.org/pc").empty()); // errors are not answered
 }
 
+TEST_CASE_FIXTURE(host, "announce: what comes again is written once, and told under its first id to those who have not heard it") {
+  auto machine = view.entities.at("announce")();
+  auto tell = [&](base::u128 id) {
+    auto s = xmpp::stanza::from_xml("<message><body>hi</body></message>");
+    s->from = *xmpp::parse_jid("admin@example.org/pc");
+    s->to = *xmpp::parse_jid("announce@example.org");
+    s->stanza_id = id;
+    effects out;
+    entity_event ev = event::stanza{{s, {}}};
+    machine->step(ev, {}, out);
+    return out;
+  };
+  auto id_of = [](effects& out) { return std::get<effect::broadcast>(out.list().at(0)).what->stanza_id; };
+  effects kept, told;
+  auto first = tell({1, 2});
+  REQUIRE(first.list().size() == 1);
+  std::get<effect::load>(first.list()[0]).then(std::vector<storage::row>{}, kept);
+  std::get<effect::commit>(kept.list().at(0)).then(storage::outcome::done, told);
+  CHECK(id_of(told) == base::u128{1, 2});
+  auto again = tell({1, 2});
+  REQUIRE_FALSE(again.empty());
+  CHECK(id_of(again) == base::u128{1, 2});
+  CHECK(machine->is_idle());
+  auto other = tell({3, 4});
+  REQUIRE(other.list().size() == 1);
+  CHECK(std::holds_alternative<effect::commit>(other.list()[0]));
+}
+
 TEST_CASE_FIXTURE(host, "registration: names, lengths and the rate of one address") {
   auto answer = [&](std::string_view name, std::string_view password, std::string_view address = "192.0.2.1") {
     std::string result = "none";
