@@ -154,6 +154,9 @@ public:
   [[nodiscard]] const base::siphash_key& resumption_key() const { return resumption_key_; }
   void set_resumption_key(const base::siphash_key& k) { resumption_key_ = k; } // before the first reactor runs
   /// More waits for another node than its link should hold: clients are not read while this holds. Any thread.
+  /// Until then other nodes were away, or this one was: what they have and had to keep, they may send again. Any thread.
+  [[nodiscard]] base::time_point together_since() const { return base::time_point{base::duration{together_since_.load(std::memory_order_relaxed)}}; }
+  void set_together_since(base::time_point t) { together_since_.store(t.time_since_epoch().count(), std::memory_order_relaxed); }
   [[nodiscard]] bool are_links_full() const { return links_full_.load(std::memory_order_relaxed); }
   void set_links_full(bool is) { links_full_.store(is, std::memory_order_relaxed); }
   /// The sessions of an account that are on this node, wherever the account is. Any thread.
@@ -195,6 +198,7 @@ private:
   std::atomic<std::uint64_t> log_ids_;
   base::siphash_key resumption_key_{random_.number(), random_.number()}; // where several nodes are, all have one
   std::atomic<bool> draining_{false}, links_full_{false};
+  std::atomic<base::duration::rep> together_since_{0};
 };
 
 } // namespace actors

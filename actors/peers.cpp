@@ -204,6 +204,8 @@ void peers::tick() {
   look_for_ghosts();
   look_for_answers();
   forget_written();
+  if (mesh_.misses_somebody())
+    around_.set_together_since(around_.clock().now());
   divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);
 }
 
@@ -266,6 +268,7 @@ void peers::carry() {
     base::log::error("cluster.unreadable", "another node sent what this one does not understand; it was dropped", {{"count", std::to_string(n)}});
   if (auto life = std::exchange(todo_.reborn, std::nullopt)) {
     owned_.reborn(*life, now_);
+    around_.set_together_since(around_.clock().now());
     attach_again_at_ = now_ + std::chrono::seconds{2}; // others may have let our sessions go
     base::log::warning("cluster.reborn", "this node was away for so long that the others may have given it up; it joins again", {{"life", std::to_string(*life)}});
   }

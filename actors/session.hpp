@@ -129,6 +129,8 @@ private:
   void spool(base::time_point now);
   void store(std::vector<xmpp::delivery> late);
   void tell_settled(std::vector<base::u128> ids);
+  void know(const std::vector<base::u128>& ids);
+  void tell_recent();
   void tell_arrived(std::vector<base::u128> ids);
   [[nodiscard]] cluster::address& charged_account();
   [[nodiscard]] cluster::registry::found charge_account();

@@ -93,6 +93,7 @@ void session::send_value() {
     say_to_successor({.what = control::kind::handed, .flags = static_cast<std::uint8_t>(e.is_spooled ? control::has_list : 0)}, std::move(e.what));
   }
   auto ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(m->window).count());
+  tell_recent();
   std::uint8_t flags = 0;
   control c{.what = control::kind::adopt, .full = full_, .clock = clock_, .ids = {{completed_mark(), epoch_}, {ms, m->queue.acknowledged()}}};
   xmpp::delivery presence;
@@ -113,6 +114,32 @@ void session::send_value() {
     route_again(home_, std::move(d));
   forget_open();
   leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { on_adopted(); }); }));
+}
+
+/// What its client has had, so that nothing comes twice on one stream because it has moved.
+void session::tell_recent() {
+  control c{.what = control::kind::recent};
+  bool is_second = false;
+  if (recent_)
+    recent_->for_each([&](std::uint64_t id) {
+      if (is_second = !is_second; is_second)
+        c.ids.push_back({id, 0});
+      else
+        c.ids.back().b = id;
+    });
+  if (!c.ids.empty())
+    say_to_successor(std::move(c));
+}
+
+void session::know(const std::vector<base::u128>& ids) {
+  if (stage_ != place_in_time::taking_over || ids.size() > xmpp::stream::recent_ids::most)
+    return;
+  recent_ = std::make_unique<xmpp::stream::recent_ids>();
+  for (auto& two : ids)
+    for (auto id : {two.a, two.b})
+      if (id)
+        recent_->insert(id, home_.now(), home_.around().together_since());
+  recent_->overtake(home_.now()); // nobody has said how they came
 }
 
 void session::on_adopted() {

@@ -148,15 +148,20 @@ void session::remember(const xmpp::delivery& what) {
     return;
   if (!recent_)
     recent_ = std::make_unique<xmpp::stream::recent_ids>();
-  recent_->insert(short_id(what), home_.now());
+  recent_->insert(short_id(what), home_.now(), home_.around().together_since());
+  if (what.is_again)
+    recent_->overtake(home_.now());
 }
 
 /// The same message once more: whoever sent it lost its stream, its node, or who held it. What is not acknowledged is
 /// known for longer than what is.
 bool session::is_known(const xmpp::delivery& what) {
-  if (!recent_ || !may_come_again(what) || (!what.is_again && !what.is_copy && !what.what->tag().origin_id))
+  if (!recent_ || !may_come_again(what))
     return false;
-  if (recent_->contains(short_id(what), home_.now()))
+  bool looks_so = what.is_again || what.is_copy || what.what->tag().origin_id || recent_->may_be_overtaken(home_.now());
+  if (!looks_so) [[likely]]
+    return false;
+  if (recent_->contains(short_id(what), home_.now(), home_.around().together_since()))
     return true;
   return managed_ && !managed_->queue.empty() && home_.now() - managed_->queue.entries().front().since >= xmpp::stream::recent_ids::life
          && find_unacknowledged(what);

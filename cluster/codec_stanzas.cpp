@@ -37,7 +37,7 @@ void put(pb::Control& out, const control& c) {
 }
 
 std::shared_ptr<const control> take(const pb::Control& in) {
-  require(in.what() <= static_cast<std::uint32_t>(control::kind::arrived) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
+  require(in.what() <= static_cast<std::uint32_t>(control::kind::recent) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
   require(in.priority() >= -128 && in.priority() <= 127 && in.clock() < latest_clock && in.text().size() <= 4'096);
   require(in.ids_size() % 2 == 0);
   require(in.jids_size() <= 100'000 && in.ids_size() <= 200'000, codec_errc::too_large);

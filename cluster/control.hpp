@@ -38,6 +38,8 @@ struct control {
     removed,    // back, to the node: clock, code (0: it is gone, else storage::errc + 1)
     // to the account
     arrived,    // ids: of messages that others of its sessions were given, too; no session
+    // a session goes on at another node, before `adopt`
+    recent,     // ids, each two names of what its client has been sent lately (0: none)
   };
   enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64, was_lost = 128 };
 

@@ -398,7 +398,8 @@ private:
     if (box.scans > 0)
       box.gone.push_back(id);
     mailbox::erased u{key, id};
-    if (box.unerased.size() < most_unerased)
+    bool is_known = std::ranges::any_of(box.unerased, [&](auto& other) { return other.id == id && other.key == key; });
+    if (!is_known && box.unerased.size() < most_unerased)
       box.unerased.push_back(u);
     erase(account, u, out);
   }

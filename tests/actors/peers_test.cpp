@@ -287,6 +287,30 @@ TEST_CASE("peers: who comes is seen at the other node, and is unavailable once w
   CHECK(body_of(next_message(*c)) == "1");
 }
 
+TEST_CASE("peers: a session that goes on at another node knows what its client was sent at the first one") {
+  small_cluster nodes{2};
+  auto a = nodes.come(0, "a", "x", 0), c = nodes.come(0, "c", "y", 1);
+  auto named = [](const std::string& name) {
+    return "<message to='c@b/y' type='chat' id='" + name + "'><origin-id xmlns='urn:xmpp:sid:0' id='" + name + "'/><body>" + name + "</body></message>";
+  };
+  c->send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+  auto id = between(c->read_until("max="), " id='", "'");
+  REQUIRE(!id.empty());
+  a->send(named("one"));
+  REQUIRE(c->sees("<body>one</body>"));
+  c->send("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+  REQUIRE(c->ping());
+  c->shut();
+  auto next = nodes[1].connect(0);
+  REQUIRE(next->login_only("c"));
+  next->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='2'/>"); // the message, and the answer to the ping
+  REQUIRE(next->sees("<resumed "));
+  a->send(named("one") + named("two")); // as if its sender had lost its stream before it was told
+  auto got = next->read_until("<body>two</body>");
+  CHECK(got.ends_with("<body>two</body>"));
+  CHECK(got.find("<body>one</body>") == got.npos);
+}
+
 TEST_CASE("peers: what was stored on one side of a split reaches its receiver, who was there all along, when it heals") {
   small_cluster nodes{2, impatient()};
   auto a = nodes.come(0, "a", "x", 0), c = nodes.come(1, "c", "y", 1);

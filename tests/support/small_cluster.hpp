@@ -23,6 +23,7 @@ public:
       others.make_peers = [&](node& around) {
         auto made = std::make_unique<peers>(around, own, o, nullptr);
         around.set_peers(made.get(), own.node << 1);
+        around.set_resumption_key({1, 2});
         return made;
       };
       nodes_.push_back(std::make_unique<small_node>(2, small_node::quick(), [&](modules::host_view& v) {

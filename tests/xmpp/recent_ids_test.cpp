@@ -34,3 +34,22 @@ TEST_CASE("recent ids: of a flood the last ones are known") {
     REQUIRE(ids.contains(id, now));
   CHECK_FALSE(ids.contains(3 * recent_ids::most, now));
 }
+
+TEST_CASE("recent ids: no time counts before all are back") {
+  recent_ids ids;
+  base::time_point now{1h};
+  ids.insert(1, now);
+  auto since = now + 10 * recent_ids::life; // until then somebody was away
+  CHECK(ids.contains(1, since, since));
+  CHECK(ids.contains(1, since + recent_ids::life, since));
+  CHECK_FALSE(ids.contains(1, since + 2 * recent_ids::life, since));
+}
+
+TEST_CASE("recent ids: for a while behind one that came again the first of it is expected") {
+  recent_ids ids;
+  base::time_point now{1h};
+  CHECK_FALSE(ids.may_be_overtaken(now));
+  ids.overtake(now);
+  CHECK(ids.may_be_overtaken(now + recent_ids::life));
+  CHECK_FALSE(ids.may_be_overtaken(now + 2 * recent_ids::life));
+}
