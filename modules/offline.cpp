@@ -313,11 +313,12 @@ private:
     std::vector<base::u128> unknown;
     for (auto& id : ev.stanza_ids) {
       auto o = std::ranges::find(box.rows, id, &mailbox::owned::id);
-      auto c = std::ranges::find(box.coming, id, &mailbox::coming::id);
-      if (c != box.coming.end())
-        c->is_settled = true;
-      else if (o == box.rows.end()) {
-        if (ev.has_begun_anew)
+      bool is_coming = false; // once for each session that asked
+      for (auto& c : box.coming)
+        if (c.id == id)
+          is_coming = c.is_settled = true;
+      if (o == box.rows.end()) {
+        if (ev.has_begun_anew && !is_coming)
           unknown.push_back(id);
       } else if (o->entry == 0) {
         disown(ev.account, id);

@@ -12,12 +12,12 @@ struct fixture : account_fixture {
     start(make_offline());
     join(7, "pc");
   }
-  effects spool(std::uint64_t id) {
+  effects spool(std::uint64_t id, std::uint64_t session = 7) {
     xmpp::delivery d{stanza("<message type='chat'><body>x</body></message>", "friend@far.example/r", "me@example.org"), {}};
     d.what->stanza_id = {id, 0};
     d.what->completion = {1, static_cast<std::uint32_t>(id), 0, 0};
     effects out;
-    message_unacknowledged ev{7, d, *this, out};
+    message_unacknowledged ev{session, d, *this, out};
     CHECK(name_of(view.unacknowledged.run(ev)) == "taken");
     return out;
   }
@@ -65,6 +65,16 @@ TEST_CASE_FIXTURE(fixture, "offline: an ack that comes before there is a count o
   auto again = spool(1); // the ack was of that attempt only
   settle(again);
   CHECK(rows() == 1);
+}
+
+TEST_CASE_FIXTURE(fixture, "offline: one ack is enough, though two devices asked for the same message to be kept") {
+  join(8, "phone");
+  auto first = spool(1), second = spool(1, 8); // both wait for the count
+  auto ack = acknowledge(1);
+  settle(ack);
+  settle(first);
+  settle(second);
+  CHECK(rows() == 0);
 }
 
 TEST_CASE_FIXTURE(fixture, "offline: a mailbox that stays full keeps nothing in mind") {

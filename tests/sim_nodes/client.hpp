@@ -81,6 +81,7 @@ private:
   sim::chance& luck_;
   const identity who_;
   phase phase_ = phase::off;
+  std::size_t unmanaged_ = 0;   // which of the history's, from 1
   bool is_leaving_ = false; // has said </stream:stream>
   pipe_ref pipe_;
   std::string buffer_;

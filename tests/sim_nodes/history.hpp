@@ -51,6 +51,13 @@ struct history : sim::verdict {
   std::vector<announcement> announcements{1}; // the same
   /// A life ended or a process did, or two nodes gave each other up: an ack may be lost with that, and who stays routes again.
   std::vector<time_point> losses, given_up_nodes;
+  /// Of an account: from bind to <enabled/>, or until the node can have noticed that the connection broke in between. What is
+  /// written to it then is handed to one that cannot acknowledge.
+  struct without_acks { std::size_t account; time_point from, until; };
+  std::vector<without_acks> unmanaged;
+  [[nodiscard]] bool could_not_acknowledge(std::size_t account, time_point from, time_point to) const {
+    return std::ranges::any_of(unmanaged, [&](auto& u) { return u.account == account && u.from <= to && from <= u.until; });
+  }
   /// Sessions of that account came, went or moved: its home may have moved, too.
   std::map<std::size_t, std::vector<time_point>> moves;
   /// A client has given that session up, with what it had not been told.
