@@ -1,5 +1,5 @@
 // sim_nodes --seeds FROM COUNT: that many runs, each from its own seed. sim_nodes --seed N [--trace]: one. As a test: what once
-// failed, then 60 seeds, or 2,000 with COVEY_TEST_LONG=1 or --long; some of them twice, as a seed must decide everything.
+// failed, then 100 seeds, or 2,000 with COVEY_TEST_LONG=1 or --long; some of them twice, as a seed must decide everything.
 // Ends with "N passed, N failed".
 #include "base/log.hpp"
 #include "tests/sim_nodes/run.hpp"
@@ -14,7 +14,7 @@ std::uint64_t simulated_hash_seed() { return 0x636f766579; }
 
 namespace {
 
-constexpr std::uint64_t short_count = 60, long_count = 2'000, twice_every = 20;
+constexpr std::uint64_t short_count = 100, long_count = 2'000, twice_every = 20;
 
 std::vector<std::uint64_t> read_seeds(const char* file) {
   std::vector<std::uint64_t> seeds;

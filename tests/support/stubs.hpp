@@ -30,7 +30,7 @@ struct no_accounts final : modules::accounts {
 };
 
 struct plain_settings final : modules::settings {
-  std::int64_t number(std::string_view key) const override { return key.ends_with("size") ? 1 << 20 : 1'000; }
+  std::int64_t number(std::string_view key) const override { return key.ends_with("size") ? 1 << 20 : key == "keep" ? 0 : 1'000; } // what is stored does not expire
   bool flag(std::string_view) const override { return false; }
   std::string text(std::string_view) const override { return {}; }
   std::vector<std::string> list(std::string_view) const override { return {}; }
