@@ -28,20 +28,28 @@ import harness  # noqa: E402
 host = "localhost"
 
 
+_given = set()  # a node listens some time after its ports were found
+
+
 def free_ports(count):
     """Ports that nobody listens on now, outside those that the system gives to outgoing connections: so a node that is down keeps
-    its own, and nobody who dials it there meets himself."""
+    its own, and nobody who dials it there meets himself. None is given twice, and programs that run at the same time take them
+    from different ranges."""
+    first = 15_000 + os.getpid() % 17 * 1_000
     held = []
-    while len(held) < count:
+    for port in random.sample(sorted(set(range(first, first + 1_000)) - _given), 100):
         s = socket.socket()
         try:
-            s.bind(("127.0.0.1", random.randrange(15_000, 32_000)))
+            s.bind(("127.0.0.1", port))
             held.append(s)
         except OSError:
             s.close()
+        if len(held) == count:
+            break
     ports = [s.getsockname()[1] for s in held]
     for s in held:
         s.close()
+    _given.update(ports)
     return ports
 
 
