@@ -222,7 +222,6 @@ void peers::forget_written() {
     return;
   forget_at_ = now_ + std::chrono::seconds{10};
   std::erase_if(written_, [this](auto& w) { return w.second <= now_; });
-  forget_told();
 }
 
 void peers::forget_told() {

@@ -60,8 +60,18 @@ struct shared_store {
       carry(std::move(out));
     }
     void claim(const std::string& name) { CHECK(l.claim(name, s.now)); }
+    void release(const std::string& name) {
+      lease_effects out;
+      l.release(name, s.now, out);
+      carry(std::move(out));
+    }
     bool owns(const std::string& name) { return l.owns(name, s.now); }
   };
+  void own(node& n) {
+    n.claim("room");
+    run(2s, {&n});
+    REQUIRE(n.owns("room"));
+  }
   void run(base::duration d, std::initializer_list<node*> nodes) {
     for (auto end = now + d; now < end;) {
       now += 250ms;
@@ -295,9 +305,7 @@ TEST_CASE_FIXTURE(shared_store, "lease: given back while it is being taken, anot
     a.tick();
   }
   REQUIRE(a.held.size() == 1);
-  lease_effects out;
-  a.l.release("room", now, out);
-  a.carry(std::move(out));
+  a.release("room");
   CHECK(a.ended.empty());
   a.release_held();
   run(1s, {&a});
@@ -310,20 +318,14 @@ TEST_CASE_FIXTURE(shared_store, "lease: given back while it is being taken, anot
 
 TEST_CASE_FIXTURE(shared_store, "lease: given back while the store is away, wanted again for a moment, and given back later") {
   lease_node a{*this, 1}, b{*this, 2};
-  a.claim("room");
-  run(2s, {&a});
-  REQUIRE(a.owns("room"));
+  own(a);
   a.holds = true;
-  lease_effects out;
-  a.l.release("room", now, out);
-  a.carry(std::move(out));
+  a.release("room");
   REQUIRE(a.held.size() == 1);
   a.claim("room");
   a.reaches = false;
   a.release_held(); // nobody knows
-  lease_effects again;
-  a.l.release("room", now, again);
-  a.carry(std::move(again));
+  a.release("room");
   a.reaches = true;
   b.claim("room");
   run(4s, {&a, &b}); // a lives: nobody could wait for its lease to run out
@@ -332,13 +334,9 @@ TEST_CASE_FIXTURE(shared_store, "lease: given back while the store is away, want
 
 TEST_CASE_FIXTURE(shared_store, "lease: what was to be given back and is wanted again has another epoch, which a late answer does not touch") {
   lease_node a{*this, 1};
-  a.claim("room");
-  run(2s, {&a});
-  REQUIRE(a.owns("room"));
+  own(a);
   a.holds = true;
-  lease_effects out;
-  a.l.release("room", now, out);
-  a.carry(std::move(out));
+  a.release("room");
   a.claim("room");
   auto late = std::exchange(a.held, {});
   REQUIRE(late.size() == 1);
@@ -357,13 +355,9 @@ TEST_CASE_FIXTURE(shared_store, "lease: what was to be given back and is wanted 
 
 TEST_CASE_FIXTURE(shared_store, "lease: given back while the store is away, it is given back later") {
   lease_node a{*this, 1}, b{*this, 2};
-  a.claim("room");
-  run(2s, {&a});
-  REQUIRE(a.owns("room"));
+  own(a);
   a.reaches = false;
-  lease_effects out;
-  a.l.release("room", now, out);
-  a.carry(std::move(out));
+  a.release("room");
   CHECK(a.ended.size() == 1);
   b.claim("room");
   run(2s, {&a, &b});

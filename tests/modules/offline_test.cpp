@@ -35,6 +35,12 @@ struct fixture : account_fixture {
     (void)view.ready.run(ready);
     settle(login);
   }
+  /// Nothing can be read or written meanwhile.
+  void settle_while_away(effects& out) {
+    engine.set_available(false);
+    settle(out);
+    engine.set_available(true);
+  }
   std::size_t rows() {
     auto all = engine.scan(storage::tables::offline_of(*bare()), storage::order::forward, 100);
     REQUIRE(all.has_value());
@@ -96,21 +102,13 @@ namespace {
 struct roomy : fixture {
   roomy() : fixture(10'000) {}
 };
-struct away final : storage::engine {
-  std::vector<storage::outcome> commit(std::span<const storage::batch> all) override { return {all.size(), storage::outcome::unavailable}; }
-  base::result<std::optional<storage::row>, storage::errc> get(std::string_view) override { return base::fail(storage::errc::unavailable); }
-  base::result<std::vector<storage::row>, storage::errc> scan(const storage::key_range&, storage::order, std::size_t) override { return base::fail(storage::errc::unavailable); }
-  base::result<bool, storage::errc> resolve(base::u128) override { return base::fail(storage::errc::unavailable); }
-  base::result<void, storage::errc> snapshot(const std::string&) override { return base::fail(storage::errc::unavailable); }
-};
 } // namespace
 
 TEST_CASE_FIXTURE(fixture, "offline: what is acknowledged while the store is away is not given again") {
-  away nobody;
   auto out = spool(1);
   settle(out);
   auto ack = acknowledge(1);
-  settle(ack, nobody);
+  settle_while_away(ack);
   CHECK(rows() == 1);
   log_in(8);
   CHECK(delivered.empty());
@@ -131,9 +129,8 @@ TEST_CASE_FIXTURE(fixture, "offline: an ack of what was stored before the accoun
   auto out = spool(1);
   settle(out);
   restart(); // on another node
-  away nobody;
   auto ack = acknowledge(1, 7, true);
-  settle(ack, nobody);
+  settle_while_away(ack);
   CHECK(rows() == 1);
   log_in(8);
   CHECK(delivered.empty());

@@ -288,8 +288,8 @@ void client::begin_session() {
     return around_.send(pipe_, "<resume xmlns='urn:xmpp:sm:3' h='" + std::to_string(in_) + "' previd='" + previd_ + "'/>", {});
   }
   phase_ = phase::bind;
-  seen_.unmanaged.push_back({who_.account, world_.now(), world_.now() + 60s}); // unless <enabled/> comes
   unmanaged_ = seen_.unmanaged.size();
+  seen_.unmanaged.push_back({who_.account, world_.now(), world_.now() + 60s}); // unless <enabled/> comes
   send("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + who_.resource + "</resource></bind></iq>");
 }
 
@@ -359,7 +359,7 @@ void client::on_element(std::string_view e) {
       return;
     case phase::enable:
       if (is(e, "enabled")) {
-        seen_.unmanaged[unmanaged_ - 1].until = world_.now();
+        seen_.unmanaged[unmanaged_].until = world_.now();
         previd_ = attr(e, "id");
         in_ = out_ = acked_ = 0;
         for (auto& u : std::exchange(unacked_, {}))

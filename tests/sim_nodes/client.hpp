@@ -81,8 +81,8 @@ private:
   sim::chance& luck_;
   const identity who_;
   phase phase_ = phase::off;
-  std::size_t unmanaged_ = 0;   // which of the history's, from 1
-  bool is_leaving_ = false; // has said </stream:stream>
+  std::size_t unmanaged_ = 0; // which of the history's
+  bool is_leaving_ = false;   // has said </stream:stream>
   pipe_ref pipe_;
   std::string buffer_;
   bool wants_ = true;                    // to be there

@@ -86,12 +86,7 @@ struct history : sim::verdict {
   [[nodiscard]] bool lost_sight(time_point from, time_point to) const { return is_any_in(given_up_nodes, from, to); }
   [[nodiscard]] bool moved(std::size_t account, time_point from, time_point to) const {
     auto i = moves.find(account);
-    if (i == moves.end())
-      return false;
-    for (auto t : i->second)
-      if (t >= from && t <= to)
-        return true;
-    return false;
+    return i != moves.end() && is_any_in(i->second, from, to);
   }
 };
 
