@@ -39,10 +39,15 @@ class Management(harness.Case):
     def chat(self, c, to, text):
         c.send(f"<message to='{to}' type='chat' id='{text}'><body>{text}</body></message>")
 
+    def said(self, c):
+        """The count of the server's next answer, whatever presence comes before it (other tests' resources go, too)."""
+        c.read_until("<a xmlns", "<a ")
+        return int(re.search("h='([0-9]+)'", c.read_until("/>"))[1])
+
     def ack(self, c):
         """What the server says it has handled."""
         c.send(f"<r xmlns='{sm}'/>")
-        return int(re.search("h='([0-9]+)'", c.read_until("<a xmlns", "<a ") + c.read_until("/>"))[1])
+        return self.said(c)
 
     # --- counts
 
@@ -74,7 +79,7 @@ class Management(harness.Case):
         c.send(f"<presence/><r xmlns='{sm}'/>" * 3)
         said = 0
         while said < 3:  # one answer for several, where they came together
-            said = int(re.search("h='([0-9]+)'", c.read_until("<a xmlns") + c.read_until("/>"))[1])
+            said = self.said(c)
         self.assertEqual(said, 3)
 
     def test_a_count_that_is_too_high_ends_the_stream(self):
@@ -99,9 +104,9 @@ class Management(harness.Case):
         bob.read_until("<body>m1</body>")
         bob.read_until(f"<r xmlns='{sm}'/>")
         alice.send(f"<r xmlns='{sm}'/>")
-        self.assertIn("h='0'", alice.read_until("/>"), "nobody has it yet")
+        self.assertEqual(self.said(alice), 0, "nobody has it yet")
         bob.send(f"<a xmlns='{sm}' h='1'/>")
-        self.assertIn("h='1'", alice.read_until("/>"), "unasked, as the last answer did not cover everything")
+        self.assertEqual(self.said(alice), 1, "unasked, as the last answer did not cover everything")
 
     def test_what_is_not_acknowledged_is_stored_and_not_given_twice(self):
         carol = self.managed("carol", "slow")
@@ -109,7 +114,7 @@ class Management(harness.Case):
         self.chat(alice, "carol@localhost", "late")
         carol.read_until("<body>late</body>")
         alice.send(f"<r xmlns='{sm}'/>")
-        self.assertIn("h='0'", alice.read_until("/>"))
+        self.assertEqual(self.said(alice), 0)
         alice.socket.settimeout(10)
         alice.read_until(f"<a xmlns='{sm}' h='1'/>")  # stored after half a second
         second = self.client("carol", "second").presence()
@@ -347,10 +352,7 @@ class Management(harness.Case):
         got += desk.read_until("</received></message>")
         desk.send(f"<a xmlns='{sm}' h='{self.count(got)}'/>")
         alice.send(f"<r xmlns='{sm}'/>")
-        text = alice.read_until("/>")
-        if "h='0'" in text:
-            text = alice.read_until("/>")
-        self.assertIn("h='1'", text)
+        self.assertEqual(self.said(alice) or self.said(alice), 1)
         phone.close()
         time.sleep(5)  # its window closes
         self.assertNotIn("once", desk.ping(), "it is not sent to the other device again")
