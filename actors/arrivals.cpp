@@ -34,8 +34,6 @@ void on_changed(home& at, const xmpp::jid_ref& bare, bool is_removed) {
       e.start_again();
   });
 }
-
-bool is_for_account(control::kind k) { return k <= control::kind::look_again || k == control::kind::remove || k == control::kind::arrived; }
 } // namespace
 
 std::uint8_t flags_of(const modules::session_view& v) {
@@ -62,7 +60,7 @@ void arrive(home& at, cluster::peer_number from, const cluster::place& to, clust
     case parcel_kind::spool: return to_account(at, from, std::move(p));
     case parcel_kind::control: break;
   }
-  if (!p.what.to && !p.what.what && (is_for_account(p.said->what) || p.said->what == control::kind::changed))
+  if (!p.what.to && !p.what.what && (p.said->is_for_account() || p.said->what == control::kind::changed))
     return; // for nobody
   if (p.said->what == control::kind::broadcast)
     return at.around().peers()->is_new(p.said->clock) ? broadcast_here(at, p.said->text, p.what.what) : void();
@@ -70,7 +68,7 @@ void arrive(home& at, cluster::peer_number from, const cluster::place& to, clust
     return on_changed(at, p.what.to, p.said->has(control::is_full));
   if (p.said->what == control::kind::removed)
     return at.around().peers()->on_removed(p.said->clock, p.said->code);
-  if (is_for_account(p.said->what))
+  if (p.said->is_for_account())
     return to_account(at, from, std::move(p));
   if (auto* s = at.find<session>(to.ref))
     return s->on_said(from, *p.said, std::move(p.what));

@@ -443,10 +443,7 @@ peers::mail& peers::mail_of(std::uint16_t reactor) {
 
 void peers::carry(cluster::effects::arrival& a) {
   auto& p = a.what;
-  bool is_control = p.kind == cluster::parcel_kind::control;
-  using kind = cluster::control::kind;
-  bool is_said_to_session = is_control && ((p.said->what >= kind::accepted && p.said->what <= kind::adopted) || p.said->what == kind::recent);
-  bool is_for_session = p.kind == cluster::parcel_kind::to_session || is_said_to_session;
+  bool is_for_session = p.kind == cluster::parcel_kind::to_session || (p.kind == cluster::parcel_kind::control && p.said->is_for_session());
   cluster::place to;
   if (is_for_session) {
     if (auto i = sessions_.find(p.session); i != sessions_.end())

@@ -35,8 +35,7 @@ void put(pb::StanzaError& out, const xmpp::stanza_error& e) {
 }
 
 xmpp::error_ref take(const pb::StanzaError& in) {
-  require(in.condition() <= static_cast<std::uint32_t>(xmpp::stanza_errc::unexpected_request) && in.type() <= static_cast<std::uint32_t>(xmpp::error_type::continue_));
-  require(is_error_text(in.text()));
+  require(codec::is_error(in.condition(), in.type()) && is_error_text(in.text()));
   return std::make_shared<const xmpp::stanza_error>(static_cast<xmpp::stanza_errc>(in.condition()), static_cast<xmpp::error_type>(in.type()), in.text());
 }
 

@@ -37,13 +37,13 @@ void put(pb::Control& out, const control& c) {
 }
 
 std::shared_ptr<const control> take(const pb::Control& in) {
-  require(in.what() <= static_cast<std::uint32_t>(control::kind::recent) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
+  require(in.what() <= static_cast<std::uint32_t>(control::last) && in.flags() < 256 && in.code() < 256 && in.type() < 256);
   require(in.priority() >= -128 && in.priority() <= 127 && in.clock() < latest_clock && in.text().size() <= 4'096);
   require(in.ids_size() % 2 == 0);
   require(in.jids_size() <= 100'000 && in.ids_size() <= 200'000, codec_errc::too_large);
   control c;
   c.what = static_cast<control::kind>(in.what());
-  require(c.what != control::kind::refused || (in.code() <= static_cast<std::uint32_t>(xmpp::stanza_errc::unexpected_request) && in.type() <= static_cast<std::uint32_t>(xmpp::error_type::continue_)));
+  require(c.what != control::kind::refused || is_error(in.code(), in.type()));
   require(c.what != control::kind::close || in.code() <= static_cast<std::uint32_t>(xmpp::stream_errc::unsupported_version));
   bool needs_name = c.what == control::kind::attach || c.what == control::kind::accepted || c.what == control::kind::adopt;
   require(!needs_name || !in.full().empty());

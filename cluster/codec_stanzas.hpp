@@ -15,6 +15,10 @@ inline void require(bool is_good, codec_errc why = codec_errc::malformed) {
   if (!is_good)
     throw refused{why};
 }
+/// Numbers that are a stanza error's condition and type.
+[[nodiscard]] constexpr bool is_error(std::uint32_t condition, std::uint32_t type) {
+  return condition <= static_cast<std::uint32_t>(xmpp::stanza_errc::unexpected_request) && type <= static_cast<std::uint32_t>(xmpp::error_type::continue_);
+}
 /// A prepared JID, as it was written; else `refused`. The last ones are kept, for each thread.
 [[nodiscard]] xmpp::jid_ref take_jid(std::string_view text);
 

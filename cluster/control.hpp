@@ -15,7 +15,9 @@ struct control {
     detach,
     settled,    // ids
     no_room,    // the parcel's stanza found none; flag is_full: the session closes
-    look_again, // the owner of before may have stored something; no session
+    look_again, // the owner of before may have stored something; no session; clock: how often it was passed on
+    arrived,    // ids: of messages that others of its sessions were given, too; no session
+    remove,     // without a session of its own to say it: it goes, its sessions do not yet; clock: names the question
     // to the session
     accepted,   // full
     refused,    // code (xmpp::stanza_errc), type (xmpp::error_type), text
@@ -24,23 +26,20 @@ struct control {
     view,       // flags, priority; the parcel has the presence
     unspooled,  // ids: one
     elsewhere,  // the account is not here; the parcel has the stanza that was for it, if it was one
-    // a session goes on at another node (XEP-0198 section 5): from there, then there
+    // to the session, which goes on at another node (XEP-0198 section 5): from there, then there
     take_over,  // clock: what its client had handled
     not_resumed, // with has_list, clock: what this side had handled
     handed,     // the parcel's stanza is not acknowledged; flag has_list: an account keeps it
+    recent,     // ids, each two names of what its client has been sent lately (0: none)
     adopt,      // that was all: full, clock, ids (handled, epoch; window in ms, sent and acknowledged), flags, priority, jids: who
                 // had directed presence; the parcel has the presence
     adopted,    // back: the old place may go
     // to the node
     changed,    // an account's rows, by an administrator; flag is_full: it is gone; no session
     broadcast,  // text: a domain, to whose every session the parcel's stanza goes; clock: names it, as it may come again
-    remove,     // to an account without a session of its own to say it: it goes, its sessions do not yet; clock: names the question
-    removed,    // back, to the node: clock, code (0: it is gone, else storage::errc + 1)
-    // to the account
-    arrived,    // ids: of messages that others of its sessions were given, too; no session
-    // a session goes on at another node, before `adopt`
-    recent,     // ids, each two names of what its client has been sent lately (0: none)
+    removed,    // the answer to `remove`: clock, code (0: it is gone, else storage::errc + 1)
   };
+  static constexpr auto last = kind::removed;
   enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64, was_lost = 128 };
 
   kind what = kind::detach;
@@ -53,6 +52,8 @@ struct control {
   std::vector<xmpp::jid_ref> jids = {};
   std::vector<base::u128> ids = {};
   [[nodiscard]] bool has(flag f) const { return flags & f; }
+  [[nodiscard]] bool is_for_account() const { return what <= kind::remove; }
+  [[nodiscard]] bool is_for_session() const { return what >= kind::accepted && what <= kind::adopted; }
 };
 
 } // namespace cluster

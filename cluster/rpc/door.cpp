@@ -51,9 +51,12 @@ named name_of(const sockaddr_storage& s) {
   return {std::string{"ipv6:%5B"} + text.data() + "%5D:" + port, group.data()};
 }
 
-/// A peer whose machine is gone is noticed although nothing is written: after 20 s, and unacknowledged data after 10.
+/// What gRPC does for connections that it accepts itself: a frame goes at once, and does not wait until the one before is
+/// acknowledged (which the other end delays by 40 ms). And a peer whose machine is gone is noticed although nothing is written:
+/// after 20 s, and unacknowledged data after 10.
 void tend(int fd) {
   auto set = [fd](int level, int name, int value) { setsockopt(fd, level, name, &value, sizeof value); };
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, 10);
   set(IPPROTO_TCP, TCP_KEEPINTVL, 5);

@@ -111,6 +111,28 @@ TEST_CASE("codec: what accounts and sessions say to each other comes back") {
   CHECK(g.stanzas->items[1].what.hops == 3);
 }
 
+TEST_CASE("codec: each kind of control is for one of account, session and node, and there is none above the last") {
+  using c = control;
+  auto is = [](c::kind k, bool for_account, bool for_session) {
+    control one{.what = k};
+    return one.is_for_account() == for_account && one.is_for_session() == for_session;
+  };
+  for (auto k : {c::kind::attach, c::kind::settled, c::kind::arrived, c::kind::remove})
+    CHECK(is(k, true, false));
+  for (auto k : {c::kind::accepted, c::kind::elsewhere, c::kind::take_over, c::kind::recent, c::kind::adopted})
+    CHECK(is(k, false, true));
+  for (auto k : {c::kind::changed, c::kind::broadcast, c::kind::removed})
+    CHECK(is(k, false, false));
+  for (auto k : {c::last, static_cast<c::kind>(static_cast<unsigned>(c::last) + 1)}) {
+    parcel p;
+    p.kind = parcel_kind::control;
+    p.said = std::make_shared<const c>(c{.what = k});
+    frame f;
+    f.stanzas = stanzas{1, {p}};
+    CHECK(sent(f).stanzas->items[0].is_unreadable == (k != c::last));
+  }
+}
+
 TEST_CASE("codec: stanzas are what protobuf reads and writes") {
   auto p = make_parcel(1);
   p.session = 12;
@@ -185,6 +207,7 @@ TEST_CASE("codec: fields of a newer version are passed over, a cut is refused wh
 }
 
 namespace {
+std::uint32_t number_of(control::kind k) { return static_cast<std::uint32_t>(k); }
 struct spoilt { const char* what; void (*spoil)(pb::Frame&); };
 pb::Row& put(pb::Frame& f) { return *f.mutable_changes()->mutable_items(0)->mutable_put(); }
 pb::Control& say(pb::Frame& f) {
@@ -253,9 +276,9 @@ TEST_CASE("codec: a parcel that is not what it should be leaves the others of it
            {"a control that says nothing", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(5); }},
            {"a stanza that says something", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->mutable_control(); }},
            {"no such control", [](pb::Frame& f) { say(f).set_what(99); }},
-           {"an attach of nobody", [](pb::Frame& f) { say(f).set_what(0); }},
-           {"a refusal that there is not", [](pb::Frame& f) { say(f).set_what(6), say(f).set_code(99); }},
-           {"a stream error that there is not", [](pb::Frame& f) { say(f).set_what(7), say(f).set_code(99); }},
+           {"an attach of nobody", [](pb::Frame& f) { say(f).set_what(number_of(control::kind::attach)); }},
+           {"a refusal that there is not", [](pb::Frame& f) { say(f).set_what(number_of(control::kind::refused)), say(f).set_code(99); }},
+           {"a stream error that there is not", [](pb::Frame& f) { say(f).set_what(number_of(control::kind::close)), say(f).set_code(99); }},
            {"half an id", [](pb::Frame& f) { say(f).add_ids(1); }}}) {
     CAPTURE(b.what);
     auto f = good();

@@ -1,9 +1,12 @@
 // Strangers on the cluster port, and nodes that do what they may not.
 #include "base/metrics.hpp"
+#include "cluster/rpc/door.hpp"
 #include "tests/cluster_rpc/nodes.hpp"
 #include "tests/cluster_rpc/wild_client.hpp"
 #include <arpa/inet.h>
+#include <future>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,10 +18,11 @@ using wire::refusal_code;
 namespace {
 /// A plain connection to the node.
 struct connection {
-  explicit connection(const node& to) : fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  explicit connection(const node& to) : connection(to.service->port()) {}
+  explicit connection(std::uint16_t port) : fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in at{};
     at.sin_family = AF_INET;
-    at.sin_port = htons(to.service->port());
+    at.sin_port = htons(port);
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     is_open = connect(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0;
     timeval limit{3, 0};
@@ -70,6 +74,26 @@ struct exposed {
   }
 };
 } // namespace
+
+TEST_CASE("who is let in writes at once, and is missed when its machine is gone") {
+  std::promise<int> let_in;
+  rpc::door d{{10, 8, 5s}, [&](int fd) { let_in.set_value(fd); }, [](base::time_point) { return false; }};
+  REQUIRE(d.listen("127.0.0.1:0"));
+  d.start();
+  connection stranger{d.port()};
+  auto fd = let_in.get_future();
+  REQUIRE(fd.wait_for(5s) == std::future_status::ready);
+  struct closed { int fd; ~closed() { close(fd); } } own{fd.get()};
+  auto option = [&](int level, int name) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    CHECK(getsockopt(own.fd, level, name, &value, &size) == 0);
+    return value;
+  };
+  CHECK(option(IPPROTO_TCP, TCP_NODELAY) == 1); // else small frames wait for the other end's delayed acknowledgement
+  CHECK(option(SOL_SOCKET, SO_KEEPALIVE) == 1);
+  CHECK(option(IPPROTO_TCP, TCP_USER_TIMEOUT) == 10'000);
+}
 
 TEST_CASE_FIXTURE(exposed, "plain bytes, silence, and an end at once: closed and counted") {
   check_well();
