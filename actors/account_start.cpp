@@ -11,6 +11,8 @@ using xmpp::stanza_errc;
 
 namespace {
 constexpr std::size_t most_waiting = 10'000; // stanzas
+constexpr std::uint32_t read_again = 3;      // timer: the event itself starts it
+constexpr auto read_again_after = std::chrono::seconds{1};
 }
 
 // --- is there such an account at all?
@@ -99,22 +101,34 @@ void account::on_rows_read(effects& out) {
   }
 }
 
-/// Fails closed: nothing is handled by half an account. Whoever comes next tries again.
+/// Fails closed: nothing is handled by half an account. Whoever comes next tries again, and so do, in a moment, sessions that have
+/// been let in elsewhere: an account that moves while the store is away must not cost them their streams.
 void account::on_rows_unreadable(storage::errc why, effects& out) {
   start_ = start::cold;
   auto error = rows::error_of(why);
-  for (auto& ev : std::exchange(early_, {})) {
+  auto failed = std::exchange(early_, {});
+  auto has_left = [&](std::uint64_t session) {
+    return std::ranges::any_of(failed, [&](auto& ev) {
+      auto* gone = std::get_if<modules::event::detach>(&ev);
+      return gone && gone->session == session;
+    });
+  };
+  for (auto& ev : failed) {
     if (auto* in = std::get_if<modules::event::stanza>(&ev))
       out.bounce(*in->what.what, error);
     else if (auto* said = std::get_if<modules::event::outbound>(&ev))
       out.bounce(*said->what.what, error);
-    else if (auto* who = std::get_if<modules::event::attach>(&ev))
+    else if (auto* who = std::get_if<modules::event::attach>(&ev); who && who->who.before && !has_left(who->who.session))
+      early_.push_back(std::move(ev));
+    else if (who)
       out.refuse(who->who.session, error);
     else if (auto* end = std::get_if<modules::event::remove>(&ev))
       end->then(base::fail(why));
     else
       std::visit([&](auto& e) { on(e, out); }, ev);
   }
+  if (!early_.empty())
+    out.set_timer(read_again, read_again_after);
 }
 
 } // namespace actors

@@ -86,7 +86,12 @@ void on_returned(home& at, cluster::parcel&& p) {
     case parcel_kind::outbound:
       return with_session([d = p.what](session& s) mutable { s.on_elsewhere(std::move(d), true); });
     case parcel_kind::spool:
-      return with_session([id = p.what.what->stanza_id](session& s) { s.on_unspooled(id); });
+      return at.post(p.sender_reactor, [ref = p.sender, d = std::move(p.what)](home& there) mutable {
+        if (auto* s = there.find<session>(ref))
+          s->on_unspooled(std::move(d));
+        else
+          route_again(there, std::move(d));
+      });
     case parcel_kind::sent: return;
     case parcel_kind::control: break;
   }

@@ -125,6 +125,7 @@ void entity::on_attach(modules::attach_request who) {
     home_.around().registry().publish(where_, {who.full, who.where, who.session, who.clock, who.before->priority, who.before->is_available});
   }
   step(modules::event::attach{std::move(who)});
+  look_for_sessions();
 }
 
 void entity::on_detach(std::uint64_t session, bool is_silent) {
@@ -145,8 +146,19 @@ void entity::on_spool(const cluster::place& from, std::uint64_t session, std::ve
   if (find_attached(session) || !home_.around().peers()) [[likely]]
     return step(modules::event::spool{session, std::move(what)});
   for (auto& d : what)
-    tell({session, from, d.to, 0, nullptr}, [id = d.what->stanza_id](actors::session& s) { s.on_unspooled(id); },
-         {.what = cluster::control::kind::unspooled, .ids = {d.what->stanza_id}}, {nullptr, where_.bare});
+    tell_unspooled(from, std::move(d));
+}
+
+/// It is the session's again. One on another node hears it as the outcome of what it sent here.
+void entity::tell_unspooled(const cluster::place& to, xmpp::delivery&& what) {
+  if (to.node != cluster::self)
+    return home_.complete(what.what->completion, modules::outcome::abandoned);
+  home_.post(to.reactor, [ref = to.ref, d = std::move(what)](home& at) mutable {
+    if (auto* s = at.find<actors::session>(ref))
+      s->on_unspooled(std::move(d));
+    else
+      route_again(at, std::move(d));
+  });
 }
 
 void entity::on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids) {
@@ -271,15 +283,17 @@ void entity::carry(modules::effect::commit& e) {
   waiting_.push_back({std::move(e)});
 }
 
-void entity::carry(modules::effect::set_timer& e) {
-  auto i = std::find_if(timers_.begin(), timers_.end(), [&](auto& t) { return t->id == e.id; });
+void entity::arm_timer(std::uint32_t id, base::duration after, std::function<void(entity&)> then) {
+  auto i = std::find_if(timers_.begin(), timers_.end(), [&](auto& t) { return t->id == id; });
   if (i == timers_.end())
-    i = timers_.insert(timers_.end(), std::make_unique<named_timer>(named_timer{e.id, {}}));
-  home_.loop().arm((*i)->timer, e.after, [this, id = e.id] {
-    home_.post<entity>(home_.index(), this->id(), [id](entity& self) {
-      if (self.may_act()) // else its owner has a timer of its own
-        self.step(modules::event::timer{id});
-    });
+    i = timers_.insert(timers_.end(), std::make_unique<named_timer>(named_timer{id, {}}));
+  home_.loop().arm((*i)->timer, after, [this, then = std::move(then)] { home_.post<entity>(home_.index(), this->id(), then); });
+}
+
+void entity::carry(modules::effect::set_timer& e) {
+  arm_timer(e.id, e.after, [id = e.id](entity& self) {
+    if (self.may_act()) // else its owner has a timer of its own
+      self.step(modules::event::timer{id});
   });
 }
 
@@ -340,7 +354,9 @@ void entity::carry(modules::effect::share& e) {
 
 void entity::carry(modules::effect::unspooled& e) {
   if (auto* a = find_attached(e.session))
-    tell(*a, [id = e.stanza_id](session& s) { s.on_unspooled(id); }, {.what = cluster::control::kind::unspooled, .ids = {e.stanza_id}});
+    tell_unspooled(a->where, std::move(e.what));
+  else
+    route_again(home_, std::move(e.what));
 }
 
 // --- storage

@@ -35,6 +35,7 @@ public:
   void on_detach(std::uint64_t session, bool is_silent = false);
   void on_sent(std::uint64_t session, xmpp::stanza_ref what) { step(modules::event::sent{session, std::move(what)}); }
   void on_spool(const cluster::place& from, std::uint64_t session, std::vector<xmpp::delivery> what);
+  void tell_unspooled(const cluster::place& to, xmpp::delivery&& what);
   void on_arrived(std::vector<base::u128> ids);
   void on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids);
   /// The session goes on at another place; its old one hears of it behind all that was sent there.
@@ -118,6 +119,14 @@ private:
   [[nodiscard]] bool may_act() const;
   void give_up();
   void begin_anew();
+  struct differences {
+    struct session_row { cluster::place where; std::uint64_t session; };
+    std::vector<session_row> missing;
+    std::vector<std::uint64_t> untold;
+  };
+  [[nodiscard]] differences compare_sessions() const;
+  void look_for_sessions(std::uint8_t looks = 0);
+  void mend_sessions(std::uint8_t looks);
   [[nodiscard]] std::unique_ptr<modules::entity_machine> make_machine() const;
   void look_there_again();
   [[nodiscard]] cluster::peer_number find_owner() const;
@@ -135,6 +144,7 @@ private:
     else
       say(to, std::move(there), std::move(stanza));
   }
+  void arm_timer(std::uint32_t id, base::duration after, std::function<void(entity&)> then);
   template <class Answer>
   std::function<void(Answer)> answer_home(std::uint64_t number);
   void start_operations();

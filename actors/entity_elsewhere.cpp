@@ -14,6 +14,9 @@ using cluster::parcel_kind;
 
 namespace {
 constexpr std::uint64_t most_words = 8; // from node to node, while they do not agree
+constexpr std::uint32_t session_timer = UINT32_MAX; // beside the machine's own
+constexpr auto look_after = std::chrono::seconds{1};
+constexpr std::uint8_t most_looks = 4; // 1, 2, 4, 8 s: a row may be of a session that is gone
 } // namespace
 
 /// With its oldest session. One that has just been bound here is in no table yet. Where hashing has no say: here, or it
@@ -29,13 +32,52 @@ cluster::peer_number entity::find_owner() const {
 
 void entity::check_owner() {
   auto now = find_owner();
-  if (now == owner_)
+  if (now != owner_) {
+    auto before = std::exchange(owner_, now);
+    if (before == cluster::self)
+      return give_up();
+    if (now == cluster::self)
+      begin_anew();
+  }
+  if (owner_ == cluster::self)
+    look_for_sessions();
+}
+
+/// Sessions of its own that no table knows, and those of the tables that it does not know.
+entity::differences entity::compare_sessions() const {
+  differences d;
+  auto* others = home_.around().peers();
+  if (!others)
+    return d;
+  for (auto& a : sessions_)
+    if (a.is_bound && a.where.node != cluster::self)
+      d.untold.push_back(a.session);
+  others->rows().sessions_of(*where_.bare, [&](std::string_view, const cluster::entry& e) {
+    std::erase(d.untold, e.session);
+    if (std::ranges::none_of(sessions_, [&](auto& a) { return a.session == e.session; }))
+      d.missing.push_back({{e.node, e.reactor, e.node == cluster::self ? e.ref : e.session}, e.session});
+  });
+  return d;
+}
+
+/// Sessions find their account by themselves, but not one whose node has not seen that the account was somebody else's for a
+/// moment: this one let it go, and nobody there knows. And the word of a node that died may have come after all was done about that.
+void entity::look_for_sessions(std::uint8_t looks) {
+  auto d = compare_sessions();
+  if (looks < most_looks && !(d.missing.empty() && d.untold.empty()))
+    arm_timer(session_timer, look_after * (1 << looks), [looks](entity& self) { self.mend_sessions(looks); });
+}
+
+void entity::mend_sessions(std::uint8_t looks) {
+  if (owner_ != cluster::self)
     return;
-  auto before = std::exchange(owner_, now);
-  if (before == cluster::self)
-    return give_up();
-  if (now == cluster::self)
-    begin_anew();
+  auto d = compare_sessions();
+  for (auto& m : d.missing)
+    turn_away(m.where, m.session, {});
+  if (looks + 1 == most_looks)
+    for (auto session : d.untold)
+      on_detach(session, true);
+  look_for_sessions(looks + 1);
 }
 
 /// Its rows are what counts. What the address had begun in the store when it was here before goes on, and is waited for by

@@ -397,7 +397,7 @@ void session::leave() {
   constexpr auto at_most = std::chrono::minutes{2}; // longer than storing or three more tries may take
   if (open_count() == 0)
     return home_.end(*this);
-  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { home_.end(*this); }); }));
+  wait_to_leave(home_.now() + at_most);
 }
 
 void session::on_crash(std::string_view) {

@@ -58,7 +58,7 @@ public:
   void ping_client();
   void on_completed(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) override;
   /// Of what it sent at an earlier place.
-  void on_completed_before(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why);
+  void on_completed_before(const cluster::place& from, std::uint32_t number, modules::outcome how, const xmpp::error_ref& why);
 
   /// Ends the stream with this error, then itself.
   void close(xmpp::stream_errc why, const std::string& text);
@@ -72,6 +72,7 @@ public:
   /// Goes on where the session with the id `earlier` was; its client had handled `h`. The stream is told.
   void take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account);
   /// The account could not store what this session has not got acknowledged: it is tried again.
+  void on_unspooled(xmpp::delivery&& what);
   void on_unspooled(base::u128 stanza_id);
   /// From the account, behind all that it has sent here: the rest goes to the session's new place.
   void on_moved(bool is_attached);
@@ -154,10 +155,12 @@ private:
   void send_once_more(open_stanza& kept);
   void send_waiting();
   void forget_open();
+  void forget_open(std::uint32_t number);
   void leave();
+  void wait_to_leave(base::time_point until);
   void on_ack_wanted();
   void tell_handled();
-  void route_oldest_again();
+  void route_abandoned_again();
   [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza_ref& what, base::time_point since, base::duration least = std::chrono::seconds{2}) const;
   [[nodiscard]] std::uint32_t open_count() const { return next_ - base_; }
   [[nodiscard]] std::uint32_t completed_mark() const { return base_ - 1; }
@@ -167,7 +170,9 @@ private:
   void detach();
   bool hand_over(cluster::place to, std::uint32_t h);
   void adopt(value& from, std::uint32_t h);
+  void resume_if_ready();
   void resume_now();
+  void postpone_resumption();
   // --- session_handover.cpp: to and from other nodes
   bool ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account);
   [[nodiscard]] bool may_hand_over(std::uint32_t h) const;

@@ -189,16 +189,13 @@ void session::adopt(cluster::peer_number from, const control& c, xmpp::delivery&
   if (!stream_) // lost again meanwhile
     return detach();
   managed_->resumes_until = home_.now() + home_.around().settings().storage_timeout;
-  if (snapshot_)
-    return resume_now();
   arm_next(); // its client says nothing before it is known whom it has blocked
+  resume_if_ready();
 }
 
 void session::set_snapshot(modules::snapshot_ref of_account) {
-  bool is_first = !snapshot_;
   snapshot_ = std::move(of_account);
-  if (is_first && stage_ == place_in_time::silent && stream_)
-    resume_now();
+  resume_if_ready();
 }
 
 } // namespace actors

@@ -244,6 +244,12 @@ void session::store(std::vector<xmpp::delivery> late) {
   home_.post_to_entity(charged_account(), [me = here(), sid = session_id_, late = std::move(late)](entity& e) mutable { e.on_spool(me, sid, std::move(late)); });
 }
 
+void session::on_unspooled(xmpp::delivery&& what) {
+  if (is_ended_ && stage_ != place_in_time::moved) // it was let go as the account's
+    return route_again(home_, std::move(what));
+  on_unspooled(what.what->stanza_id);
+}
+
 void session::on_unspooled(base::u128 stanza_id) {
   if (stage_ == place_in_time::moved && successor_.node != cluster::self)
     return say_to_successor({.what = cluster::control::kind::unspooled, .ids = {stanza_id}});
@@ -323,7 +329,7 @@ void session::open_completion(const xmpp::stanza_ref& s) {
 void session::on_completed(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) {
   bool goes_on_here = stage_ == place_in_time::moved && successor_.node == cluster::self;
   if (goes_on_here) {
-    home_.post<session>(successor_.reactor, successor_.ref, [number, how, why](session& s) { s.on_completed_before(number, how, why); });
+    home_.post<session>(successor_.reactor, successor_.ref, [from = here(), number, how, why](session& s) { s.on_completed_before(from, number, how, why); });
     if (how == modules::outcome::abandoned) // it is sent once more, and its end comes here, too
       return;
   }
@@ -376,9 +382,33 @@ void session::send_waiting() {
       send_once_more(kept);
 }
 
-void session::on_completed_before(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) {
-  if (!has_forgotten_) // else that number is another stanza's now
+void session::wait_to_leave(base::time_point until) {
+  auto after = std::min(abandoned_after(*host_), until - home_.now());
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(after, [this, until] {
+    home_.guard(id(), [this, until] {
+      if (home_.now() >= until)
+        return home_.end(*this);
+      if (stage_ == place_in_time::ended) // else its client sends again, at the new place
+        route_abandoned_again();
+      if (open_count() > 0)
+        wait_to_leave(until);
+    });
+  }));
+}
+
+void session::on_completed_before(const cluster::place& from, std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) {
+  if (!has_forgotten_)
     on_completed(number, how, why);
+  else if (how == modules::outcome::abandoned) // that number is another stanza's now, and its client has sent this one again
+    home_.post<session>(from.reactor, from.ref, [number](session& s) { s.forget_open(number); });
+}
+
+void session::forget_open(std::uint32_t number) {
+  if (number - base_ >= open_count())
+    return;
+  open_[number & (open_.size() - 1)] = {};
+  if (number == base_)
+    move_mark();
 }
 
 /// The client has been told less than what came before: it sends the rest again, under the same numbers.
@@ -400,11 +430,8 @@ void session::move_mark() {
     return;
   auto& m = *managed_;
   m.mark_moved = home_.now();
-  if (stage_ == place_in_time::silent) {
-    if (open_count() == 0)
-      resume_now();
-    return;
-  }
+  if (stage_ == place_in_time::silent)
+    return resume_if_ready();
   if (!stream_)
     return;
   if (m.owes_ack && open_count() == 0)
@@ -439,11 +466,15 @@ void session::tell_handled() {
     arm(home_.now() + ask_again);
 }
 
-/// An entity that crashed, or a queue that was dropped, cannot say so: after a while the stanza is sent again. Its
+/// An entity that crashed, or a queue that was dropped, cannot say so: after a while what came before is sent again. Its
 /// receivers know it by its identity.
-void session::route_oldest_again() {
-  managed_->mark_moved = home_.now();
-  send_again(open_[base_ & (open_.size() - 1)]);
+void session::route_abandoned_again() {
+  auto now = home_.now();
+  if (managed_)
+    managed_->mark_moved = now;
+  for (auto k = base_; k != next_; ++k) // an outcome that comes at once may end any of them
+    if (auto& kept = open_[k & (open_.size() - 1)]; kept.what && (!kept.is_waiting || !managed_) && now - kept.since >= abandoned_after(*host_))
+      send_again(kept);
 }
 
 // --- time
@@ -477,7 +508,7 @@ void session::on_time() {
     tell_handled();
   spool(now);
   if (open_count() > 0 && now - m.mark_moved >= abandoned_after(*host_))
-    route_oldest_again();
+    route_abandoned_again();
   if (managed_ && now >= m.again_at)
     send_waiting();
   if (managed_ && !m.queue.empty())

@@ -60,8 +60,9 @@ void session::on_not_found(std::optional<std::uint32_t> last) {
   }));
 }
 
+/// It may have asked twice, and been answered by the first.
 void session::on_take_over_refused(std::optional<std::uint32_t> h) {
-  if (std::exchange(is_ended_, true))
+  if (stage_ != place_in_time::taking_over || std::exchange(is_ended_, true))
     return;
   if (session_id_ && home_.around().peers()) // it had asked another node
     home_.for_peers(to_peers::relocated{session_id_, here(), {}});
@@ -102,15 +103,27 @@ void session::adopt(value& from, std::uint32_t h) {
   if (!stream_) // lost again meanwhile
     return detach();
   managed_->resumes_until = home_.now() + home_.around().settings().storage_timeout;
-  if (open_count() == 0)
-    return resume_now();
   arm_next(); // what was taken from the old stream ends first: then its count is exact
+  resume_if_ready();
+}
+
+void session::resume_if_ready() {
+  if (stage_ == place_in_time::silent && stream_ && snapshot_ && open_count() == 0)
+    resume_now();
+}
+
+/// Its account does not answer, as the store is away: only the stream ends. The client comes again.
+void session::postpone_resumption() {
+  auto* below = std::exchange(stream_, nullptr);
+  below->let_go();
+  below->close(xmpp::stream_errc::resource_constraint, "the session cannot go on at this moment");
+  detach();
 }
 
 void session::resume_now() {
+  if (!snapshot_)
+    return postpone_resumption();
   stage_ = place_in_time::own;
-  if (!snapshot_) // its account does not answer
-    return close(xmpp::stream_errc::internal_server_error, {});
   auto& m = *managed_;
   m.is_asked = m.owes_ack = m.owes_answer = false;
   m.lost = {};

@@ -261,7 +261,7 @@ void leases::on_name_read(const std::string& name, want& w, const std::optional<
   w.epoch = o.epoch();
   w.holder = o.node();
   w.holder_life = o.life();
-  w.is_unsure = false;
+  w.is_unsure = is_ours; // until it is owned
   if (!w.is_wanted) {
     if (is_ours)
       give_back(name, w, now, out);

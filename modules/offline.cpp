@@ -205,7 +205,7 @@ private:
       return out.bounce(*what.what, why);
     (void)take_coming(of(account), what.what->stanza_id);
     if (is_live(account, owner))
-      return out.unspooled(owner, what.what->stanza_id);
+      return out.unspooled(owner, what);
     out.route({what.what, {}, {}, false, false, false, true, what.delayed_us});
   }
 

@@ -44,7 +44,7 @@ struct accept { std::uint64_t session; xmpp::jid_ref full; }; // it is bound, un
 struct refuse { std::uint64_t session; xmpp::stanza_error why; };
 struct end_session { std::uint64_t session; xmpp::stream_errc why; std::string text; };
 struct publish { session_view what; };
-struct unspooled { std::uint64_t session; base::u128 stanza_id; };
+struct unspooled { std::uint64_t session; xmpp::delivery what; };
 struct share { std::uint64_t session; snapshot_ref what; }; // accounts only
 } // namespace effect
 
@@ -90,7 +90,7 @@ public:
   /// To one session of this account: what it needs where its client's stanzas enter (account_view::share).
   void share(std::uint64_t session, snapshot_ref what) { list_.emplace_back(effect::share{session, std::move(what)}); }
   /// What a session asked to have stored is not; it may ask again.
-  void unspooled(std::uint64_t session, base::u128 stanza_id) { list_.emplace_back(effect::unspooled{session, stanza_id}); }
+  void unspooled(std::uint64_t session, xmpp::delivery what) { list_.emplace_back(effect::unspooled{session, std::move(what)}); }
   void complete(const xmpp::completion_id& id, outcome how, xmpp::error_ref why = {}) {
     if (id)
       list_.emplace_back(effect::complete{id, how, std::move(why)});

@@ -24,7 +24,7 @@ void for_each_session(server& s, F f) {
 
 /// All the time: what exists once has at most one owner that runs. And where each node takes each account to be.
 void run::watch() {
-  world_.after(50ms, [this] {
+  world_.after(looks_every, [this] {
     auto name = *xmpp::parse_jid(std::string{"announce@"} + domain);
     std::size_t owners = 0;
     for (auto& h : hosts_) {

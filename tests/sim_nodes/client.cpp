@@ -116,9 +116,10 @@ void client::watch(stream_id stream) {
       world_.trace("%s has heard nothing for too long", name().c_str());
       return lose(false);
     }
-    if (phase_ == phase::online && !unacked_.empty())
+    bool may_speak = phase_ == phase::online && !is_leaving_;
+    if (may_speak && !unacked_.empty())
       send("<r xmlns='urn:xmpp:sm:3'/>");
-    else if (phase_ == phase::online && silence > 8s)
+    else if (may_speak && silence > 8s)
       send_stanza("<iq type='get' id='p" + std::to_string(++last_iq_) + "' to='sim'><ping xmlns='urn:xmpp:ping'/></iq>");
     watch(stream);
   });

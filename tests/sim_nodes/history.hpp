@@ -46,6 +46,8 @@ struct announcement {
   std::map<stream_id, unsigned> copies;
 };
 
+inline constexpr auto looks_every = std::chrono::milliseconds{50}; // at what nodes think
+
 struct history : sim::verdict {
   std::vector<message> messages{1};           // by number; 0 is not used
   std::vector<announcement> announcements{1}; // the same
@@ -82,8 +84,8 @@ struct history : sim::verdict {
   }
   /// A process has ended.
   [[nodiscard]] bool lost_something(time_point from, time_point to) const { return is_any_in(losses, from, to); }
-  /// A node has given another one up, whose completions and acks it can have missed.
-  [[nodiscard]] bool lost_sight(time_point from, time_point to) const { return is_any_in(given_up_nodes, from, to); }
+  /// A node has given another one up, whose completions and acks it can have missed. Seen at the next look.
+  [[nodiscard]] bool lost_sight(time_point from, time_point to) const { return is_any_in(given_up_nodes, from, to + looks_every); }
   [[nodiscard]] bool moved(std::size_t account, time_point from, time_point to) const {
     auto i = moves.find(account);
     return i != moves.end() && is_any_in(i->second, from, to);
