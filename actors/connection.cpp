@@ -279,7 +279,7 @@ void connection::check_output() {
   if (waiting <= home_.around().settings().max_output || is_closed_ || is_finishing_ || std::exchange(is_over_, true))
     return;
   base::log::warning("connection.output_full", "the client does not read; its stream is closed", {{"stream", std::to_string(log_id())}, {"peer", socket_.peer()}});
-  home_.post<connection>(home_.index(), id(), [](connection& self) { self.lost(); }); // not inside the caller
+  lost();
 }
 
 std::uint64_t connection::log_id() const { return stream_ ? stream_->log_id() : 0; }
@@ -478,12 +478,10 @@ void connection::linger() {
   read_more();
 }
 
+/// Behind what was read before, which is on the lane: an ack, or a last message.
 void connection::lost() {
-  if (is_closed_)
-    return;
-  if (is_finishing_)
-    return abort();
-  abort();
+  if (!is_closed_)
+    home_.post<connection>(home_.index(), id(), [](connection& self) { self.abort(); });
 }
 
 void connection::abort() {

@@ -96,7 +96,8 @@ void stream::on_end() {
 void stream::on_framing_error(xmpp::framer_errc why) {
   if (negotiating_)
     return step(xmpp::stream::on::unreadable{why});
-  close(xmpp::stream_error_of(why));
+  connection_.pause(); // nothing behind it counts
+  home_.post<stream>(home_.index(), id(), [why](stream& self) { self.close(xmpp::stream_error_of(why)); }); // but what came before does
 }
 
 void stream::on_injected_bytes() { step(xmpp::stream::on::injected_bytes{}); }

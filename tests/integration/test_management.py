@@ -126,6 +126,18 @@ class Management(harness.Case):
         third = self.client("carol", "third").presence()
         self.assertNotIn("late", third.ping() + second.ping(), "it was acknowledged")
 
+    def test_what_is_acknowledged_with_the_last_bytes_is_not_given_again(self):
+        alice = self.managed("alice", "lasts")
+        for n, end in enumerate(("", "</stream:stream>", "<not></well-formed>") * 3):
+            grace = self.managed("grace", f"last{n}", resume=False)
+            self.chat(alice, grace.jid, f"last {n}")
+            grace.read_until(f"<body>last {n}</body>")
+            grace.send(f"<a xmlns='{sm}' h='1'/><message to='alice@localhost/lasts' type='chat'><body>heard {n}</body></message>" + end)
+            grace.close()
+            alice.read_until(f"<body>heard {n}</body>")
+        again = self.client("grace", "again").presence()
+        self.assertNotIn("last ", again.ping())
+
     def test_a_goodbye_with_open_messages_stores_them(self):
         dave = self.managed("dave", "gone")
         alice = self.managed("alice", "stores")
