@@ -1,6 +1,8 @@
 // Writes the archive.
 #include "server/backup.hpp"
+#include "base/files.hpp"
 #include "server/archive.hpp"
+#include "server/files.hpp"
 #include "server/runner.hpp"
 #include "server/tar.hpp"
 #include "storage/rocksdb/engine.hpp"
@@ -46,6 +48,8 @@ base::result<std::unique_ptr<backup>, std::string> backup::begin(runner& r, cons
   for (auto* name : {"hosts", "certificates"})
     if (auto ok = b->add_folder(name, data + '/' + name); !ok)
       return base::fail(ok.error());
+  if (auto ok = b->add_cluster(data + '/' + cluster_folder_name); !ok)
+    return base::fail(ok.error());
   if (auto ok = b->add_file("covey.toml", config_file); !ok)
     return base::fail(ok.error());
   std::string list{list_head};
@@ -77,6 +81,21 @@ base::result<void, std::string> backup::add_folder(const std::string& name, cons
   for (auto& f : files)
     if (auto ok = add_file(name + '/' + f.filename().string(), f.string()); !ok)
       return ok;
+  return {};
+}
+
+/// Read at once: a node that joins anew, or whose certificate is renewed, has other files from one moment to the next.
+base::result<void, std::string> backup::add_cluster(const std::string& path) {
+  for (auto* name : cluster_files) {
+    auto file = path + '/' + name;
+    if (!is_there(file))
+      continue;
+    auto text = base::read_file(file);
+    if (!text)
+      return base::fail(file + " cannot be read");
+    auto size = text->size();
+    sources_.push_back({std::string{cluster_folder_name} + '/' + name, {}, std::move(*text), size});
+  }
   return {};
 }
 

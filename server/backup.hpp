@@ -28,6 +28,7 @@ private:
   struct source { std::string name, path, text; std::uint64_t size; }; // of a file, or a text
   backup() = default;
   base::result<void, std::string> add_folder(const std::string& name, const std::string& path);
+  base::result<void, std::string> add_cluster(const std::string& path);
   base::result<void, std::string> add_file(const std::string& name, const std::string& path);
   std::string copy_; // the database's
   std::vector<std::string> more_copies_; // of PostgreSQL: files of rows

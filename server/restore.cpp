@@ -1,5 +1,6 @@
 // Unpacks beside, has it checked, then renames.
 #include "server/restore.hpp"
+#include "base/files.hpp"
 #include "server/archive.hpp"
 #include "server/files.hpp"
 #include "server/tar.hpp"
@@ -36,8 +37,27 @@ bool is_good_name(const std::string& name) {
   if (name == list_name || name == "covey.toml")
     return true;
   auto slash = name.find('/');
+  if (slash != name.npos && name.substr(0, slash) == cluster_folder_name) // no life or token of a node
+    return std::find(std::begin(cluster_files), std::end(cluster_files), name.substr(slash + 1)) != std::end(cluster_files);
   return slash != name.npos && std::find(std::begin(folders), std::end(folders), name.substr(0, slash)) != std::end(folders)
          && slash + 1 < name.size() && name[slash + 1] != '.' && name.find('/', slash + 1) == name.npos;
+}
+
+/// For its owner alone from the first byte: there are keys among what comes.
+std::error_code make_private_folder(const std::string& path) {
+  std::error_code ec;
+  fs::create_directories(path, ec);
+  if (!ec)
+    fs::permissions(path, fs::perms::owner_all, ec);
+  return ec;
+}
+void make_file(std::ofstream& out, const std::string& path) {
+  constexpr mode_t own = 0600, everybodys = 0644;
+  int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, path.ends_with(".pem") ? everybodys : own);
+  if (fd < 0)
+    return out.setstate(std::ios::failbit);
+  close(fd);
+  out.open(path, std::ios::binary);
 }
 
 /// A process has the database of this folder open (RocksDB locks this file).
@@ -71,8 +91,10 @@ base::result<void, std::string> unpack(const std::string& archive, const std::st
       return fail("it is no backup of covey, or it is damaged");
     std::ofstream out;
     if (m->name != list_name) {
-      fs::create_directories(fs::path{to + '/' + m->name}.parent_path(), ec);
-      out.open(to + '/' + m->name, std::ios::binary);
+      if (make_private_folder(fs::path{to + '/' + m->name}.parent_path().string()))
+        out.setstate(std::ios::failbit);
+      else
+        make_file(out, to + '/' + m->name);
       found += line_of(m->name, m->size);
     }
     for (auto left = m->size + tar::padding(m->size); left > 0;) {
@@ -117,6 +139,39 @@ base::result<void, std::string> settle(const std::string& folder, const std::str
     return base::fail(folder + ": " + (ec ? ec.message() : std::strerror(errno)));
   return {};
 }
+
+/// Over nothing that is there, and not beside what it does not belong to. Errors: a text for the operator.
+base::result<cluster_part, std::string> put_cluster(const std::string& from, const std::string& to) {
+  auto fail = [&](const std::string& why) { return base::fail(to + " cannot be put in place: " + why); };
+  std::error_code ec;
+  if (!fs::exists(from, ec))
+    return cluster_part::none;
+  if (is_there(to + '/' + cluster_files[std::size(cluster_files) - 1]))
+    return cluster_part::kept;
+  std::vector<std::string> missing;
+  for (std::string name : cluster_files) {
+    auto file = '/' + name;
+    if (!fs::exists(from + file, ec))
+      continue;
+    if (!is_there(to + file))
+      missing.push_back(file);
+    else if (name != "seeds" && base::read_file(to + file) != base::read_file(from + file)) // other seeds do no harm
+      return cluster_part::kept;
+  }
+  if (missing.empty())
+    return cluster_part::kept;
+  if (!is_there(to)) {
+    if (fs::rename(from, to, ec); ec)
+      return fail(ec.message());
+    return cluster_part::restored;
+  }
+  for (auto& file : missing)
+    if (fs::rename(from + file, to + file, ec); ec)
+      return fail(ec.message());
+  if (!sync_folder(to))
+    return fail(std::strerror(errno));
+  return cluster_part::restored;
+}
 } // namespace
 
 base::result<restored, restore_problem> restore(const std::string& archive, const std::string& data_folder, bool replaces,
@@ -129,8 +184,7 @@ base::result<restored, restore_problem> restore(const std::string& archive, cons
     return base::fail(restore_problem{restore_errc::not_empty, data_folder + " is not empty"});
   auto staging = data_folder + '/' + staging_name;
   fs::remove_all(staging, ec);
-  fs::create_directories(staging, ec);
-  if (ec)
+  if (ec = make_private_folder(staging); ec)
     return base::fail(failed(staging + " cannot be made: " + ec.message()));
   auto ok = unpack(archive, staging, on_progress);
   if (ok && fs::exists(staging + "/store", ec)) // nothing is put in place that the server would not open
@@ -155,6 +209,10 @@ base::result<restored, restore_problem> restore(const std::string& archive, cons
     if (ec)
       return base::fail(failed(to + " cannot be put in place: " + ec.message()));
   }
+  auto cluster = put_cluster(staging + '/' + cluster_folder_name, data_folder + '/' + cluster_folder_name);
+  if (!cluster)
+    return base::fail(failed(cluster.error()));
+  r.cluster = *cluster;
   if (!sync_folder(data_folder))
     return base::fail(failed(data_folder + ": " + std::strerror(errno)));
   fs::remove_all(staging, ec);

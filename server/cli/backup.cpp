@@ -57,7 +57,16 @@ int restore(const options& o) {
   auto text = c.data_folder + " is as it was at the backup";
   if (!result->replaced.empty())
     text += "; what was there is in " + result->replaced + ", remove it when all is well";
-  return say(o.json, exit_code::ok, text, {{"data", c.data_folder}, {"replaced", result->replaced}});
+  auto at = c.data_folder + "/cluster";
+  std::string cluster;
+  if (result->cluster == server::cluster_part::restored) {
+    cluster = "restored";
+    text += "; " + at + " has the node's certificate and key again: it must run nowhere else";
+  } else if (result->cluster == server::cluster_part::kept) {
+    cluster = "kept";
+    text += "; " + at + " stays as it was";
+  }
+  return say(o.json, exit_code::ok, text, {{"data", c.data_folder}, {"replaced", result->replaced}, {"cluster", cluster}});
 }
 
 } // namespace cli

@@ -5,6 +5,7 @@
 import re
 import socket
 import ssl
+import tarfile
 import time
 import unittest
 import urllib.request
@@ -342,6 +343,50 @@ class Joining(Case):
         for c in (alice, bob):
             self.assertFalse(c.ended)
             self.assertFalse(any(kind == "unavailable" for _, kind, _ in c.presences))
+
+    def test_a_node_that_lost_its_disk_comes_back_from_its_backup(self):
+        """n1, which has the authority and the certificate that clients see."""
+        n1, n2 = self.cluster.nodes[:2]
+        kept, data, archive = n1.folder / "data/cluster", n1.folder / "data", n1.folder / "n1.tar"
+        n1.ask("cluster", "token", "--address", n1.address)  # one that is not used
+        names = ("ca.pem", "ca.key", "node.pem", "node.key")
+        before = {name: (kept / name).read_bytes() for name in names}
+        old = (kept / "identity").read_text().split()[0]
+        n1.ask("backup", archive)
+        self.assertEqual(archive.stat().st_mode & 0o777, 0o600)
+        with tarfile.open(archive) as tar:
+            self.assertEqual({name for name in tar.getnames() if name.startswith("cluster/")}, {f"cluster/{name}" for name in names})
+        n1.kill()
+        data.rename(n1.folder / "lost")
+        done = n1.ask("restore", archive)
+        self.assertEqual((done["replaced"], done["cluster"]), ("", "restored"))
+        self.assertEqual({f.name: f.read_bytes() for f in kept.iterdir()}, before)
+        for name in ("ca.key", "node.key"):
+            self.assertEqual((kept / name).stat().st_mode & 0o777, 0o600)
+        n1.start()
+        self.assertNotEqual((kept / "identity").read_text().split()[0], old, "another disk is another node")
+
+        def alive(at):
+            return sorted(n["name"] for n in at.ask("cluster", "status")["nodes"] if n["state"] in ("self", "alive"))
+        for at in (n1, n2):
+            nodes.wait_for(lambda: alive(at) == sorted(n.name for n in self.cluster.nodes), f"{at.name} sees all", 30)
+        alice, bob = self.client("n1", "alice", "back"), self.client("n2", "bob", "back")
+        alice.say(bob.jid, "n1 is back")
+        bob.hears("n1 is back")
+        n1.ask("cluster", "token", "--address", n1.address)  # it can take in others again
+        alice.leave()
+        n1.stop()
+        (kept / "node.pem").write_bytes(b"somebody's")  # not looked into: it is there
+        (kept / "ca.key").unlink()
+        done = n1.ask("restore", archive, "--yes")
+        self.assertEqual(done["cluster"], "kept")
+        self.assertEqual((kept / "node.pem").read_bytes(), b"somebody's")
+        self.assertFalse((kept / "ca.key").exists())
+        for name in ("node.pem", "ca.key"):
+            (kept / name).write_bytes(before[name])
+        n1.start()
+        for at in (n1, n2):
+            nodes.wait_for(lambda: alive(at) == sorted(n.name for n in self.cluster.nodes), f"{at.name} sees all", 30)
 
 
 if __name__ == "__main__":
