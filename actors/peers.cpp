@@ -205,6 +205,7 @@ void peers::tick() {
   look_for_answers();
   forget_written();
   forget_told();
+  look_whether_minority();
   if (mesh_.misses_somebody())
     around_.set_together_since(around_.clock().now());
   divergences_.store(mesh_.rows().count().divergences, std::memory_order_relaxed);

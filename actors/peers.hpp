@@ -84,6 +84,8 @@ public:
   [[nodiscard]] std::vector<told_names> told_lately() const;
   /// Differences between two nodes' tables that were found, and repaired, since the start.
   [[nodiscard]] std::uint64_t divergences() const { return divergences_.load(std::memory_order_relaxed); }
+  /// More nodes are missing than there are (membership::reach), as of the last tick.
+  [[nodiscard]] bool is_in_minority() const { return is_in_minority_.load(std::memory_order_relaxed); }
   /// False: that broadcast has come before.
   [[nodiscard]] bool is_new(std::uint64_t broadcast);
   /// From a reactor, after a turn.
@@ -162,6 +164,7 @@ private:
   [[nodiscard]] bool shall_own(const xmpp::jid& name) const;
   void show_service(const xmpp::jid_ref& name, std::uint64_t epoch, bool is_ours);
   void look_whether_joined();
+  void look_whether_minority();
   void look_at_links();
   void look_for_ghosts();
   void look_for_answers();
@@ -210,6 +213,7 @@ private:
   std::map<std::uint64_t, question> questions_;
   std::uint64_t last_question_ = 0;
   std::atomic<std::uint64_t> divergences_{0};
+  std::atomic<bool> is_in_minority_{false};
   bool has_mail_ = false;
 
   mutable std::shared_mutex candidates_mutex_;

@@ -73,6 +73,20 @@ void peers::look_whether_joined() {
   joined_.notify_all();
 }
 
+/// For health alone: new clients do better with the larger part of a split. Nothing else here waits for a majority.
+void peers::look_whether_minority() {
+  auto now = mesh_.members().reachable();
+  if (now.is_minority() == is_in_minority())
+    return;
+  is_in_minority_.store(now.is_minority(), std::memory_order_relaxed);
+  auto reached = std::to_string(now.reached), missing = std::to_string(now.missing);
+  if (now.is_minority())
+    base::log::warning("cluster.minority", "more nodes are silent than answer: /readyz is red, new clients are for the others if these are there",
+                       {{"reached", reached}, {"missing", missing}});
+  else
+    base::log::info("cluster.minority_over", "enough nodes answer again, or are known to be gone", {{"reached", reached}, {"missing", missing}});
+}
+
 bool peers::wait_until_joined(base::duration at_most) {
   std::unique_lock guard{mutex_};
   return joined_.wait_for(guard, at_most, [this] { return has_joined_; });

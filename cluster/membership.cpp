@@ -144,9 +144,13 @@ void membership::dial_failed(connection c, bool is_refused, base::time_point now
   bool is_here = p.state == peer_state::alive || p.state == peer_state::suspected;
   ++p.attempts;
   p.next_dial = now + (is_here ? base::duration{200ms} : pause(p.attempts));
-  if (!is_here || p.established)
+  if (p.established)
     return;
   p.refusals = is_refused ? p.refusals + 1 : 0;
+  if (p.state == peer_state::dead && p.refusals >= 2) // it was silent, and its machine is back without it
+    p.is_process_gone = true;
+  if (!is_here)
+    return;
   // Its machine answers that nobody listens, again and again, after the connection was reset: the process is gone.
   if (p.refusals >= 2 && now - p.broken >= options_.refused_for)
     bury(l.to, peer_state::dead, true, out);
@@ -224,6 +228,7 @@ void membership::bury(peer_number n, peer_state as, bool is_process_gone, effect
   auto& p = peers_[n];
   bool was_here = p.state == peer_state::alive || p.state == peer_state::suspected;
   p.state = as;
+  p.is_process_gone = is_process_gone;
   p.gone = last_;
   p.dead_life = std::max(p.dead_life, p.who.life);
   p.refusals = 0;
@@ -268,6 +273,16 @@ std::vector<member> membership::alive() const {
     if (peers_[n].state == peer_state::alive)
       all.push_back(peers_[n].who);
   return all;
+}
+
+membership::reach membership::reachable() const {
+  reach r;
+  for (std::size_t n = 1; n < peers_.size(); ++n) {
+    const auto& p = peers_[n];
+    r.reached += p.state == peer_state::alive;
+    r.missing += p.state == peer_state::suspected || (p.state == peer_state::dead && !p.is_process_gone);
+  }
+  return r;
 }
 
 std::optional<peer_number> membership::find(node_id n) const {

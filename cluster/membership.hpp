@@ -68,7 +68,16 @@ public:
     base::time_point heard{}, broken{}, next_dial{}, dialled{}, gone{};
     std::uint32_t refusals = 0, attempts = 0; // since it was last heard
     bool is_draining = false, has_redialled = false;
+    bool is_process_gone = false; // dead, and its machine says that nobody listens there
     refusal told = refusal::none; // why it last turned us away
+  };
+
+  /// Nodes that this one speaks with, itself among them, and nodes that it cannot reach but that may serve clients elsewhere.
+  struct reach {
+    std::size_t reached = 1, missing = 0;
+    /// Those who are missing are more: this is the smaller part of a split, or many machines are gone without a word. Of two
+    /// equal parts neither is a minority.
+    [[nodiscard]] bool is_minority() const { return missing > reached; }
   };
 
   /// A number is given to another peer once all are taken, when its own has been gone for long and nothing is left of it here.
@@ -108,6 +117,9 @@ public:
   /// A number for a node that the disk knows.
   [[nodiscard]] peer_number number_of(node_id n);
   [[nodiscard]] std::vector<member> alive() const;
+  /// Missing are peers that are silent or were given up for their silence: not those whose process is known to be gone, nor
+  /// those that said goodbye, nor whom this process has never heard.
+  [[nodiscard]] reach reachable() const;
   [[nodiscard]] const membership_options& options() const { return options_; }
 
 private:

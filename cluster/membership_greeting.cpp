@@ -145,7 +145,7 @@ void membership::establish(connection c, const greeting& g, base::time_point now
   p.established = c;
   p.attempts = p.refusals = 0;
   p.is_draining = g.is_draining;
-  p.has_redialled = false;
+  p.has_redialled = p.is_process_gone = false;
   p.told = refusal::none;
   out.push_back(up{n, c, g.self.life, !is_same, g.is_answer, g.link, g.taken, g.completions_taken});
   if (!g.is_answer)

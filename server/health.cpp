@@ -51,11 +51,24 @@ struct health::impl {
       r.type = "text/plain; version=0.0.4; charset=utf-8";
       return r;
     }
-    if (path != "/livez" && path != "/readyz")
+    auto refuse = [&r](const char* why) {
+      r.status = 503;
+      r.body = why;
+    };
+    if (path == "/livez") {
+      r.body = "alive\n";
+      if (!is_alive())
+        refuse("a reactor does not answer\n");
+      return r;
+    }
+    bool is_readiness = path == "/readyz", is_of_this_alone = path == "/readyz/alone"; // whatever became of the other nodes
+    if (!is_readiness && !is_of_this_alone)
       return std::nullopt;
-    bool is_live = path == "/livez", good = is_live ? is_alive() : server.is_ready();
-    r.status = good ? 200 : 503;
-    r.body = is_live ? (good ? "alive\n" : "a reactor does not answer\n") : (good ? "ready\n" : "not ready\n");
+    r.body = "ready\n";
+    if (!server.is_ready())
+      refuse("not ready: no new sessions, it drains or stops\n");
+    else if (is_readiness && server.is_in_minority())
+      refuse("not ready: in a minority, more nodes of the cluster are silent than answer\n");
     return r;
   }
 };

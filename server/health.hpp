@@ -1,4 +1,4 @@
-// /metrics, /livez and /readyz, on a loop and thread of their own, so that they answer while reactors do not.
+// /metrics, /livez, /readyz and /readyz/alone, on a loop and thread of their own, so that they answer while reactors do not.
 #pragma once
 #include "base/result.hpp"
 #include "server/config/config.hpp"

@@ -457,6 +457,8 @@ void runner::refresh_tickets() {
     parts_->tickets->refresh();
 }
 
+bool runner::is_in_minority() { return is_ready_ && parts_->cluster && parts_->cluster->others->is_in_minority(); }
+
 actors::peers* runner::peers() { return parts_->cluster ? parts_->cluster->others.get() : nullptr; }
 
 void runner::drain() {

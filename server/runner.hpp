@@ -50,6 +50,8 @@ public:
   [[nodiscard]] std::vector<storage::store*> databases();
   [[nodiscard]] std::uint16_t port_of(const std::string& what) const; // "c2s", "c2s_direct", "http"
   [[nodiscard]] bool is_ready() const { return is_ready_; }
+  /// It is ready, but reaches fewer nodes of its cluster than it misses (peers::is_in_minority). Any thread.
+  [[nodiscard]] bool is_in_minority();
   /// A few times a minute: keys that nodes share. Does not block.
   void refresh_tickets();
   /// Null: this node is alone.

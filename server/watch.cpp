@@ -60,6 +60,8 @@ watch::watch(runner& r) : target_(std::make_shared<target>()) {
   of_server("covey_hosts", "Virtual hosts that are served.", [](runner& x) { return static_cast<double>(x.node().hosts().size()); });
   of_server("covey_cluster_nodes", "Other nodes of the cluster that are there.",
             [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->alive().size()) : 0.0; });
+  of_server("covey_cluster_minority", "1 while more nodes of the cluster are silent than answer: then this one is not ready.",
+            [](runner& x) { return x.is_in_minority() ? 1.0 : 0.0; });
   of_server("covey_cluster_rows", "Sessions and services of all nodes, as this one knows them.",
             [](runner& x) { return x.peers() ? static_cast<double>(x.peers()->rows().size()) : 0.0; });
   of_server("covey_cluster_divergences", "Differences between this node's table and another's that were found, and repaired.",

@@ -16,10 +16,10 @@ struct one_member {
   base::time_point now{100s};
   one_member() { m.start(now, out); }
   /// Why it is turned away, and which life is dead.
-  std::pair<refusal, life> greet(connection c, node_id who, life of) {
+  std::pair<refusal, life> greet(connection c, node_id who, life of, std::string address = {}) {
     greeting g;
     g.cluster = "covey";
-    g.self = {who, of, "node" + std::to_string(who), "", 1};
+    g.self = {who, of, "node" + std::to_string(who), std::move(address), 1};
     g.process = 5;
     g.to = 1;
     g.profile = xmpp::jid_profile_version;
@@ -122,4 +122,114 @@ TEST_CASE_FIXTURE(one_member, "membership: a life that was declared dead is turn
   CHECK(m.at(1).state == peer_state::dead);
   CHECK(greet(4, 2, 8).first == refusal::none);
   CHECK(m.at(1).state == peer_state::alive);
+}
+
+namespace {
+/// One of several whose machines answer a dial, or do not.
+struct one_of_many : one_member {
+  std::set<std::string> heard, refusing; // addresses: who speaks; whose machine says that nobody listens
+  std::size_t count = 0;
+  void meet(std::size_t others) {
+    for (count = 0; count < others;) {
+      auto name = std::to_string(++count);
+      REQUIRE(greet(count, count + 1, 7, name).first == refusal::none);
+      heard.insert(name);
+    }
+  }
+  /// kill -9: the connection is reset, and the machine is there.
+  void kill(const std::string& name) {
+    heard.erase(name);
+    refusing.insert(name);
+    m.broken(m.at(static_cast<peer_number>(std::stoi(name))).established, now, out);
+  }
+  void pass(base::duration d) {
+    for (auto end = now + d; now < end;) {
+      out.clear();
+      step();
+      auto todo = std::exchange(out, {});
+      for (auto& e : todo)
+        if (const auto* dialled = std::get_if<membership::dial>(&e))
+          m.dial_failed(dialled->c, refusing.contains(dialled->address), now, out);
+      for (std::size_t n = 1; n <= count; ++n)
+        if (const auto& p = m.at(static_cast<peer_number>(n)); p.established && heard.contains(p.who.address))
+          (void)m.heard(p.established, now, out);
+    }
+  }
+  std::pair<std::size_t, std::size_t> reach() const { return {m.reachable().reached, m.reachable().missing}; }
+  using counts = std::pair<std::size_t, std::size_t>;
+};
+} // namespace
+
+TEST_CASE_FIXTURE(one_of_many, "minority: more are silent than answer, from the moment that they are suspected until they are heard") {
+  CHECK(reach() == counts{1, 0});
+  meet(2);
+  CHECK(reach() == counts{3, 0});
+  heard = {"2"};
+  pass(4s);
+  CHECK(reach() == counts{2, 1});
+  CHECK_FALSE(m.reachable().is_minority());
+  heard = {};
+  pass(2s);
+  CHECK(reach() == counts{2, 1}); // its silence is no suspicion yet
+  pass(2s);
+  CHECK(reach() == counts{1, 2});
+  CHECK(m.reachable().is_minority());
+  pass(11s);
+  REQUIRE(m.at(1).state == peer_state::dead);
+  REQUIRE(m.at(2).state == peer_state::dead);
+  CHECK(m.reachable().is_minority());
+  CHECK(greet(20, 2, 8, "1").first == refusal::none);
+  CHECK(reach() == counts{2, 1});
+  CHECK_FALSE(m.reachable().is_minority());
+}
+
+TEST_CASE_FIXTURE(one_of_many, "minority: of two equal parts neither is one") {
+  std::size_t half = 0;
+  SUBCASE("two nodes") { half = 1; }
+  SUBCASE("four") { half = 2; }
+  meet(2 * half - 1);
+  heard = half == 1 ? std::set<std::string>{} : std::set<std::string>{"1"};
+  pass(12s);
+  CHECK(reach() == counts{half, half});
+  CHECK_FALSE(m.reachable().is_minority());
+}
+
+TEST_CASE_FIXTURE(one_of_many, "minority: who was killed is not missing, at no moment") {
+  meet(4);
+  for (auto* name : {"1", "2", "3", "4"})
+    kill(name);
+  for (int n = 0; n < 80; ++n) {
+    pass(250ms);
+    CHECK_FALSE(m.reachable().is_minority());
+  }
+  CHECK(m.at(1).state == peer_state::dead);
+  CHECK(reach() == counts{1, 0});
+  CHECK(greet(20, 2, 8, "1").first == refusal::none); // started again, and then lost without a word
+  refusing.erase("1");
+  pass(12s);
+  CHECK(reach() == counts{1, 1});
+}
+
+TEST_CASE_FIXTURE(one_of_many, "minority: a silent one whose machine says that its process is gone is not missing any more") {
+  meet(2);
+  heard = {};
+  pass(12s);
+  REQUIRE(reach() == counts{1, 2});
+  refusing = {"2"};
+  pass(15s); // dials are rarer by now
+  CHECK(reach() == counts{1, 1});
+  refusing = {};
+  pass(10s);
+  CHECK(reach() == counts{1, 1}); // that it has been started since nobody has said
+}
+
+TEST_CASE_FIXTURE(one_of_many, "minority: who said goodbye or was only named is not missing") {
+  meet(3);
+  for (connection c : {1, 2})
+    m.on_farewell(c, {refusal::leaving, 7, c + 1}, now, out);
+  m.on_members({{50, 1, "node50", "50", 1}, {51, 1, "node51", "51", 1}, {52, 1, "node52", "52", 1}}, now);
+  heard = {};
+  pass(12s);
+  REQUIRE(m.at(1).state == peer_state::left);
+  CHECK(reach() == counts{1, 1});
 }

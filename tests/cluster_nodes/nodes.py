@@ -223,11 +223,17 @@ class Node(harness.Server):
     def is_ready(self):
         if self.process.poll() is not None:
             raise RuntimeError(f"{self.name} ended ({self.process.returncode}): {tail(self.log)}")
+        return self.probe("/readyz")[0] == 200
+
+    def probe(self, path):
+        """Status and text; 0 if it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://{self.ip}:{self.http}/readyz", timeout=2) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, OSError):
-            return False
+            with urllib.request.urlopen(f"http://{self.ip}:{self.http}{path}", timeout=2) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as answer:
+            return answer.code, answer.read().decode()
+        except OSError:
+            return 0, ""
 
     def spawn(self):
         self.process = launch([harness.build / "server/coveyd", "--config", self.config], self.log, inside=self.inside)
@@ -296,9 +302,9 @@ class Proxy:
         except OSError:
             return False
 
-    def gives_to(self, node):
+    def gives_to(self, node, backend="c2s"):
         """Whether it gives clients to this node, by its log."""
-        said = re.findall(rf"Server c2s/{node.name} is (UP|DOWN)", self.log.read_text(errors="replace"))
+        said = re.findall(rf"Server {backend}/{node.name} is (UP|DOWN)", self.log.read_text(errors="replace"))
         return not said or said[-1] == "UP"
 
     def stop(self):

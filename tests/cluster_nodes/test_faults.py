@@ -3,6 +3,7 @@
 # what was acknowledged is counted. Without --long: one split. test_cluster.py has the killed node and the one that stands still.
 import shutil
 import signal
+import threading
 import time
 import unittest
 
@@ -70,6 +71,24 @@ class Faults(Case):
         return talks
 
     # --- what is seen
+
+    def watch_health(self):
+        """By name of a node: what its /readyz says from now on, as (when, status, text)."""
+        seen, is_over = {n.name: [] for n in self.cluster.nodes}, threading.Event()
+
+        def look(node):
+            while not is_over.wait(0.1):
+                seen[node.name].append((time.monotonic(), *node.probe("/readyz")))
+        lookers = [threading.Thread(target=look, args=(n,), daemon=True) for n in self.cluster.nodes]
+
+        def stop():
+            is_over.set()
+            for one in lookers:
+                one.join()
+        self.addCleanup(stop)
+        for one in lookers:
+            one.start()
+        return seen
 
     def has_converged(self):
         """All nodes see all, and the same number of sessions at each."""
@@ -198,8 +217,63 @@ class Network(Faults):
             network.cut("n2", other)
 
     def test_a_node_is_cut_off_from_the_others(self):
+        seen, began = self.watch_health(), []
+
+        def cut():
+            began.append(time.monotonic())
+            self.isolate()
         # carol-desk: the smaller part goes on, too
-        self.split("symmetric split", self.isolate, self.around_carol, (*self.healthy, "carol-desk"))
+        self.split("symmetric split", cut, self.around_carol, (*self.healthy, "carol-desk"))
+        n2 = self.cluster["n2"]
+        nodes.wait_for(lambda: self.cluster.proxy.gives_to(n2), "HAProxy gives it clients again", 10)
+        self.assertIn("Server c2s/n2 is DOWN", self.cluster.proxy.log.read_text(errors="replace"))
+        red = [(at, text) for at, status, text in seen["n2"] if status != 200]
+        self.assertTrue(red, "the smaller part was never red")
+        print(f"n2 was not ready from {red[0][0] - began[0]:.1f} s to {red[-1][0] - began[0]:.1f} s after the cut", flush=True)
+        self.assertLess(red[0][0] - began[0], 11)
+        self.assertGreater(red[-1][0] - began[0], 14.5, "it was green before the end of the split")
+        self.assertEqual({text for _, text in red}, {"not ready: in a minority, more nodes of the cluster are silent than answer\n"})
+        for name in ("n1", "n3"):
+            self.assertEqual([s for s in seen[name] if s[1] != 200], [], f"{name} is on the larger side")
+        self.assertEqual([seen[n.name][-1][1] for n in self.cluster.nodes], [200, 200, 200])
+
+    @long
+    def test_a_survivor_of_silent_nodes_is_red_and_clients_get_to_it(self):
+        n1, n2, n3 = self.cluster.nodes
+        proxy = self.cluster.proxy
+        began = time.monotonic()
+        for n in (n2, n3):
+            n.freeze()
+        nodes.wait_for(lambda: n1.probe("/readyz")[0] == 503, "it takes itself for the smaller part", 11)
+        self.assertIn("minority", n1.probe("/readyz")[1])
+        self.assertEqual(n1.probe("/readyz/alone"), (200, "ready\n"))
+        nodes.wait_for(lambda: not any(proxy.gives_to(n, backend) for n in (n2, n3) for backend in ("c2s", "c2s_alone")), "HAProxy leaves the silent ones alone", 15)
+        nodes.wait_for(lambda: not proxy.gives_to(n1), "and this one, as long as others are ready", 10)
+        for number in range(3):
+            self.keep(Client(proxy, "late", f"alone{number}")).ping()
+        nodes.wait_for(lambda: [n["state"] for n in n1.ask("cluster", "status")["nodes"]].count("dead") == 2, "they are given up", 15)
+        self.keep(Client(proxy, "late", "later")).ping()
+        self.assertEqual(n1.probe("/readyz")[0], 503)
+        print(f"\nn1 took clients of HAProxy alone until {time.monotonic() - began:.1f} s after the others fell silent", flush=True)
+        for n in (n2, n3):
+            n.thaw()
+        nodes.wait_for(lambda: all(n.is_ready() for n in self.cluster.nodes), "all are ready", 20)
+        nodes.wait_for(self.has_converged, "the nodes agree", 30, 0.2)
+        nodes.wait_for(lambda: all(proxy.gives_to(n) for n in self.cluster.nodes), "HAProxy gives all of them clients", 10)
+
+    @long
+    def test_killed_nodes_do_not_make_a_survivor_red(self):
+        n1, n2, n3 = self.cluster.nodes
+        seen = self.watch_health()
+        for n in (n2, n3):
+            n.kill()
+        self.keep(Client(self.cluster.proxy, "late", "survives")).ping()
+        time.sleep(13)  # past the time after which silence would count as death
+        self.assertEqual([s for s in seen["n1"] if s[1] != 200], [])
+        self.assertGreater(len(seen["n1"]), 50)
+        self.mend()
+        nodes.wait_for(self.has_converged, "the nodes agree", 30, 0.2)
+        self.assertEqual([s for s in seen["n1"] if s[1] != 200], [])
 
     @long
     def test_a_node_is_cut_off_from_the_others_and_the_database(self):

@@ -41,7 +41,8 @@ class Operator(harness.Case):
 
     def test_probes_and_metrics(self):
         self.assertEqual(self.get("/livez")[0], 200)
-        self.assertEqual(self.get("/readyz")[0], 200)
+        for path in ("/readyz", "/readyz/alone"):
+            self.assertEqual(self.get(path), (200, "ready\n"))
         self.client("alice", "metrics").ping()
         _, text = self.get("/metrics")
         self.assertGreater(sum(float(n) for n in re.findall(r"^covey_stanzas_received_total\S* (\S+)$", text, re.M)), 0)
