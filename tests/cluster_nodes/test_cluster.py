@@ -58,8 +58,9 @@ class Case(unittest.TestCase):
 
     def mend(self):
         """The cluster is whole again, for the next test."""
-        for n in self.cluster.nodes:
+        for n in self.cluster.nodes:  # all at once: one without the others is not ready
             n.thaw()
+        for n in self.cluster.nodes:
             if n.process.poll() is not None:
                 n.start()
             nodes.wait_for(lambda: self.cluster.proxy.gives_to(n), "HAProxy gives it clients", step=0.2)
