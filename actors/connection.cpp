@@ -63,11 +63,15 @@ void connection::on_readable(const net::error_code& ec) {
     return;
   if (ec)
     return lost();
+  if (waits_for_link() && !is_finishing_) // on_link_room() goes on
+    return;
   if (home_.is_congested() && !is_finishing_) // the lane is behind: leave it to the kernel's buffer
     return home_.when_clear(id(), [](light& self) { static_cast<connection&>(self).read_more(); });
+  constexpr std::size_t few = 4'096; // where it may be for a link that is full, and many may do the same
   net::error_code error;
   auto& buffer = home_.read_buffer;
-  auto n = socket_.read_some(buffer.data(), shaping_ ? shaping_->rules.most_bytes(buffer.size()) : buffer.size(), error);
+  auto most = home_.around().has_crowded_links() ? few : buffer.size();
+  auto n = socket_.read_some(buffer.data(), shaping_ ? shaping_->rules.most_bytes(most) : most, error);
   if (error == net::asio::error::would_block)
     return read_more();
   if (error)

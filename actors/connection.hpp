@@ -54,6 +54,10 @@ public:
   /// Stops framing until resume(): the stream waits for an answer of a pool.
   void pause() { is_paused_ = true; }
   void resume();
+  /// It has sent something to a node for which too much waits: it is not read until that has room again, or is gone.
+  void wait_for_link(cluster::peer_number to);
+  void on_link_room();
+  [[nodiscard]] bool waits_for_link() const { return waits_for_ != cluster::self; }
   [[nodiscard]] bool is_paused() const { return is_paused_; }
   /// After login: other sizes, counted among the address's clients. Too many: the stream ends.
   void raise_limits();
@@ -104,7 +108,7 @@ private:
     bool holds = false;
   };
 
-  [[nodiscard]] bool is_held() const { return shaping_ && shaping_->holds; }
+  [[nodiscard]] bool is_held() const { return waits_for_link() || (shaping_ && shaping_->holds); }
   void shape();
   void charge(std::uint64_t bytes, std::uint64_t stanzas);
   void go_on();
@@ -141,6 +145,7 @@ private:
   std::unique_ptr<backlog> backlog_;
   std::unique_ptr<shaping> shaping_; // null where no rate is set
   std::uint32_t queued_bytes_ = 0, handled_ = 0, heard_ = 0; // heard: the watch's second of the last read
+  cluster::peer_number waits_for_ = cluster::self; // another node, for whose link it is held
   entrance how_;
   net::address_counter::place place_;
   bool in_stream_ = false, is_dirty_ = false, is_paused_ = false, is_logged_in_ = false;

@@ -15,6 +15,10 @@ base::metrics::counter& reads_delayed() {
   static auto& all = base::metrics::make_counter("covey_reads_delayed_total", "Times that a connection was over its rate and not read for a while.");
   return all;
 }
+base::metrics::counter& reads_for_links() {
+  static auto& all = base::metrics::make_counter("covey_reads_waiting_total", "Times that a connection was not read for a while because too much waited for the node that it sends to.");
+  return all;
+}
 base::metrics::counter& peers_silent() {
   static auto& all = base::metrics::make_counter("covey_connections_silent_total", "Connections closed because a ping had no answer.");
   return all;
@@ -68,6 +72,22 @@ void connection::charge(std::uint64_t bytes, std::uint64_t stanzas) {
     shaping_->holds = false;
     go_on();
   });
+}
+
+// --- links to other nodes
+
+/// What has been read goes on: it is in the lane already.
+void connection::wait_for_link(cluster::peer_number to) {
+  if (waits_for_link() || is_closed_ || is_finishing_ || !home_.around().is_link_crowded(to))
+    return;
+  waits_for_ = to;
+  reads_for_links().add();
+  home_.wait_for_link(id(), to);
+}
+
+void connection::on_link_room() {
+  waits_for_ = cluster::self;
+  go_on();
 }
 
 // --- silence

@@ -138,7 +138,7 @@ void entity::send_to_session(cluster::peer_number at, std::uint64_t session, xmp
   p.what = std::move(what);
   if (p.what.hops < UINT8_MAX)
     ++p.what.hops;
-  home_.for_peers(to_peers::send{at, std::move(p)});
+  home_.to_peer(at, std::move(p));
 }
 
 /// The table may know a session that has not come to its account yet.

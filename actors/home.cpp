@@ -5,6 +5,7 @@
 #include "actors/node.hpp"
 #include "actors/peers.hpp"
 #include "actors/router.hpp"
+#include "actors/session.hpp"
 #include "base/log.hpp"
 
 namespace actors {
@@ -49,6 +50,9 @@ void home::pass_to_entity(cluster::address& to, xmpp::delivery&& what) {
 
 void home::pass_outbound(cluster::address& to, const cluster::place& from, std::uint64_t session, xmpp::delivery&& what) {
   post_to_entity(to, [from, session, d = std::move(what)](entity& e) mutable {
+    auto& at = *current_;
+    struct restore { home& at; ~restore() { at.cause_ = {}; } } after{at};
+    at.cause_ = {nullptr, &from};
     e.on_outbound(from, session, std::move(d));
   });
 }
@@ -58,12 +62,17 @@ void home::entity_thunk(home& at, lane_item& i) {
   auto& e = entity::at(at, to);
   at.running_ = e.id();
   auto cost = i.what.what->cost();
+  auto at_fault = i.what.what; // should it throw, the sender hears of it
   struct release { // also when it throws; the charge has kept the row alive
+    home& at;
     cluster::address& to;
     std::uint32_t cost;
-    ~release() { to.limit.release(cost); }
-  } after{to, cost};
-  auto at_fault = i.what.what; // should it throw, the sender hears of it
+    ~release() {
+      to.limit.release(cost);
+      at.cause_ = {};
+    }
+  } after{at, to, cost};
+  at.cause_ = {at_fault.get(), nullptr};
   try {
     e.on_stanza(std::move(i.what));
   } catch (const std::exception&) {
@@ -225,6 +234,60 @@ void home::flush_peers() {
   for_peers_.clear();
 }
 
+void home::to_peer(cluster::peer_number to, cluster::parcel&& p) {
+  if (node_.has_crowded_links()) [[unlikely]]
+    hold_sender(to, p);
+  for_peers_.push_back(to_peers::send{to, std::move(p)});
+}
+
+/// The session that says it here and now, else whose stanza or word is being handled, else who is named as its sender; all of an
+/// account's sessions where only that is named. Nobody, where that one is on another node: then the bounds of the link count.
+void home::hold_sender(cluster::peer_number to, const cluster::parcel& p) {
+  bool is_its_own = p.kind != cluster::parcel_kind::spool && p.kind != cluster::parcel_kind::control; // else it has not asked for it
+  if (!is_its_own || !node_.is_link_crowded(to))
+    return;
+  if (cause_.session)
+    return hold(*cause_.session, to);
+  if (auto* s = dynamic_cast<session*>(table_.find(running_)))
+    return s->wait_for_link(to);
+  const auto* said = cause_.what ? cause_.what : p.what.is_copy ? nullptr : p.what.what.get(); // a copy names the account that has it made
+  if (!said || !said->from)
+    return;
+  auto& rows = node_.peers()->rows();
+  if (auto there = said->from->is_bare() ? std::nullopt : rows.find(*said->from))
+    return hold({there->node, there->reactor, there->ref}, to);
+  if (said->from->is_bare())
+    rows.sessions_of(*said->from, [&](std::string_view, const cluster::entry& e) { hold({e.node, e.reactor, e.ref}, to); });
+}
+
+void home::hold(const cluster::place& one, cluster::peer_number to) {
+  if (one.node != cluster::self || one.reactor >= node_.homes().size())
+    return;
+  if (one.reactor != index_) {
+    if (!(std::exchange(held_, one) == one))
+      post<session>(one.reactor, one.ref, [to](session& s) { s.wait_for_link(to); });
+  } else if (auto* s = find<session>(one.ref)) {
+    s->wait_for_link(to);
+  }
+}
+
+/// Not all at once: what the first ones send may fill it again.
+void home::read_senders() {
+  constexpr std::size_t most = 64;
+  has_link_room_ = false;
+  std::size_t n = 0;
+  for (auto& w : std::exchange(waiting_, {})) {
+    bool may_go_on = !node_.is_link_crowded(w.to);
+    if (may_go_on && n < most) {
+      ++n;
+      guard(w.who, [&] { find<connection>(w.who)->on_link_room(); });
+    } else {
+      has_link_room_ |= may_go_on;
+      waiting_.push_back(w);
+    }
+  }
+}
+
 bool home::is_congested() const { return crowded_ > 0 || lane_.size() - head_ > items_per_turn || node_.are_links_full(); }
 
 bool home::end_of_turn() {
@@ -238,11 +301,14 @@ bool home::end_of_turn() {
       for (auto& p : again)
         guard(p.who, [&] { p.resume(*table_.find(p.who)); });
     }
+    if (has_link_room_) [[unlikely]]
+      read_senders();
     flush_outboxes();
     if (!for_peers_.empty())
       flush_peers();
+    held_ = {};
     graveyard_.clear();
-    return !lane_.empty() || !dirty_.empty() || !done_.empty();
+    return !lane_.empty() || !dirty_.empty() || !done_.empty() || has_link_room_;
   });
 }
 

@@ -108,9 +108,16 @@ public:
 
   /// To other nodes, at the end of this turn; only where there are any.
   void for_peers(to_peers::item i) { for_peers_.push_back(std::move(i)); }
+  /// The same for a stanza. Where too much waits for that node already, the client of this one that caused it is not read until
+  /// the link has room again or is gone.
+  void to_peer(cluster::peer_number to, cluster::parcel&& p);
+  /// This connection is not read until then; its on_link_room() is called.
+  void wait_for_link(light_id connection, cluster::peer_number to) { waiting_.push_back({connection, to}); }
+  /// A link has room again, or is gone: whoever waits for it is read again, some each turn.
+  void on_link_room() { has_link_room_ = true; }
 
-  /// More waits than one turn handles, here or on a reactor to which this one has sent, or for another node: clients are
-  /// not read while this holds.
+  /// More waits than one turn handles, here or on a reactor to which this one has sent, or for other nodes than all links should
+  /// hold: clients are not read while this holds.
   [[nodiscard]] bool is_congested() const;
   /// Calls `f` once the lane has room again.
   void when_clear(light_id who, void (*f)(light&)) { paused_.push_back({who, f}); }
@@ -179,6 +186,12 @@ private:
     bool is_crowded = false; // too much waits there; a mark behind it tells when it is done
   };
 
+  /// Who said what is being handled: a stanza's sender, or a session that had it passed to its account.
+  struct cause {
+    const xmpp::stanza* what = nullptr;
+    const cluster::place* session = nullptr;
+  };
+
   template <class T, class F>
   static std::unique_ptr<lane_item::task> box(F f) {
     struct boxed final : lane_item::task {
@@ -232,6 +245,9 @@ private:
   void flush_outboxes();
   void watch_outbox(outbox& box, home& target);
   void flush_peers();
+  void hold_sender(cluster::peer_number to, const cluster::parcel& p);
+  void hold(const cluster::place& session, cluster::peer_number to);
+  void read_senders();
   void return_to_router(xmpp::delivery&& what);
 
   static constinit thread_local home* current_;
@@ -247,6 +263,11 @@ private:
   std::vector<completed> done_, applying_;
   struct paused { light_id who; void (*resume)(light&); };
   std::vector<paused> paused_;
+  struct waiting { light_id who; cluster::peer_number to; };
+  std::vector<waiting> waiting_; // for room in links, oldest first
+  bool has_link_room_ = false;
+  cause cause_;
+  cluster::place held_; // the last one of another reactor in this turn: not told once for each of its stanzas
   std::vector<outbox> outboxes_;
   peer_batch for_peers_;
   std::size_t crowded_ = 0; // outboxes whose target has too much

@@ -7,10 +7,12 @@
 #include "base/clock.hpp"
 #include "base/random.hpp"
 #include "cluster/registry.hpp"
+#include "cluster/table.hpp"
 #include "net/address_counter.hpp"
 #include "net/shaper.hpp"
 #include "net/tls_identity.hpp"
 #include "xmpp/framer.hpp"
+#include <array>
 #include <atomic>
 #include <map>
 #include <shared_mutex>
@@ -153,11 +155,22 @@ public:
   /// Of the ids of sessions that can be resumed.
   [[nodiscard]] const base::siphash_key& resumption_key() const { return resumption_key_; }
   void set_resumption_key(const base::siphash_key& k) { resumption_key_ = k; } // before the first reactor runs
-  /// More waits for another node than its link should hold: clients are not read while this holds. Any thread.
   /// Until then other nodes were away, or this one was: what they have and had to keep, they may send again. Any thread.
   [[nodiscard]] base::time_point together_since() const { return base::time_point{base::duration{together_since_.load(std::memory_order_relaxed)}}; }
   void set_together_since(base::time_point t) { together_since_.store(t.time_since_epoch().count(), std::memory_order_relaxed); }
+  /// More waits for some other node than its link should hold (docs/cluster-internals.md). Any thread, as the next two.
+  [[nodiscard]] bool has_crowded_links() const { return crowded_links_.load(std::memory_order_relaxed) != 0; }
+  /// For that node: clients that send there are not read while this holds.
+  [[nodiscard]] bool is_link_crowded(cluster::peer_number n) const {
+    return has_crowded_links() && is_crowded_[n].load(std::memory_order_relaxed);
+  }
+  /// More than all links together should hold: no client is read while this holds.
   [[nodiscard]] bool are_links_full() const { return links_full_.load(std::memory_order_relaxed); }
+  /// One thread. What is posted to a home behind this finds it so.
+  void set_link_crowded(cluster::peer_number n, bool is) {
+    if (is_crowded_[n].exchange(is, std::memory_order_relaxed) != is)
+      crowded_links_.fetch_add(is ? 1u : ~0u, std::memory_order_relaxed);
+  }
   void set_links_full(bool is) { links_full_.store(is, std::memory_order_relaxed); }
   /// The sessions of an account that are on this node, wherever the account is. Any thread.
   [[nodiscard]] std::vector<cluster::session_row> sessions_here(const xmpp::jid& bare) const;
@@ -198,6 +211,8 @@ private:
   std::atomic<std::uint64_t> log_ids_;
   base::siphash_key resumption_key_{random_.number(), random_.number()}; // where several nodes are, all have one
   std::atomic<bool> draining_{false}, links_full_{false};
+  std::atomic<std::uint32_t> crowded_links_{0};
+  std::array<std::atomic<bool>, cluster::most_peers> is_crowded_{}; // by number
   std::atomic<base::duration::rep> together_since_{0};
 };
 

@@ -48,7 +48,7 @@ std::string_view words_of(cluster::refusal r) {
 } // namespace
 
 peers::peers(node& around, cluster::member own, cluster::mesh_options o, storage::store* rows, clock now)
-  : around_(around), random_(around.random()), mesh_(own, random_.number(), std::move(o), rows_, random_),
+  : around_(around), random_(around.random()), link_limits_(o.stanzas.queue), mesh_(own, random_.number(), std::move(o), rows_, random_),
     owned_(around, own.node, own.life,
            {now,
             [this](std::function<void(base::time_point)> f) { post([this, f = std::move(f)] { f(now_); }); },
@@ -369,7 +369,9 @@ void peers::carry(to_peers::send& i) {
   constexpr auto patience = std::chrono::seconds{2};
   if (!unsent_orders_.contains(i.what.order) && mesh_.send(i.to, std::move(i.what), now_, todo_) != base::room::full)
     return;
-  if (unsent_.size() >= most_unsent) { // what has gone round already ends sooner
+  bool is_control = i.what.kind == cluster::parcel_kind::control; // which nobody would say again
+  auto most = is_control ? 2 * most_unsent : most_unsent;
+  if (unsent_.size() >= most || (!is_control && unsent_bytes_ >= link_limits_.hard_bytes)) { // what has gone round already ends sooner
     i.what.what.hops = most_hops;
     return todo_.returned.push_back(std::move(i.what));
   }
@@ -378,6 +380,7 @@ void peers::carry(to_peers::send& i) {
 
 void peers::wait_for_link(peer_number to, cluster::parcel&& p, base::duration at_most) {
   ++unsent_orders_[p.order];
+  unsent_bytes_ += cost(p);
   unsent_.push_back({to, std::move(p), now_ + at_most});
 }
 
@@ -387,6 +390,7 @@ void peers::send_unsent() {
     return;
   std::deque<unsent> left;
   std::unordered_map<std::uint64_t, std::uint32_t> orders;
+  unsent_bytes_ = 0;
   for (auto& u : std::exchange(unsent_, {})) {
     auto order = u.what.order;
     auto state = mesh_.members().at(u.to).state;
@@ -394,9 +398,12 @@ void peers::send_unsent() {
     if (now_ >= u.until && is_for_node(u.what))
       continue; // it has nobody to hear it
     if (!may_wait || now_ >= u.until) {
+      if (may_wait && u.what.kind == cluster::parcel_kind::outbound) // what is for an address is counted where it is routed
+        ++u.what.what.hops;
       todo_.returned.push_back(std::move(u.what));
     } else if (orders.contains(order) || mesh_.send(u.to, std::move(u.what), now_, todo_) == base::room::full) {
       ++orders[order];
+      unsent_bytes_ += cost(u.what);
       left.push_back(std::move(u));
     }
   }

@@ -166,6 +166,7 @@ private:
   void look_whether_joined();
   void look_whether_minority();
   void look_at_links();
+  [[nodiscard]] bool are_links_full() const;
   void look_for_ghosts();
   void look_for_answers();
   void tell_what_is_written(const xmpp::jid_ref& bare);
@@ -180,6 +181,7 @@ private:
 
   node& around_;
   base::random& random_;
+  const base::budget_limits link_limits_;
   cluster::table rows_;
   cluster::mesh mesh_;
   ownership owned_;
@@ -201,6 +203,9 @@ private:
   std::vector<mail> mail_; // by reactor
   struct unsent { cluster::peer_number to; cluster::parcel what; base::time_point until; };
   std::deque<unsent> unsent_; // no link takes it at this moment
+  std::uint64_t unsent_bytes_ = 0;
+  std::vector<cluster::peer_number> crowded_; // the homes know that too much waits for them
+  base::time_point links_full_told_{};        // to the log
   std::unordered_map<std::uint64_t, std::uint32_t> unsent_orders_; // of these: what comes later waits behind them
   struct gone { xmpp::jid_ref bare; std::uint64_t session; cluster::peer_number node; base::time_point due; bool is_silent; };
   std::deque<gone> gone_;               // sessions whose rows are

@@ -52,17 +52,44 @@ void peers::update_candidates() {
   alive_ = std::move(alive);
 }
 
+/// Who sends over a link with too much in it is not read; what is beyond that for lack of a way to know him, or because there are so
+/// many of them, is bounded for all links together, and then nobody is.
 void peers::look_at_links() {
-  bool is_full = std::ranges::any_of(alive_, [this](auto n) {
+  auto is_crowded = [this](peer_number n) {
     const auto* l = mesh_.link_to(n);
     return l && l->is_congested();
-  });
-  if (is_full == around_.are_links_full())
-    return;
-  around_.set_links_full(is_full);
-  if (!is_full)
+  };
+  bool has_room = std::erase_if(crowded_, [&](auto n) {
+    if (is_crowded(n))
+      return false;
+    around_.set_link_crowded(n, false); // also where it is gone
+    return true;
+  }) > 0;
+  for (auto n : alive_)
+    if (is_crowded(n) && !around_.is_link_crowded(n)) {
+      crowded_.push_back(n);
+      around_.set_link_crowded(n, true);
+    }
+  bool was_full = around_.are_links_full(), is_full = are_links_full();
+  if (is_full != was_full)
+    around_.set_links_full(is_full);
+  if (is_full && now_ >= links_full_told_ + std::chrono::seconds{10}) { // it may come and go
+    links_full_told_ = now_;
+    base::log::warning("cluster.links_full", "too much waits for other nodes: for a moment no client is read", {{"unsent", std::to_string(unsent_.size())}});
+  }
+  if (has_room || (was_full && !is_full))
     for (auto* h : around_.homes())
-      h->post_from_anywhere([](home&) {}); // a turn, in which clients are read again
+      h->post_from_anywhere([](home& at) { at.on_link_room(); });
+}
+
+bool peers::are_links_full() const {
+  if (unsent_.size() > link_limits_.messages || unsent_bytes_ > link_limits_.bytes)
+    return true;
+  auto bytes = unsent_bytes_;
+  for (auto n : alive_)
+    if (const auto* l = mesh_.link_to(n))
+      bytes += l->waiting_bytes();
+  return bytes > 2 * std::uint64_t{link_limits_.hard_bytes};
 }
 
 void peers::look_whether_joined() {

@@ -124,7 +124,7 @@ void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what) {
   if (what.hops < UINT8_MAX)
     ++what.hops;
   p.what = std::move(what);
-  at.for_peers(to_peers::send{to, std::move(p)});
+  at.to_peer(to, std::move(p));
 }
 
 void route_again(home& at, xmpp::delivery&& what) {

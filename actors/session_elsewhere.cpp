@@ -9,6 +9,10 @@ namespace actors {
 using cluster::control;
 using cluster::parcel_kind;
 
+namespace {
+constexpr std::uint8_t most_returns = 3; // each after two seconds
+} // namespace
+
 void session::publish(bool is_removal) {
   if (!home_.around().peers() || !full_)
     return;
@@ -63,7 +67,12 @@ void session::send_to_account(parcel_kind k, xmpp::delivery&& what) {
   p.what = std::move(what);
   if (!p.what.to)
     p.what.to = bare_;
-  home_.for_peers(to_peers::send{account_at_, std::move(p)});
+  home_.to_peer(account_at_, std::move(p));
+}
+
+void session::wait_for_link(cluster::peer_number to) {
+  if (stream_ && !is_ended_)
+    stream_->below().wait_for_link(to);
 }
 
 void session::on_remote_deliver(xmpp::delivery&& what) {
@@ -168,6 +177,8 @@ void session::on_elsewhere(xmpp::delivery&& what, bool is_returned) {
   check_account(!is_returned || !what.what); // what comes back has its attach before it
   if (what.what) {
     what.to = nullptr;
+    if (is_returned && what.hops >= most_returns) // there is a link, and it is full. Its account could not even pass on an error
+      return refuse(*what.what, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"});
     to_own_account(std::move(what));
   }
 }

@@ -499,6 +499,8 @@ void session::on_time() {
     base::log::info("session.expired", "a session was not resumed in time", {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}});
     return end();
   }
+  if (stream_ && m.is_asked && stream_->below().waits_for_link())
+    m.asked = now; // it may have answered, we do not listen
   if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout) {
     base::log::info("session.silent", "the client did not acknowledge in time; its connection counts as lost",
                     {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"peer", stream_->below().socket().peer()}});

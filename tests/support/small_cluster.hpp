@@ -8,13 +8,15 @@ namespace actors::testing {
 
 class small_cluster {
 public:
-  /// `extend`: as small_node's, with the number of the node.
+  /// `extend`: as small_node's, with the number of the node. `links`: bounds of theirs.
   explicit small_cluster(std::size_t size, const cluster::membership_options& members = {},
-                         const std::function<void(modules::host_view&, std::size_t node)>& extend = {}) {
+                         const std::function<void(modules::host_view&, std::size_t node)>& extend = {}, const cluster::link_options& links = {},
+                         const node_settings& settings = small_node::quick()) {
     for (std::size_t n = 0; n < size; ++n) {
       cluster::member own{(n + 1) << 55, std::uint64_t{1} << cluster::process_shift, name_of(n), address_of(n), 2};
       cluster::mesh_options o;
       o.members = members;
+      o.stanzas = links;
       for (std::size_t other = 0; other < size; ++other)
         if (other != n)
           o.members.seeds.push_back(address_of(other));
@@ -26,7 +28,7 @@ public:
         around.set_resumption_key({1, 2});
         return made;
       };
-      nodes_.push_back(std::make_unique<small_node>(2, small_node::quick(), [&](modules::host_view& v) {
+      nodes_.push_back(std::make_unique<small_node>(2, settings, [&](modules::host_view& v) {
         if (extend)
           extend(v, n);
       }, std::move(others)));

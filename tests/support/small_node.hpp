@@ -17,6 +17,7 @@
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <mutex>
 #include <thread>
@@ -59,6 +60,11 @@ public:
         return std::exchange(buffer_, {});
       buffer_.append(more, static_cast<std::size_t>(n));
     }
+  }
+  /// Nothing comes meanwhile.
+  bool hears_nothing(std::chrono::milliseconds for_so_long) {
+    pollfd one{fd_, POLLIN, 0};
+    return buffer_.empty() && ::poll(&one, 1, static_cast<int>(for_so_long.count())) == 0;
   }
   bool sees(std::string_view word) { return read_until(word).ends_with(word); }
   bool login(const std::string& name, const std::string& resource) {
