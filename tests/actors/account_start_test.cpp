@@ -20,6 +20,7 @@ struct one_account {
   std::unique_ptr<account> machine;
   std::vector<modules::effect::load> loads;
   std::vector<std::string> log; // the rest of what was asked for
+  std::vector<std::uint32_t> timers;
 
   one_account() {
     at->view.domain = jid("example.org");
@@ -43,6 +44,8 @@ struct one_account {
         log.push_back("accept " + std::to_string(a->session));
       else if (auto* no = std::get_if<modules::effect::refuse>(&item))
         log.push_back("refuse " + std::to_string(no->session) + ' ' + std::string{xmpp::name_of(no->why.condition)});
+      else if (auto* t = std::get_if<modules::effect::set_timer>(&item))
+        timers.push_back(t->id);
       else if (auto* s = std::get_if<modules::effect::share>(&item))
         log.push_back("share " + std::to_string(s->session));
     }
@@ -53,6 +56,12 @@ struct one_account {
     note(out);
   }
   void attach(std::uint64_t id) { step(modules::event::attach{{id, jid("me@example.org/r" + std::to_string(id)), {}, id, nullptr}}); }
+  /// One that has been let in when the account was on another node.
+  void come_back(std::uint64_t id) {
+    auto full = jid("me@example.org/r" + std::to_string(id));
+    auto before = std::make_shared<modules::session_view>(modules::session_view{id, full, 0, false, false, false, false, nullptr});
+    step(modules::event::attach{{id, full, {}, id, nullptr, false, before, true}});
+  }
   void message(std::string_view id, std::string_view to = "me@example.org/r1") {
     auto s = xmpp::stanza::from_xml("<message id='" + std::string{id} + "'><body>x</body></message>");
     s->from = jid("you@example.org/x");
@@ -163,6 +172,29 @@ TEST_CASE_FIXTURE(one_account, "rows that cannot be read: stanzas come back, ses
   attach(2);
   answer(one_row);
   CHECK(take_log() == lines{"share 2", "accept 2"});
+}
+
+TEST_CASE_FIXTURE(one_account, "an account that moves while the store is away keeps its sessions, and reads again in a moment") {
+  come_back(1);
+  come_back(2);
+  attach(3);
+  message("a");
+  answer(base::fail(storage::errc::unavailable));
+  auto out = take_log();
+  REQUIRE(out.size() == 2); // nothing of 1 and 2
+  CHECK(out[0] == "refuse 3 resource-constraint");
+  CHECK(out[1].find("<error type='wait'><resource-constraint ") != std::string::npos);
+  CHECK_FALSE(machine->is_idle());
+  REQUIRE(timers.size() == 1);
+  step(modules::event::detach{2}); // it goes meanwhile, and this reads, too
+  answer(base::fail(storage::errc::unavailable));
+  REQUIRE(timers.size() == 2);
+  CHECK(loads.empty());
+  step(modules::event::timer{timers.back()});
+  answer(one_row);
+  CHECK(take_log() == lines{"share 1"});
+  CHECK(machine->recall(1));
+  CHECK_FALSE(machine->recall(2));
 }
 
 TEST_CASE_FIXTURE(one_account, "a session that goes while it waits is not there afterwards") {

@@ -74,7 +74,7 @@ struct bystanders {
 } // namespace
 
 TEST_CASE("full links: who sends there is not read until there is room again; who talks to others is") {
-  struct way { const char *name, *device_here, *to, *after_login; };
+  struct way { std::string name; const char *device_here, *to, *after_login; };
   for (auto w : {way{"to an account there", nullptr, "m@b", ""},
                  way{"to an account here, whose session is there", "0", "m@b/y", ""},
                  way{"to a session here, of which a device there has copies", "0", "m@b/x", "<iq type='set' id='carbons'><enable xmlns='urn:xmpp:carbons:2'/></iq>"},

@@ -233,6 +233,25 @@ TEST_CASE("peers: an account whose devices are on two nodes moves when the older
   }
 }
 
+TEST_CASE("peers: an account that has let a session of another node go, where nobody knows of it, asks for it") {
+  small_cluster nodes{2};
+  auto here = nodes.come(0, "a", "here", 0), there = nodes.come(1, "a", "there", 1);
+  auto full = *xmpp::parse_jid("a@b/there");
+  auto is_known = [&] {
+    auto all = nodes[0].around.registry().sessions_of(*full);
+    return std::ranges::any_of(all, [&](auto& row) { return *row.full == *full; });
+  };
+  REQUIRE(small_node::wait_until(is_known));
+  nodes[0].with_entity("a@b", [session = nodes.others(0).rows().find(*full)->session](entity& e) {
+    e.on_detach(session, true);
+    e.check_owner();
+  });
+  REQUIRE(small_node::wait_until([&] { return !is_known(); }));
+  CHECK(small_node::wait_until(is_known));
+  here->send("<message to='a@b/there' type='chat'><body>there again</body></message>");
+  CHECK(there->sees("<body>there again</body>"));
+}
+
 TEST_CASE("peers: what is told to everybody once more, by either node, is heard once") {
   small_cluster nodes{2};
   std::vector<std::unique_ptr<small_client>> all;

@@ -1,6 +1,7 @@
 // Leases against a store that the test answers for: who owns what, by whose clock, and what a late answer may do.
 #include "cluster/leases.hpp"
 #include "storage/memory/engine.hpp"
+#include <algorithm>
 #include <doctest/doctest.h>
 
 using namespace cluster;
@@ -366,4 +367,26 @@ TEST_CASE_FIXTURE(shared_store, "lease: given back while the store is away, it i
   run(4s, {&a, &b});
   CHECK(b.owns("room"));
   CHECK(a.gained.size() == 1);
+}
+
+TEST_CASE_FIXTURE(shared_store, "lease: wanted again when the own lease has run out, then not: it is given back all the same") {
+  lease_node a{*this, 1}, b{*this, 2};
+  own(a);
+  a.reaches = false;
+  a.release("room"); // nobody knows
+  now += 500ms;
+  lease_effects out;
+  a.l.tick(now, out);
+  auto read = std::ranges::find(out.reads, ownership_key("room"), &lease_effects::read::key);
+  REQUIRE(read != out.reads.end());
+  a.claim("room");
+  now += 4s;
+  lease_effects more;
+  a.l.on_read(read->op, engine.get(read->key), now, more); // ours by the row; too late to be taken
+  CHECK(more.commits.empty());
+  a.release("room");
+  a.reaches = true;
+  b.claim("room");
+  run(10s, {&a, &b});
+  CHECK(b.owns("room"));
 }

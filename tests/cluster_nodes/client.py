@@ -33,7 +33,7 @@ class Stream(harness.Raw):
     """To a node or the proxy where it is; harness.Raw knows one address alone."""
 
     def __init__(self, at):
-        self.to, self.buffer = nodes.host, ""
+        self.to, self.lag, self.buffer = nodes.host, at.lag, ""
         self.socket = socket.create_connection((at.ip, at.port), 10)
         self.socket.settimeout(10)
 

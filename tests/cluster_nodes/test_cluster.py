@@ -5,7 +5,11 @@
 import re
 import socket
 import ssl
+<<<<<<< HEAD
 import tarfile
+=======
+import threading
+>>>>>>> 1f132b6 (Tests: a flood for a node that stands still holds up nobody else)
 import time
 import unittest
 import urllib.request
@@ -318,6 +322,89 @@ class Chat(Case):
             print(f"longest silence between clients of the other nodes: {gap:.1f} s", flush=True)
             self.assertLess(gap, 2)
             self.doCleanups()
+
+    def flood(self, sinks, per_sender):
+        """More than the link to n2 should hold, from two of n1's clients to all of these; without stream management, which would stop
+        them sooner."""
+        def run(sender):
+            for n in range(0, per_sender, 50):
+                sender.send("".join(f"<message to='{sinks[k % len(sinks)].jid}' type='chat'><body>{sender.name}:{k}</body></message>" for k in range(n, n + 50)))
+        senders = [client.Stream(self.cluster["n1"]).login("frank", f"flood{k}") for k in range(2)]
+        for k, s in enumerate(senders):
+            self.addCleanup(s.close)
+            s.name = f"flood{k}"
+            s.socket.settimeout(60)
+        return [threading.Thread(target=run, args=(s,), daemon=True) for s in senders]
+
+    def paused(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.cluster['n1'].http}/metrics", timeout=10) as page:
+            return sum(float(n) for n in re.findall(r"^covey_reads_waiting_total\S* (\S+)$", page.read().decode(), re.M))
+
+    def test_only_those_who_flood_a_node_that_stands_still_wait_for_it(self):
+        self.addCleanup(self.mend)
+        alice, bob, tom = self.client("n1", "alice", "calm"), self.client("n3", "bob", "calm"), self.client("n1", "tom", "calm")
+        sinks = [Sink(self.cluster["n2"], name) for name in ("nick", "olga", "paul", "quinn")]
+        for s in sinks:
+            self.addCleanup(s.close)
+        talks = {f"{a.user}-{b.user}": Talk(f"{a.user}-{b.user}-calm", a, b) for a, b in ((alice, bob), (bob, alice), (tom, alice), (alice, tom))}
+        time.sleep(1)
+        per_sender, before = 20_000, self.paused()
+        floods = self.flood(sinks, per_sender)
+        began = time.monotonic()
+        self.cluster["n2"].freeze()
+        for f in floods:
+            f.start()
+        time.sleep(5)
+        waited = self.paused() - before
+        self.cluster["n2"].thaw()
+        ended = time.monotonic()
+        for f in floods:
+            f.join(30)
+            self.assertFalse(f.is_alive(), "a sender is not read again")
+        for k, s in enumerate(sinks):
+            s.wait(2 * per_sender // len(sinks))
+            self.assertEqual(s.problem, None)
+            for k2 in range(2):
+                self.assertEqual([n for name, n in s.came if name == f"flood{k2}"], list(range(k, per_sender, len(sinks))), f"{s.jid} from flood{k2}")
+        self.finish(talks.values(), "a flood for a node that stands still")
+        gap, where = max((t.longest_gap(began, ended), label) for label, t in talks.items())
+        print(f"{waited:.0f} pauses; longest silence between clients of the other nodes: {gap:.1f} s ({where})", flush=True)
+        self.assertGreater(waited, 0, "no sender was paused: this is no flood")
+        self.assertLess(gap, 1.5)
+
+
+class Sink(threading.Thread):
+    """Somebody without stream management who reads what a flood brings: (sender's resource, number) in `came`."""
+
+    def __init__(self, at, name):
+        super().__init__(daemon=True)
+        self.raw = client.Stream(at).login(name, "sink")
+        self.raw.presence()
+        self.jid, self.came, self.problem = f"{name}@{nodes.host}/sink", [], None
+        self.raw.socket.settimeout(30)
+        self.start()
+
+    def run(self):
+        text = self.raw.buffer
+        try:
+            while data := self.raw.socket.recv(65536):
+                text += data.decode()
+                found = list(re.finditer(r"<body>(flood[0-9]+):([0-9]+)</body>", text))
+                self.came += [(m[1], int(m[2])) for m in found]
+                text = text[found[-1].end():] if found else text
+                if "type='error'" in text:
+                    self.problem = text
+        except OSError as why:
+            self.problem = why
+
+    def wait(self, count):
+        try:
+            nodes.wait_for(lambda: len(self.came) >= count, f"{count} for {self.jid}", 30, 0.1)
+        except TimeoutError:
+            pass  # what is missing is judged by who waits
+
+    def close(self):
+        self.raw.close()
 
 
 class Joining(Case):
