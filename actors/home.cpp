@@ -229,8 +229,11 @@ void home::watch_outbox(outbox& box, home& target) {
 }
 
 void home::flush_peers() {
-  if (auto* others = node_.peers())
+  if (auto* others = node_.peers()) {
+    auto usual = for_peers_.size();
     others->take(std::exchange(for_peers_, {}));
+    for_peers_.reserve(usual);
+  }
   for_peers_.clear();
 }
 

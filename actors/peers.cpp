@@ -110,9 +110,13 @@ void peers::leave() {
 // --- the thread
 
 void peers::post(std::function<void()> f) {
-  std::lock_guard guard{mutex_};
-  jobs_.push_back({std::move(f), clock_()});
-  if (std::exchange(is_waiting_, false))
+  bool wakes = false;
+  {
+    std::lock_guard guard{mutex_};
+    jobs_.push_back({std::move(f), clock_()});
+    wakes = std::exchange(is_waiting_, false);
+  }
+  if (wakes) // whom the lock would stop at once
     wake_.notify_one();
 }
 
@@ -186,6 +190,9 @@ void peers::end_round() {
   }
   tell_names();
   send_unsent();
+  for (auto c : mesh_.waiting_for_writes())
+    if (auto i = links_.find(c); i != links_.end() && transport_->is_written(i->second))
+      mesh_.written(c, now_, todo_);
   mesh_.flush(now_, todo_);
   carry();
   deliver_mail();
@@ -469,6 +476,8 @@ void peers::deliver_mail() {
     auto all = std::exchange(mail_[n], {});
     if (all.arrivals.empty() && all.ended.empty() && all.returned.empty())
       continue;
+    mail_[n].arrivals.reserve(all.arrivals.size()); // the next round is mostly like this one
+    mail_[n].ended.reserve(all.ended.size());
     around_.homes()[n]->post_from_anywhere([all = std::move(all)](home& at) mutable {
       std::map<peer_number, to_peers::handled> done;
       for (auto& a : all.arrivals) {

@@ -2,6 +2,8 @@
 #include "cluster/codec_stanzas.hpp"
 #include "proto/cluster.pb.h"
 #include "xmpp/errors.hpp"
+#include <boost/endian/conversion.hpp>
+#include <cstring>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/wire_format_lite.h>
 #include <stdexcept>
@@ -9,7 +11,6 @@
 namespace cluster::codec {
 
 namespace pb = covey::cluster;
-using google::protobuf::io::CodedInputStream;
 using google::protobuf::io::CodedOutputStream;
 using google::protobuf::internal::WireFormatLite;
 
@@ -162,37 +163,59 @@ fields fields_of(const parcel& p) {
 
 // --- reading: a field that is not known is passed over, of one that comes twice the last counts
 
-std::string_view read_bytes(CodedInputStream& in) {
-  std::uint32_t n = 0;
-  require(in.ReadVarint32(&n));
-  const void* data = nullptr;
-  int there = 0;
-  if (n == 0)
-    return {};
-  require(in.GetDirectBufferPointer(&data, &there) && n <= static_cast<std::uint32_t>(there) && in.Skip(static_cast<int>(n)));
-  return {static_cast<const char*>(data), n};
-}
-std::uint64_t read_fixed(CodedInputStream& in) {
-  std::uint64_t v = 0;
-  require(in.ReadLittleEndian64(&v));
-  return v;
-}
-std::uint32_t read_number(CodedInputStream& in) {
-  std::uint32_t v = 0;
-  require(in.ReadVarint32(&v));
-  return v;
-}
-CodedInputStream reader(std::string_view bytes) {
-  return CodedInputStream{reinterpret_cast<const std::uint8_t*>(bytes.data()), static_cast<int>(bytes.size())};
-}
-constexpr std::uint32_t tag(int field, WireFormatLite::WireType type) { return static_cast<std::uint32_t>(field) << 3 | static_cast<std::uint32_t>(type); }
+/// Protobuf's bytes, where they lie. All of it throws `refused`: malformed.
+class reader {
+public:
+  explicit reader(std::string_view all) : begin_(all.data()), at_(begin_), end_(begin_ + all.size()) {}
+  [[nodiscard]] size position() const { return static_cast<size>(at_ - begin_); }
+  /// True: there is one more field, and `tag` is its.
+  bool next(std::uint32_t& tag) {
+    if (at_ == end_)
+      return false;
+    auto t = varint();
+    require(t >> 32 == 0 && t >> 3 != 0);
+    tag = static_cast<std::uint32_t>(t);
+    return true;
+  }
+  std::string_view bytes() { return take(varint()); }
+  std::uint64_t fixed() {
+    std::uint64_t v = 0;
+    std::memcpy(&v, take(sizeof v).data(), sizeof v);
+    return boost::endian::little_to_native(v);
+  }
+  std::uint32_t number() { return static_cast<std::uint32_t>(varint()); }
+  /// Passes over a field of which only the type is known.
+  void skip(std::uint32_t tag) {
+    switch (static_cast<WireFormatLite::WireType>(tag & 7)) {
+      case WireFormatLite::WIRETYPE_VARINT: (void)varint(); break;
+      case WireFormatLite::WIRETYPE_FIXED64: (void)take(8); break;
+      case WireFormatLite::WIRETYPE_LENGTH_DELIMITED: (void)bytes(); break;
+      case WireFormatLite::WIRETYPE_FIXED32: (void)take(4); break;
+      default: require(false); // proto3 has no groups
+    }
+  }
 
-/// True: there was one more field, and `t` is its tag.
-bool next(CodedInputStream& in, std::uint32_t& t) {
-  t = in.ReadTag();
-  require(t != 0 || in.ConsumedEntireMessage());
-  return t != 0;
-}
+private:
+  std::string_view take(std::uint64_t n) {
+    require(n <= static_cast<std::uint64_t>(end_ - at_));
+    auto from = std::exchange(at_, at_ + n);
+    return {from, static_cast<size>(n)};
+  }
+  std::uint64_t varint() {
+    std::uint64_t v = 0;
+    for (int shift = 0; shift < 70; shift += 7) {
+      require(at_ != end_);
+      auto b = static_cast<unsigned char>(*at_++);
+      v |= static_cast<std::uint64_t>(b & 127) << shift;
+      if (b < 128) [[likely]]
+        return v;
+    }
+    throw refused{codec_errc::malformed};
+  }
+
+  const char *begin_, *at_, *end_;
+};
+constexpr std::uint32_t tag(int field, WireFormatLite::WireType type) { return static_cast<std::uint32_t>(field) << 3 | static_cast<std::uint32_t>(type); }
 
 fields read(std::string_view bytes) {
   using s = pb::Stanza;
@@ -200,26 +223,26 @@ fields read(std::string_view bytes) {
   constexpr auto number = WireFormatLite::WIRETYPE_VARINT;
   constexpr auto fixed = WireFormatLite::WIRETYPE_FIXED64;
   fields f;
-  auto in = reader(bytes);
-  for (std::uint32_t t = 0; next(in, t);)
+  reader in{bytes};
+  for (std::uint32_t t = 0; in.next(t);)
     switch (t) {
-      case tag(s::kXmlFieldNumber, text): f.xml = read_bytes(in); break;
-      case tag(s::kFromFieldNumber, text): f.from = read_bytes(in); break;
-      case tag(s::kToFieldNumber, text): f.to = read_bytes(in); break;
-      case tag(s::kReceiverFieldNumber, text): f.receiver = read_bytes(in); break;
-      case tag(s::kSessionFieldNumber, fixed): f.session = read_fixed(in); break;
-      case tag(s::kFlagsFieldNumber, number): f.flags = read_number(in); break;
-      case tag(s::kIdHighFieldNumber, fixed): f.id_high = read_fixed(in); break;
-      case tag(s::kIdLowFieldNumber, fixed): f.id_low = read_fixed(in); break;
-      case tag(s::kIdByFieldNumber, text): f.id_by = read_bytes(in); break;
-      case tag(s::kDelayedUsFieldNumber, fixed): f.delayed_us = static_cast<std::int64_t>(read_fixed(in)); break;
-      case tag(s::kKindFieldNumber, number): f.kind = read_number(in); break;
+      case tag(s::kXmlFieldNumber, text): f.xml = in.bytes(); break;
+      case tag(s::kFromFieldNumber, text): f.from = in.bytes(); break;
+      case tag(s::kToFieldNumber, text): f.to = in.bytes(); break;
+      case tag(s::kReceiverFieldNumber, text): f.receiver = in.bytes(); break;
+      case tag(s::kSessionFieldNumber, fixed): f.session = in.fixed(); break;
+      case tag(s::kFlagsFieldNumber, number): f.flags = in.number(); break;
+      case tag(s::kIdHighFieldNumber, fixed): f.id_high = in.fixed(); break;
+      case tag(s::kIdLowFieldNumber, fixed): f.id_low = in.fixed(); break;
+      case tag(s::kIdByFieldNumber, text): f.id_by = in.bytes(); break;
+      case tag(s::kDelayedUsFieldNumber, fixed): f.delayed_us = static_cast<std::int64_t>(in.fixed()); break;
+      case tag(s::kKindFieldNumber, number): f.kind = in.number(); break;
       case tag(s::kControlFieldNumber, text):
-        f.control = read_bytes(in);
+        f.control = in.bytes();
         f.has_control = true;
         break;
-      case tag(s::kHopsFieldNumber, number): f.hops = read_number(in); break;
-      default: require(WireFormatLite::SkipField(&in, t));
+      case tag(s::kHopsFieldNumber, number): f.hops = in.number(); break;
+      default: in.skip(t);
     }
   return f;
 }
@@ -305,9 +328,9 @@ void append(std::string& out, const stanzas& s) {
   thread_local std::vector<std::string> controls; // of those, in their order
   all.clear();
   controls.clear();
-  controls.reserve(s.items.size()); // the views stay good
+  controls.reserve(s.items.size() + s.lent.size()); // the views stay good
   auto whole = fixed_size(s.first);
-  for (const auto& p : s.items) {
+  auto add = [&](const parcel& p) {
     auto& i = all.emplace_back(item{fields_of(p), 0});
     if (p.said) {
       pb::Control c;
@@ -316,7 +339,11 @@ void append(std::string& out, const stanzas& s) {
     }
     i.bytes = i.what.encoded_size();
     whole += 1 + CodedOutputStream::VarintSize32(static_cast<std::uint32_t>(i.bytes)) + i.bytes;
-  }
+  };
+  for (const auto& p : s.items)
+    add(p);
+  for (const auto* p : s.lent)
+    add(*p);
   auto before = out.size();
   out.resize(before + 1 + CodedOutputStream::VarintSize32(static_cast<std::uint32_t>(whole)) + whole);
   auto* o = reinterpret_cast<std::uint8_t*>(out.data()) + before;
@@ -332,38 +359,38 @@ void append(std::string& out, const stanzas& s) {
 
 stanzas take_stanzas(std::string_view content) {
   stanzas s;
-  auto in = reader(content);
-  for (std::uint32_t t = 0; next(in, t);)
+  reader in{content};
+  for (std::uint32_t t = 0; in.next(t);)
     switch (t) {
-      case tag(pb::Stanzas::kFirstFieldNumber, WireFormatLite::WIRETYPE_FIXED64): s.first = read_fixed(in); break;
+      case tag(pb::Stanzas::kFirstFieldNumber, WireFormatLite::WIRETYPE_FIXED64): s.first = in.fixed(); break;
       case tag(pb::Stanzas::kItemsFieldNumber, WireFormatLite::WIRETYPE_LENGTH_DELIMITED):
         require(s.items.size() < limits::stanzas, codec_errc::too_large);
-        s.items.push_back(take_or_mark(read(read_bytes(in))));
+        s.items.push_back(take_or_mark(read(in.bytes())));
         break;
-      default: require(WireFormatLite::SkipField(&in, t));
+      default: in.skip(t);
     }
   require(s.first != 0 && !s.items.empty());
   return s;
 }
 
 void split(std::string_view frame, parts& out) {
-  auto in = reader(frame);
+  reader in{frame};
   std::size_t from = 0; // of the piece that is none of the stanzas
   auto keep = [&](std::size_t until) { out.kept.append(frame, from, until - from); };
   for (;;) {
-    auto start = static_cast<std::size_t>(in.CurrentPosition());
+    auto start = in.position();
     std::uint32_t t = 0;
-    if (!next(in, t))
+    if (!in.next(t))
       break;
     if (t != tag(pb::Frame::kStanzasFieldNumber, WireFormatLite::WIRETYPE_LENGTH_DELIMITED)) {
-      require(WireFormatLite::SkipField(&in, t));
+      in.skip(t);
       continue;
     }
     require(!out.has_stanzas);
     keep(start);
-    out.stanzas = read_bytes(in);
+    out.stanzas = in.bytes();
     out.has_stanzas = true;
-    from = static_cast<std::size_t>(in.CurrentPosition());
+    from = in.position();
   }
   if (!out.has_stanzas) {
     out.rest = frame;

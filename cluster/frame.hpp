@@ -158,6 +158,7 @@ struct parcel {
 struct stanzas {
   std::uint64_t first = 0;
   std::vector<parcel> items;
+  std::vector<const parcel*> lent = {}; // instead of items, in a frame that is only to be encoded
 };
 
 struct credit { std::uint64_t stanzas = 0, bytes = 0; };
@@ -206,7 +207,7 @@ struct frame {
 /// What one frame may hold. The codec refuses more.
 namespace limits {
 inline constexpr std::size_t frame_bytes = 1u << 20; // but one stanza of any size that a client may send
-inline constexpr std::size_t stanzas = 256, stanza_bytes = 256 * 1024;
+inline constexpr std::size_t stanzas = 512, stanza_bytes = 256 * 1024;
 inline constexpr std::size_t changes = 256, rows = 1'024, members = 512, completions = 1'024;
 inline constexpr std::size_t buckets = 1'024;
 inline constexpr std::size_t name_bytes = 255, error_text_bytes = 255;

@@ -14,59 +14,85 @@ std::uint64_t cost(const parcel& p) {
   return bytes + p.said->text.size() + 20 * p.said->ids.size();
 }
 
-bool link::is_over(const parcel& p, const base::budget_limits& most) const {
-  return waiting_ + entries_.size() + 1 > most.messages || waiting_bytes_ + kept_bytes_ + cost(p) > most.bytes;
+bool link::is_over(std::uint64_t bytes, std::size_t most_stanzas, std::size_t most_bytes) const {
+  return waiting_ + entries_.size() + 1 > most_stanzas || waiting_bytes_ + kept_bytes_ + bytes > most_bytes;
 }
 
 base::room link::send(parcel&& p) {
-  bool is_over_soft = is_over(p, options_.queue);
-  if (is_over(p, {options_.queue.hard_messages, options_.queue.hard_bytes, 0, 0}))
+  auto bytes = cost(p);
+  const auto& most = options_.queue;
+  bool is_over_soft = is_over(bytes, most.messages, most.bytes);
+  if (is_over(bytes, most.hard_messages, most.hard_bytes))
     return base::room::full;
+  auto room = is_over_soft ? base::room::over : base::room::ok;
+  if (waiting_ == 0 && !is_held_ && has_number() && may_send(p, bytes)) { // mostly
+    number(std::move(p), bytes);
+    return room;
+  }
   ++waiting_;
-  waiting_bytes_ += cost(p);
+  waiting_bytes_ += bytes;
   // A reply passes what waits for credit, but nothing of its own pair.
   if (p.needs_credit || waiting_by_order_.contains(p.order)) {
     ++waiting_by_order_[p.order];
-    waiting_stanzas_.push_back(std::move(p));
+    waiting_stanzas_.push_back({std::move(p), bytes});
   } else {
-    waiting_replies_.push_back(std::move(p));
+    waiting_replies_.push_back({std::move(p), bytes});
   }
-  return is_over_soft ? base::room::over : base::room::ok;
+  return room;
 }
 
-bool link::may_send(const parcel& p) const {
+bool link::may_send(const parcel& p, std::uint64_t bytes) const {
   if (!p.needs_credit)
     return true;
   // One always fits when all before it were handled: else a stanza larger than the window would never go.
-  return used_stanzas_ < allowed_.stanzas && (used_bytes_ + cost(p) <= allowed_.bytes || used_bytes_ + options_.window_bytes <= allowed_.bytes);
+  return used_stanzas_ < allowed_.stanzas && (used_bytes_ + bytes <= allowed_.bytes || used_bytes_ + options_.window_bytes <= allowed_.bytes);
+}
+
+void link::number(parcel&& p, std::uint64_t bytes) {
+  kept_bytes_ += bytes;
+  if (p.needs_credit) {
+    ++used_stanzas_;
+    used_bytes_ += bytes;
+  }
+  entries_.push_back({std::move(p), bytes});
 }
 
 /// Gives numbers to what may go now.
 void link::number_waiting() {
-  auto take = [&](std::deque<parcel>& from) {
-    auto& p = from.front();
+  auto take = [&](queue& from) {
+    auto& e = from.front();
     --waiting_;
-    waiting_bytes_ -= cost(p);
-    kept_bytes_ += cost(p);
-    if (p.needs_credit) {
-      ++used_stanzas_;
-      used_bytes_ += cost(p);
-    }
+    waiting_bytes_ -= e.bytes;
     if (&from == &waiting_stanzas_)
-      if (auto i = waiting_by_order_.find(p.order); --i->second == 0)
+      if (auto i = waiting_by_order_.find(e.what.order); --i->second == 0)
         waiting_by_order_.erase(i);
-    entries_.push_back({std::move(p), false});
+    number(std::move(e.what), e.bytes);
     from.pop_front();
   };
-  auto next = base_ + entries_.size();
-  auto most = sent_ + 1 + limits::stanzas; // no more than one frame ahead: what waits can still be passed by replies
-  for (; next < most && !waiting_replies_.empty(); ++next)
+  while (has_number() && !waiting_replies_.empty())
     take(waiting_replies_);
-  for (; next < most && !waiting_stanzas_.empty() && may_send(waiting_stanzas_.front()); ++next)
+  while (has_number() && !waiting_stanzas_.empty() && may_send(waiting_stanzas_.front()))
     take(waiting_stanzas_);
 }
 
+link::urgency link::wants_to_say(bool holds) const {
+  constexpr std::uint64_t many_outcomes = 128, many_totals = limits::stanzas; // of more, what they settle has gone cold
+  bool is_full = !has_number();
+  bool has_stanzas = sent_ + 1 < base_ + entries_.size() || !waiting_replies_.empty()
+                     || (!waiting_stanzas_.empty() && may_send(waiting_stanzas_.front()));
+  auto more_stanzas = granted_.stanzas - told_granted_.stanzas, more_bytes = granted_.bytes - told_granted_.bytes;
+  auto more_taken = taken_ - told_taken_, more_heard = completions_taken_ - told_completions_;
+  auto more_completions = completions_base_ + completions_.size() - 1 - completions_sent_;
+  if ((is_full && !holds) || more_completions >= many_outcomes || more_taken >= many_totals || more_heard >= many_totals)
+    return urgency::now;
+  bool needs_credit = more_stanzas > options_.window_stanzas / 4 || more_bytes > options_.window_bytes / 4;
+  if ((has_stanzas && !holds) || urgent_completion_ > completions_sent_ || needs_credit)
+    return urgency::soon;
+  return (more_stanzas | more_bytes | more_taken | more_heard | more_completions) != 0 ? urgency::may_wait : urgency::nothing;
+}
+
 void link::fill(frame& f, bool holds) {
+  is_held_ = holds;
   if (!holds) {
     number_waiting();
     std::size_t bytes = 0;
@@ -75,10 +101,10 @@ void link::fill(frame& f, bool holds) {
       const auto& e = entries_[sent_ + 1 - base_];
       if (!f.stanzas)
         f.stanzas = cluster::stanzas{sent_ + 1, {}};
-      else if (f.stanzas->items.size() == limits::stanzas || bytes + cost(e.what) > limits::stanza_bytes)
+      else if (f.stanzas->lent.size() == limits::stanzas || bytes + e.bytes > limits::stanza_bytes)
         break;
-      f.stanzas->items.push_back(e.what);
-      bytes += cost(e.what);
+      f.stanzas->lent.push_back(&e.what);
+      bytes += e.bytes;
       ++sent_;
     }
   }
@@ -123,7 +149,7 @@ void link::settle(std::uint64_t up_to) {
 void link::pop_ended() {
   // Only what was taken: an outcome may come before the word that it was taken, and numbers must not be sent anew.
   while (!entries_.empty() && entries_.front().is_ended && base_ <= confirmed_) {
-    kept_bytes_ -= cost(entries_.front().what);
+    kept_bytes_ -= entries_.front().bytes;
     entries_.pop_front();
     ++base_;
   }
@@ -176,9 +202,9 @@ link::verdict link::on_completions(const cluster::completions& c, link_news& out
       continue; // later ends are ignored
     e.is_ended = true;
     if (one.how == ending::abandoned)
-      out.returned.push_back(e.what);
+      out.returned.push_back(std::move(e.what));
     else
-      out.ended.push_back({e.what, one.how, one.why});
+      out.ended.push_back({std::move(e.what), one.how, one.why});
   }
   pop_ended();
   return seen > 0 ? verdict::replayed : verdict::fine;
@@ -190,6 +216,7 @@ link::verdict link::on_stanzas(cluster::stanzas& s, link_news& out) {
   auto seen = taken_ + 1 - s.first;
   if (seen >= s.items.size())
     return verdict::replayed;
+  out.arrived.reserve(out.arrived.size() + s.items.size() - seen);
   for (auto i = seen; i < s.items.size(); ++i) {
     auto& p = s.items[i];
     if (p.needs_credit) {
@@ -199,18 +226,19 @@ link::verdict link::on_stanzas(cluster::stanzas& s, link_news& out) {
       arrived_bytes_ += cost(p);
     }
     ++taken_;
-    if (p.has_completion && owed_.size() + completions_.size() > 2u * options_.queue.hard_messages)
+    if (owed_.size() + completions_.size() > 2u * options_.queue.hard_messages)
       return verdict::hostile; // no link of ours leaves so many open
     if (p.is_unreadable) [[unlikely]] {
       ++out.unreadable;
       if (p.needs_credit)
         handled(1, cost(p));
+      owe(false);
       if (p.has_completion)
-        completions_.push_back({taken_, ending::unreadable});
+        add_completion(taken_, ending::unreadable);
       continue;
     }
+    owe(p.has_completion);
     if (p.has_completion) {
-      owed_.emplace(taken_, true);
       p.what.what->completion = {taken_, generation_, 0, 0};
     }
     out.arrived.push_back(std::move(p));
@@ -219,8 +247,25 @@ link::verdict link::on_stanzas(cluster::stanzas& s, link_news& out) {
 }
 
 void link::complete(std::uint64_t stanza, ending how, xmpp::error_ref why) {
-  if (owed_.erase(stanza) > 0)
-    completions_.push_back({stanza, how, std::move(why)});
+  if (stanza < owed_base_ || stanza - owed_base_ >= owed_.size() || !std::exchange(owed_[stanza - owed_base_], false))
+    return;
+  add_completion(stanza, how, std::move(why));
+  for (; !owed_.empty() && !owed_.front(); ++owed_base_)
+    owed_.pop_front();
+}
+
+/// Of the peer's stanza `taken_`.
+void link::owe(bool is) {
+  if (is || !owed_.empty())
+    owed_.push_back(is);
+  else
+    owed_base_ = taken_ + 1;
+}
+
+void link::add_completion(std::uint64_t stanza, ending how, xmpp::error_ref why) {
+  completions_.push_back({stanza, how, std::move(why)});
+  if (how != ending::acknowledged && how != ending::stored)
+    urgent_completion_ = completions_base_ + completions_.size() - 1;
 }
 
 void link::handled(std::uint64_t stanzas, std::uint64_t bytes) {
@@ -236,8 +281,8 @@ void link::close(link_news& out) {
   }
   // What has no number yet, in the order of each pair: a reply of a pair never waits while a stanza of it does.
   for (auto* queue : {&waiting_replies_, &waiting_stanzas_}) {
-    for (auto& p : *queue)
-      out.returned.push_back(std::move(p));
+    for (auto& e : *queue)
+      out.returned.push_back(std::move(e.what));
     queue->clear();
   }
   waiting_by_order_.clear();

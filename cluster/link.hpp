@@ -3,6 +3,7 @@
 #pragma once
 #include "base/budget.hpp"
 #include "cluster/frame.hpp"
+#include <boost/container/deque.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <deque>
 
@@ -52,10 +53,14 @@ public:
   void handled(std::uint64_t stanzas, std::uint64_t bytes);
 
   // --- the wire
+  enum class urgency : std::uint8_t { nothing, may_wait, soon, now };
+  /// Of what fill() would add. Good outcomes, and what only says how far something has come, may wait a few milliseconds for company;
+  /// stanzas, bad outcomes and credit that is needed go as soon as they may; what fills a frame goes now.
+  [[nodiscard]] urgency wants_to_say(bool holds) const;
   /// A connection of this pair begins; the peer has taken so much.
   void resume(std::uint64_t taken, std::uint64_t completions_taken);
   [[nodiscard]] verdict receive(frame& f, link_news& out);
-  /// Adds what the peer should hear next. `holds`: it is suspected, stanzas stay here.
+  /// Adds what the peer should hear next. `holds`: it is suspected, stanzas stay here. They are lent: until the next call.
   void fill(frame& f, bool holds);
   /// One of the two lives is over: every stanza without an outcome goes back, and one whose sender waits for none if it
   /// was not taken.
@@ -70,25 +75,34 @@ public:
 
 private:
   struct entry {
-    parcel what;
+    parcel what;           // until is_ended
+    std::uint64_t bytes;   // its cost
     bool is_ended = false; // its outcome has come; the ones before it are still open
   };
-  [[nodiscard]] bool may_send(const parcel& p) const;
-  [[nodiscard]] bool is_over(const parcel& p, const base::budget_limits& most) const;
+  using queue = boost::container::deque<entry, void, boost::container::deque_options<boost::container::block_bytes<4'096u>>::type>;
+  [[nodiscard]] bool may_send(const parcel& p, std::uint64_t bytes) const;
+  [[nodiscard]] bool may_send(const entry& e) const { return may_send(e.what, e.bytes); }
+  [[nodiscard]] bool is_over(std::uint64_t bytes, std::size_t most_stanzas, std::size_t most_bytes) const;
+  /// The number that one more would get is not further than a frame ahead: what waits without one can still be passed by replies.
+  [[nodiscard]] bool has_number() const { return base_ + entries_.size() < sent_ + 1 + limits::stanzas; }
+  void number(parcel&& p, std::uint64_t bytes);
   verdict on_stanzas(cluster::stanzas& s, link_news& out);
   verdict on_completions(const cluster::completions& c, link_news& out);
   void settle(std::uint64_t up_to);
+  void add_completion(std::uint64_t stanza, ending how, xmpp::error_ref why = {});
   void pop_ended();
   void number_waiting();
+  void owe(bool is);
 
   const std::uint64_t name_;
   const std::uint32_t generation_;
   const options options_;
   // Own stanzas. Those that wait have no number yet: a reply may overtake what waits for credit.
-  std::deque<parcel> waiting_stanzas_, waiting_replies_;
+  queue waiting_stanzas_, waiting_replies_;
   boost::unordered_flat_map<std::uint64_t, std::uint32_t> waiting_by_order_; // of waiting_stanzas_
   std::size_t waiting_ = 0, waiting_bytes_ = 0, kept_bytes_ = 0;
-  std::deque<entry> entries_;   // numbered: base_ and what follows
+  bool is_held_ = false;        // as fill() was told last
+  queue entries_;               // numbered: base_ and what follows
   std::uint64_t base_ = 1, sent_ = 0, confirmed_ = 0; // numbers: first kept, last sent on this connection, last that the peer took
   std::uint64_t used_stanzas_ = 0, used_bytes_ = 0;   // of the peer's credit, ever
   credit allowed_;              // by the peer, ever
@@ -98,9 +112,10 @@ private:
   std::uint64_t taken_ = 0, told_taken_ = 0, told_completions_ = 0;
   credit granted_, told_granted_;
   std::uint64_t arrived_stanzas_ = 0, arrived_bytes_ = 0; // that used credit
-  boost::unordered_flat_map<std::uint64_t, bool> owed_;   // numbers whose outcome is wanted
+  std::deque<bool> owed_;                                 // whether the outcome is wanted: of owed_base_ and what follows
+  std::uint64_t owed_base_ = 1;
   std::deque<completion> completions_;                    // not confirmed by the peer
-  std::uint64_t completions_base_ = 1, completions_sent_ = 0;
+  std::uint64_t completions_base_ = 1, completions_sent_ = 0, urgent_completion_ = 0; // the last: of the latest bad one
 };
 
 } // namespace cluster

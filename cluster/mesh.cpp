@@ -54,7 +54,7 @@ void mesh::go_on(base::time_point, effects& out) {
 }
 
 base::time_point mesh::wanted_at() const {
-  return rows_.has_work() ? base::time_point{} : next_turn_.value_or(base::time_point::max());
+  return rows_.has_work() ? base::time_point{} : next_turn_.value_or(next_due_);
 }
 
 void mesh::refill(base::time_point now) {
@@ -119,7 +119,8 @@ void mesh::received(connection c, std::string_view bytes, base::time_point now, 
     members_.hang_up(c, refusal::malformed, now, todo_);
     carry(now, out);
   }
-  p.is_dirty = true;
+  p.is_link_dirty = true;
+  p.is_dirty |= f->changes || f->sync_request || !f->sync_parts.empty() || f->sync_start || f->digest || f->applied;
 }
 
 void mesh::written(connection c, base::time_point now, effects& out) {
@@ -127,11 +128,27 @@ void mesh::written(connection c, base::time_point now, effects& out) {
   for (auto& p : peers_)
     if (p.established == c && p.in_flight > 0) {
       --p.in_flight;
-      p.is_dirty = true;
+      p.is_link_dirty = true;
+      p.is_dirty |= p.said_rows;
     }
 }
 
+std::vector<connection> mesh::waiting_for_writes() const {
+  std::vector<connection> all;
+  for (const auto& p : peers_)
+    if (p.established && p.in_flight > 0 && (p.is_dirty || p.is_link_dirty))
+      all.push_back(p.established);
+  return all;
+}
+
 void mesh::take(peer_number n, link_news&& got, effects& out) {
+  auto add = [](auto& to, auto& some) {
+    if (to.empty())
+      to.swap(some);
+    else
+      std::move(some.begin(), some.end(), std::back_inserter(to));
+  };
+  out.arrived.reserve(out.arrived.size() + got.arrived.size());
   for (auto& p : got.arrived) {
     if (p.what.what)
       p.what.what->completion.node = n;
@@ -139,8 +156,8 @@ void mesh::take(peer_number n, link_news&& got, effects& out) {
   }
   counters_.malformed += got.unreadable;
   out.unreadable += got.unreadable;
-  std::move(got.ended.begin(), got.ended.end(), std::back_inserter(out.ended));
-  std::move(got.returned.begin(), got.returned.end(), std::back_inserter(out.returned));
+  add(out.ended, got.ended);
+  add(out.returned, got.returned);
 }
 
 void mesh::carry(base::time_point now, effects& out) {
@@ -250,7 +267,7 @@ base::room mesh::send(peer_number to, parcel&& p, base::time_point now, effects&
   if (!peer.link)
     return base::room::full;
   auto room = peer.link->send(std::move(p));
-  peer.is_dirty = true;
+  peer.is_link_dirty = true;
   return room;
 }
 
@@ -260,14 +277,14 @@ void mesh::complete(peer_number from, const xmpp::completion_id& id, ending how,
   if (!p.link || p.link->generation() != id.number)
     return; // of an earlier life: its sender has routed it again
   p.link->complete(id.session, how, std::move(why));
-  p.is_dirty = true;
+  p.is_link_dirty = true;
 }
 
 void mesh::handled(peer_number from, std::uint64_t stanzas, std::uint64_t bytes, base::time_point now, effects& out) {
   begin(now, out);
   if (auto& p = at(from); p.link) {
     p.link->handled(stanzas, bytes);
-    p.is_dirty = true;
+    p.is_link_dirty = true;
   }
 }
 
@@ -287,6 +304,7 @@ void mesh::leave(base::time_point now, effects& out) {
   begin(now, out);
   next_turn_.reset();
   room_ = pace_.burst;
+  every_peer_is_dirty();
   flush(now, out); // what there is to say comes before the farewell
   members_.leave(now, todo_);
   carry(now, out);
@@ -308,6 +326,7 @@ void mesh::flush(base::time_point now, effects& out) {
     next_turn_.reset();
     refill(now);
   }
+  next_due_ = base::time_point::max();
   for (auto left = peers_.size(); left > 1 && !next_turn_; --left) { // who comes in vain is first the next time
     auto next = last_written_ + 1 < peers_.size() ? last_written_ + 1 : 1;
     flush(static_cast<peer_number>(next), now, out);
@@ -316,10 +335,26 @@ void mesh::flush(base::time_point now, effects& out) {
   }
 }
 
+/// What the link has to say goes now; else it is known when.
+bool mesh::is_due(peer& p, base::time_point now) {
+  auto what = p.link->wants_to_say(p.is_held);
+  p.is_link_dirty = what != link::urgency::nothing;
+  if (!p.is_link_dirty)
+    return false;
+  if (!p.answers_at)
+    p.answers_at = now + pace_.answers;
+  auto due = what == link::urgency::now ? now : what == link::urgency::soon ? std::min(p.stanzas_at, *p.answers_at) : *p.answers_at;
+  if (now < due)
+    next_due_ = std::min(next_due_, due);
+  return now >= due;
+}
+
 /// One write in flight: what gathers meanwhile goes with the next.
 void mesh::flush(peer_number n, base::time_point now, effects& out) {
   auto& p = at(n);
-  if (!p.is_dirty || !p.established || p.in_flight > 0 || next_turn_)
+  if (!(p.is_dirty || p.is_link_dirty) || !p.established || p.in_flight > 0 || next_turn_)
+    return;
+  if (!p.is_dirty && !is_due(p, now))
     return;
   if (room_ < 1)
     refill(now);
@@ -327,7 +362,9 @@ void mesh::flush(peer_number n, base::time_point now, effects& out) {
     next_turn_ = now + pace_.turn;
     return;
   }
-  p.is_dirty = false;
+  p.is_dirty = p.is_link_dirty = false;
+  p.answers_at.reset();
+  p.stanzas_at = std::max(p.stanzas_at, now - pace_.at_once * pace_.apart) + pace_.apart;
   frame f;
   const auto& o = members_.options();
   rows_.fill(n, f, now);
@@ -340,6 +377,7 @@ void mesh::flush(peer_number n, base::time_point now, effects& out) {
     p.spoken = now;
     f.heartbeat = heartbeat{members_.is_draining()};
   }
+  p.said_rows = f.changes || !f.sync_parts.empty();
   if (f.is_empty())
     return;
   ++p.in_flight;

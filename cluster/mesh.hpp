@@ -14,6 +14,11 @@ struct pace_options {
   double frames = 4'000, of_peer = 50; // a second: of the node, but at least so many for each peer (a wait of 20 ms)
   double burst = 1'000;                // frames that go at once after a rest
   base::duration turn = std::chrono::milliseconds{4};
+  // What a stanza needs behind it (link::urgency::may_wait) waits so long for company.
+  base::duration answers = std::chrono::milliseconds{4};
+  // Frames of stanzas to one peer: so many at once, then as far apart, unless one is full.
+  base::duration apart = std::chrono::milliseconds{1};
+  int at_once = 8;
 };
 
 struct mesh_options {
@@ -78,6 +83,8 @@ public:
   void accepted(connection c, base::time_point now, effects& out);
   void broken(connection c, base::time_point now, effects& out);
   void received(connection c, std::string_view bytes, base::time_point now, effects& out);
+  /// Those with a write in flight for which there may be more to say: to be asked before flush().
+  [[nodiscard]] std::vector<connection> waiting_for_writes() const;
   /// A write is done: the connection takes the next frame.
   void written(connection c, base::time_point now, effects& out);
 
@@ -122,7 +129,12 @@ private:
     connection established = 0;
     std::uint32_t in_flight = 0; // writes
     base::time_point spoken{}, gossiped{};
-    bool is_dirty = false, is_held = false;
+    std::optional<base::time_point> answers_at; // what may wait goes then
+    base::time_point stanzas_at{};              // and what need not, then
+    bool is_dirty = false;      // there may be something to say
+    bool is_link_dirty = false; // the same, of the link alone
+    bool said_rows = false;     // more of them may follow when it is written
+    bool is_held = false;
   };
   peer& at(peer_number n);
   void carry(base::time_point now, effects& out);
@@ -139,6 +151,7 @@ private:
   void end_link(peer& p, effects& out);
   void take(peer_number n, link_news&& got, effects& out);
   void flush(peer_number n, base::time_point now, effects& out);
+  [[nodiscard]] bool is_due(peer& p, base::time_point now);
   void put(connection c, const frame& f, effects& out);
   void every_peer_is_dirty();
   void refill(base::time_point now);
@@ -153,6 +166,7 @@ private:
   double room_;                  // frames that may go at once
   base::time_point refilled_{};
   std::optional<base::time_point> next_turn_; // of those that gather
+  base::time_point next_due_ = base::time_point::max();
   std::size_t last_written_ = 0; // peer, in turn
   membership::effects todo_;
   std::uint32_t last_generation_ = 0;

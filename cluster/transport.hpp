@@ -95,7 +95,7 @@ public:
   virtual void connected(link_id link, const hello& peer, std::uint32_t version) = 0;
   /// In the order sent, all that gathered.
   virtual void received(link_id link, std::vector<std::string> frames) = 0;
-  /// All that was sent over it so far is on its way.
+  /// All that was sent over it so far is on its way; said to whoever asked by transport::is_written.
   virtual void written(link_id) {}
   /// Once for each dial and for each link that was connected; nothing comes from it any more.
   virtual void closed(link_id link, const closing& how) = 0;
@@ -108,6 +108,9 @@ public:
   virtual link_id dial(const std::string& address, const std::string& node) = 0;
   /// Frames that are taken arrive in order, or the link is closed.
   [[nodiscard]] virtual sent send(link_id link, std::string frame) = 0;
+  /// All that was sent over it is on its way. If not, `written` says so once it is: nobody is woken who does not wait for it. (One
+  /// that always says it may answer no.)
+  [[nodiscard]] virtual bool is_written(link_id) { return false; }
   /// What was sent before still goes out if the other end reads it soon; `closed` follows. The other end is told `why`.
   virtual void close(link_id link, const refusal& why) = 0;
   /// Of the next hellos: after a new incarnation, or another address.

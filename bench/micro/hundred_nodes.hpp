@@ -47,7 +47,7 @@ struct real final : machine {
     mesh_options o;
     o.members.seeds = {machines[0]->address(), machines[real_count]->address()};
     if (!given.gathers)
-      o.pace.burst = o.pace.frames = 1e12;
+      o.pace.burst = o.pace.frames = 1e12, o.pace.answers = o.pace.apart = {};
     mesh = std::make_unique<cluster::mesh>(me(life{1} << 20), 7'000 + index, o, rows, own_luck);
     effects nobody;
     for (std::uint64_t n = 0; n < own.count; ++n)

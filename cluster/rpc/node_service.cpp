@@ -46,6 +46,10 @@ public:
     auto i = links_.find(link);
     return i == links_.end() || !i->second.is_connected ? wire::sent::gone : i->second.via->send(std::move(frame));
   }
+  bool is_written(link_id link) {
+    auto i = links_.find(link);
+    return i != links_.end() && i->second.is_connected && i->second.via->is_written();
+  }
   void drop(link_id link, close_cause cause, const refusal& why);
   void set_hello(const wire::hello& h) {
     std::lock_guard guard{mutex_};
@@ -65,9 +69,10 @@ public:
     post([s](core& c) { c.read(s); });
   }
   void on_written(const stream_ref& s) override {
-    post([id = s->id()](core& c) {
-      if (auto i = c.links_.find(id); i != c.links_.end() && i->second.is_connected)
-        c.events_.written(id);
+    post([s](core& c) {
+      s->hear_written();
+      if (auto i = c.links_.find(s->id()); i != c.links_.end() && i->second.is_connected)
+        c.events_.written(s->id());
     });
   }
   void on_over(const stream_ref& s, const wire::closing& how) override {
@@ -461,6 +466,7 @@ std::uint16_t node_service::port() const { return core_->port(); }
 const wire::hello& node_service::own() const { return core_->own(); }
 link_id node_service::dial(const std::string& address, const std::string& node) { return core_->dial(address, node); }
 wire::sent node_service::send(link_id link, std::string frame) { return core_->send(link, std::move(frame)); }
+bool node_service::is_written(link_id link) { return core_->is_written(link); }
 void node_service::close(link_id link, const refusal& why) { core_->drop(link, close_cause::refused_here, why); }
 void node_service::set_hello(const wire::hello& own) { core_->set_hello(own); }
 void node_service::stop() { core_->stop(); }

@@ -39,6 +39,7 @@ public:
   [[nodiscard]] const wire::hello& own() const;
   wire::link_id dial(const std::string& address, const std::string& node) override;
   [[nodiscard]] wire::sent send(wire::link_id link, std::string frame) override;
+  [[nodiscard]] bool is_written(wire::link_id link) override;
   void close(wire::link_id link, const wire::refusal& why) override;
   void set_hello(const wire::hello& own) override;
   /// Blocks for at most about a second, until gRPC is done with every link.

@@ -130,7 +130,7 @@ void stream::on_write_done(bool ok) {
   lock l{mutex_};
   is_writing_ = false;
   is_broken_ |= !ok; // the read fails, too, and reports
-  bool is_all = ok && out_.frames_size() > 0 && frames_.empty();
+  bool is_all = ok && is_written_asked_ && frames_.empty();
   pump(l);
   if (is_all)
     owner_->on_written(shared_from_this());
@@ -217,6 +217,20 @@ void stream::on_read(packet& p) {
     owner_->on_ready(self);
   if (is_first_frame)
     owner_->on_frames(self);
+}
+
+bool stream::is_written() {
+  lock l{mutex_};
+  if (is_written_asked_ || is_writing_ || !frames_.empty()) {
+    is_written_asked_ = true;
+    return false;
+  }
+  return true;
+}
+
+void stream::hear_written() {
+  lock l{mutex_};
+  is_written_asked_ = false;
 }
 
 std::vector<std::string> stream::take_frames() {

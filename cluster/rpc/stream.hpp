@@ -22,7 +22,7 @@ public:
   virtual void on_ready(const stream_ref& s) = 0;
   /// Frames were read where there were none: take_frames() has them, and what comes meanwhile.
   virtual void on_frames(const stream_ref& s) = 0;
-  /// Frames were written, and none waits.
+  /// Frames were written, and none waits; to whoever asked.
   virtual void on_written(const stream_ref& s) = 0;
   /// Once: nothing comes any more.
   virtual void on_over(const stream_ref& s, const wire::closing& how) = 0;
@@ -44,6 +44,9 @@ public:
   /// Dialled: we take this link. Frames may be sent on both sides from here on; where it was accepted, from on_ready().
   void say_ready();
   [[nodiscard]] wire::sent send(std::string frame);
+  /// Nothing waits or is in flight. Else on_written follows, up to which this stays false: then hear_written() is to be called.
+  [[nodiscard]] bool is_written();
+  void hear_written();
   [[nodiscard]] std::vector<std::string> take_frames();
   /// Writes what waits, then `why`, then ends; by force after a second.
   void end(const wire::refusal& why);
@@ -90,6 +93,7 @@ private:
   std::size_t next_ = 0, queued_ = 0;
   std::optional<wire::refusal> ending_;
   bool is_ours_ = false, has_said_why_ = false;
+  bool is_written_asked_ = false;
   bool is_writing_ = false, is_broken_ = false, is_finished_ = false, is_reported_ = false, is_aborted_ = false;
   bool has_begun_ = false;     // the other end's first packet came
   bool is_connected_ = false;  // frames may come and go

@@ -84,7 +84,7 @@ TEST_CASE_FIXTURE(pair_of_links, "link: frames are batches, and no larger than t
   REQUIRE(a->receive(credit, at_a) == link::verdict::fine);
   frame f;
   a->fill(f, false);
-  CHECK(f.stanzas->items.size() == limits::stanzas);
+  CHECK(sent(f).stanzas->items.size() == limits::stanzas);
   auto big = make_parcel(1);
   big.what.what = covey_tests::stanza("<message><body>" + std::string(limits::stanza_bytes / 2, 'x') + "</body></message>", "a@b/c", "d@e");
   renew();
@@ -94,7 +94,7 @@ TEST_CASE_FIXTURE(pair_of_links, "link: frames are batches, and no larger than t
   for (int n = 0; n < 3; ++n)
     CHECK(a->send(cluster::parcel{big}) == base::room::ok);
   a->fill(second, false);
-  CHECK(second.stanzas->items.size() == 1); // two would be over
+  CHECK(sent(second).stanzas->items.size() == 1); // two would be over
 }
 
 TEST_CASE_FIXTURE(pair_of_links, "link: stanzas wait for credit, replies do not, and no stanza overtakes one of its own pair") {
@@ -143,6 +143,7 @@ TEST_CASE_FIXTURE(pair_of_links, "link: a broken connection loses and doubles no
     REQUIRE(a->receive(grant, at_a) == link::verdict::fine);
     frame there, back, taken;
     a->fill(there, false);
+    there = sent(there);
     if (lost > 0)
       REQUIRE(b->receive(there, at_b) == link::verdict::fine);
     if (lost > 1) {
@@ -171,7 +172,8 @@ TEST_CASE_FIXTURE(pair_of_links, "link: what is replayed is dropped, what cannot
   REQUIRE(a->receive(grant, at_a) == link::verdict::fine);
   frame f;
   a->fill(f, false);
-  auto copy = sent(f);
+  f = sent(f);
+  auto copy = f;
   REQUIRE(b->receive(f, at_b) == link::verdict::fine);
   CHECK(b->receive(copy, at_b) == link::verdict::replayed);
   CHECK(at_b.arrived.size() == 2);
@@ -266,4 +268,80 @@ TEST_CASE_FIXTURE(pair_of_links, "link: what the other side cannot read ends, an
   REQUIRE(at_a.ended.size() == 1);
   CHECK(id_of(at_a.ended[0].what) == "m2");
   CHECK(at_a.ended[0].how == ending::unreadable);
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: stanzas, bad outcomes and credit that is needed go soon; good outcomes and totals may wait; what fills a frame goes now") {
+  using enum link::urgency;
+  options.window_stanzas = 2'000;
+  renew();
+  CHECK(a->wants_to_say(false) == soon); // the first credit
+  talk();
+  CHECK(a->wants_to_say(false) == nothing);
+  for (std::uint32_t n = 1; n <= 2 * limits::stanzas; ++n) {
+    send(n);
+    CHECK(a->wants_to_say(false) == (n < limits::stanzas ? soon : now));
+  }
+  CHECK(a->wants_to_say(true) == nothing); // the peer is suspected
+  auto carry = [&](cluster::link& from, cluster::link& to, link_news& out) {
+    frame f;
+    from.fill(f, false);
+    auto g = sent(f);
+    REQUIRE(to.receive(g, out) == link::verdict::fine);
+  };
+  while (a->wants_to_say(false) != nothing) { // a frame's bytes are bounded, too
+    carry(*a, *b, at_b);
+    CHECK(b->wants_to_say(false) == now); // that so many were taken
+  }
+  CHECK(b->taken() == 2 * limits::stanzas);
+  carry(*b, *a, at_a);
+  CHECK(b->wants_to_say(false) == nothing);
+
+  b->complete(1, ending::acknowledged);
+  b->complete(2, ending::stored);
+  CHECK(b->wants_to_say(false) == may_wait);
+  for (auto bad : {ending::bounced, ending::refused, ending::abandoned}) {
+    CAPTURE(static_cast<int>(bad));
+    b->complete(3 + static_cast<std::uint64_t>(bad), bad);
+    CHECK(b->wants_to_say(false) == soon);
+    carry(*b, *a, at_a);
+    CHECK(b->wants_to_say(false) == nothing);
+  }
+  CHECK(a->wants_to_say(false) == may_wait); // that they were heard
+  for (std::uint64_t n = 10; n < 10 + 128; ++n) {
+    CHECK(b->wants_to_say(false) == (n == 10 ? nothing : may_wait));
+    b->complete(n, ending::acknowledged);
+  }
+  CHECK(b->wants_to_say(false) == now);
+  carry(*b, *a, at_a);
+
+  b->handled(500, 1);
+  CHECK(b->wants_to_say(false) == may_wait);
+  b->handled(1, 1);
+  CHECK(b->wants_to_say(false) == soon);
+  carry(*b, *a, at_a);
+  b->handled(0, options.window_bytes / 4 + 1);
+  CHECK(b->wants_to_say(false) == soon);
+  reconnect();
+  CHECK(b->wants_to_say(false) == now); // all is said anew, and that is much
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: outcomes that come in any order come once, and leave nothing behind") {
+  talk();
+  for (std::uint32_t n = 1; n <= 300; ++n)
+    send(n, true, n, n % 3 != 0); // of every third nobody waits for the outcome
+  talk();
+  for (std::uint64_t round = 0; round < 2; ++round)
+    for (std::uint64_t n = 300; n >= 1; --n)
+      b->complete(n * 11 % 301, ending::acknowledged);
+  b->complete(301, ending::acknowledged);
+  talk();
+  CHECK(at_a.ended.size() == 200);
+  CHECK(a->open_count() == 0);
+  for (const auto& e : at_a.ended)
+    CHECK(e.what.what.what->completion.session == 7);
+  send(301);
+  talk();
+  b->complete(301, ending::acknowledged); // its number, now that it is there
+  talk();
+  CHECK(at_a.ended.size() == 201);
 }

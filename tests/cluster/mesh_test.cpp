@@ -1,152 +1,7 @@
 // Membership, replication and links of whole nodes over connections that the test makes and breaks by hand.
-#include "tests/cluster/made.hpp"
-#include <map>
+#include "tests/cluster/wired_nodes.hpp"
 
-using namespace cluster;
 using namespace cluster_tests;
-
-namespace {
-
-/// Nodes that hear each other at once, unless the test says otherwise.
-struct wired_nodes {
-  struct node {
-    member who;
-    base::seeded_random luck;
-    table rows;
-    cluster::mesh mesh;
-    effects out;
-    bool is_running = true;
-    connection last_accepted = 0;
-    node(member m, std::uint64_t process, const mesh_options& o) : who(m), luck(process), mesh(m, process, o, rows, luck) {}
-  };
-  struct wire { node *a, *b; connection at_a, at_b; };
-
-  base::time_point now{1'000s};
-  std::vector<std::unique_ptr<node>> nodes;
-  std::vector<wire> wires;
-  std::map<std::pair<node*, node*>, bool> cut; // nothing gets through, and nobody is told
-  std::uint64_t processes = 0;
-  std::function<void(node& from, node& to, std::string& bytes)> spoil;
-
-  node& add(node_id id, life of, const std::string& name, const std::string& address, const std::string& seed, mesh_options o = {}) {
-    o.members.seeds = {seed};
-    nodes.push_back(std::make_unique<node>(member{id, of, name, address, 2}, ++processes, o));
-    auto& n = *nodes.back();
-    n.mesh.start(now, n.out);
-    settle();
-    return n;
-  }
-  node* at(const std::string& address) {
-    for (auto& n : nodes)
-      if (n->is_running && n->who.address == address)
-        return n.get();
-    return nullptr;
-  }
-  void step(node& n, const std::function<void(effects&)>& f) {
-    f(n.out);
-  }
-  /// Until nobody has anything to say.
-  void settle() {
-    for (bool again = true; again;) {
-      again = false;
-      for (std::size_t i = 0; i < nodes.size(); ++i) {
-        auto& n = *nodes[i];
-        if (n.is_running)
-          n.mesh.flush(now, n.out);
-        auto net = std::exchange(n.out.net, {});
-        again = again || !net.empty();
-        for (auto& e : net)
-          std::visit([&](auto& one) { carry(n, one); }, e);
-      }
-    }
-  }
-  void carry(node& n, effects::dial& d) {
-    auto* to = at(d.address);
-    if (!n.is_running)
-      return;
-    if (to && (cut[{&n, to}] || cut[{to, &n}]))
-      return; // the machine's own limit ends it
-    if (!to)
-      return n.mesh.dial_failed(d.c, true, now, n.out);
-    wires.push_back({&n, to, d.c, ++to->last_accepted});
-    to->mesh.accepted(to->last_accepted, now, to->out);
-    n.mesh.dialled(d.c, now, n.out);
-  }
-  void carry(node& n, effects::write& w) {
-    for (auto& l : std::vector(wires)) {
-      auto [other, theirs] = l.a == &n && l.at_a == w.c ? std::pair{l.b, l.at_b} : l.b == &n && l.at_b == w.c ? std::pair{l.a, l.at_a} : std::pair<node*, connection>{};
-      if (!other)
-        continue;
-      n.mesh.written(w.c, now, n.out);
-      if (cut[{&n, other}] || !other->is_running)
-        return;
-      if (spoil)
-        spoil(n, *other, w.bytes);
-      other->mesh.received(theirs, w.bytes, now, other->out);
-    }
-  }
-  void carry(node& n, effects::close& c) {
-    for (auto i = wires.begin(); i != wires.end(); ++i) {
-      auto [other, theirs] = i->a == &n && i->at_a == c.c ? std::pair{i->b, i->at_b} : i->b == &n && i->at_b == c.c ? std::pair{i->a, i->at_a} : std::pair<node*, connection>{};
-      if (!other)
-        continue;
-      wires.erase(i);
-      if (other->is_running && !cut[{&n, other}])
-        other->mesh.broken(theirs, now, other->out);
-      return;
-    }
-  }
-  void advance(base::duration d) {
-    for (auto end = now + d; now < end;) {
-      now += 250ms;
-      for (auto& n : nodes)
-        if (n->is_running)
-          n->mesh.tick(now, n->out);
-      settle();
-    }
-  }
-  void kill(node& n) {
-    n.is_running = false;
-    n.out.net.clear();
-    for (auto i = wires.begin(); i != wires.end();) {
-      auto w = *i;
-      if (w.a != &n && w.b != &n) {
-        ++i;
-        continue;
-      }
-      i = wires.erase(i);
-      auto* other = w.a == &n ? w.b : w.a;
-      other->mesh.broken(w.a == &n ? w.at_b : w.at_a, now, other->out);
-    }
-    settle();
-  }
-  static const membership::peer* peer_of(const node& n, const node& other) {
-    for (const auto& p : n.mesh.members().peers())
-      if (p.who.node == other.who.node)
-        return &p;
-    return nullptr;
-  }
-  static peer_number number_of(const node& n, const node& other) {
-    const auto& all = n.mesh.members().peers();
-    for (std::size_t i = 1; i < all.size(); ++i)
-      if (all[i].who.node == other.who.node)
-        return static_cast<peer_number>(i);
-    return self;
-  }
-  static bool sees(const node& n, const node& other) {
-    const auto* p = peer_of(n, other);
-    return p && p->state == peer_state::alive && p->established && n.mesh.rows().is_synced(number_of(n, other));
-  }
-  static bool was_refused(const node& n, refusal why) {
-    return std::any_of(n.out.refused.begin(), n.out.refused.end(), [&](auto& r) { return r.why == why; });
-  }
-  void publish(node& n, std::string_view full, std::uint64_t session) {
-    n.mesh.publish(session_row(full, session, n.mesh.next_clock(base::wall_time{std::chrono::microseconds{session}})), now, n.out);
-    settle();
-  }
-};
-
-} // namespace
 
 TEST_CASE_FIXTURE(wired_nodes, "mesh: nodes that know one seed find each other") {
   for (std::size_t count : {3u, 7u, 15u}) {
@@ -291,6 +146,99 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a lone change goes at once; of many, what 
   CHECK(a.mesh.wanted_at() == base::time_point::max());
 }
 
+TEST_CASE_FIXTURE(wired_nodes, "mesh: outcomes and credit wait a little for company, a stanza takes them along, and a bad outcome does not wait") {
+  auto& a = add(1, 1 << 20, "one", "a", "b");
+  auto& b = add(2, 1 << 20, "two", "b", "a");
+  advance(8s);
+  auto to_b = number_of(a, b), to_a = number_of(b, a);
+  std::uint32_t last = 0;
+  auto cross = [&](ending how) {
+    CHECK(a.mesh.send(to_b, make_parcel(++last), now, a.out) == base::room::ok);
+    settle();
+    REQUIRE(b.out.arrived.size() == 1);
+    b.mesh.handled(to_a, 1, 100, now, b.out);
+    b.mesh.complete(to_a, b.out.arrived[0].what.what.what->completion, how, now, b.out);
+    b.out.arrived.clear();
+    settle();
+  };
+  auto frames = [&] { return std::pair{a.mesh.count().frames_out, b.mesh.count().frames_out}; };
+  auto before = frames();
+  auto wait = pace_options{}.answers;
+  auto began = now;
+  for (int n = 0; n < 4; ++n) {
+    cross(ending::acknowledged);
+    now += wait / 8;
+  }
+  CHECK(frames() == std::pair{before.first + 4, before.second});
+  CHECK(a.out.ended.empty());
+  CHECK(b.mesh.wanted_at() == began + wait); // since the first began to wait
+  now = began + wait - 1us;
+  settle();
+  CHECK(a.out.ended.empty());
+  now = began + wait;
+  settle();
+  CHECK(a.out.ended.size() == 4);
+  CHECK(frames() == std::pair{before.first + 4, before.second + 1});
+  CHECK(b.mesh.wanted_at() == base::time_point::max());
+  CHECK(a.mesh.wanted_at() == now + wait); // that they were heard
+  cross(ending::bounced);
+  CHECK(a.out.ended.size() == 5);
+  CHECK(frames() == std::pair{before.first + 5, before.second + 2});
+  cross(ending::stored);
+  CHECK(a.out.ended.size() == 5);
+  CHECK(b.mesh.send(to_a, make_parcel(99), now, b.out) == base::room::ok);
+  settle();
+  CHECK(a.out.ended.size() == 6);
+  CHECK(frames() == std::pair{before.first + 6, before.second + 3});
+  settle_answers();
+  settle_answers();
+  CHECK(a.mesh.link_to(to_b)->open_count() == 0);
+  CHECK(b.mesh.link_to(to_a)->unconfirmed_completions() == 0);
+  CHECK(a.mesh.wanted_at() == base::time_point::max());
+  CHECK(b.mesh.wanted_at() == base::time_point::max());
+}
+
+TEST_CASE_FIXTURE(wired_nodes, "mesh: some frames of stanzas go at once, then they are apart, and one that is full does not wait") {
+  auto& a = add(1, 1 << 20, "one", "a", "b");
+  auto& b = add(2, 1 << 20, "two", "b", "a");
+  advance(8s);
+  auto to_b = number_of(a, b);
+  pace_options pace;
+  std::uint32_t last = 0;
+  auto send = [&] { CHECK(a.mesh.send(to_b, make_parcel(++last), now, a.out) == base::room::ok); };
+  auto before = a.mesh.count().frames_out;
+  auto frames = [&] { return static_cast<int>(a.mesh.count().frames_out - before); };
+  for (int n = 1; n <= pace.at_once; ++n) {
+    send();
+    settle();
+    CHECK(frames() == n);
+  }
+  auto began = now;
+  int sent = 0;
+  for (; now < began + 20 * pace.apart; now += pace.apart / 8) {
+    send();
+    settle();
+    ++sent;
+    CHECK((b.out.arrived.size() == last || a.mesh.wanted_at() <= now + pace.apart));
+  }
+  CHECK(sent == 160);
+  CHECK(frames() >= pace.at_once + 19);
+  CHECK(frames() <= pace.at_once + 21);
+  CHECK(b.out.arrived.size() + 8 >= last);
+  auto full = frames();
+  for (std::size_t n = 0; n < limits::stanzas; ++n)
+    send();
+  settle();
+  CHECK(frames() > full);
+  now += pace.apart * 2 * pace.at_once; // a rest, and it goes at once again
+  settle();
+  full = frames();
+  send();
+  settle();
+  CHECK(frames() == full + 1);
+  CHECK(b.out.arrived.size() == last);
+}
+
 TEST_CASE_FIXTURE(wired_nodes, "mesh: a short cut loses nothing and starts no new life") {
   auto& a = add(1, 1 << 20, "one", "a", "b");
   auto& b = add(2, 1 << 20, "two", "b", "a");
@@ -308,7 +256,7 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a short cut loses nothing and starts no ne
   CHECK(id_of(b.out.arrived[0].what) == "m1");
   CHECK(id_of(b.out.arrived[1].what) == "m2");
   b.mesh.complete(number_of(b, a), b.out.arrived[1].what.what.what->completion, ending::stored, now, b.out);
-  settle();
+  settle_answers();
   REQUIRE(a.out.ended.size() == 1);
   CHECK(a.out.ended[0].what.what.what->completion.number == 2);
   CHECK(b.mesh.members().own().life == life_of_b);
@@ -337,7 +285,7 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a gap of the own clock is a new life; rows
   settle();
   CHECK(b.out.arrived.size() == 2);
   b.mesh.complete(number_of(b, a), late, ending::acknowledged, now, b.out);
-  settle();
+  settle_answers();
   CHECK(a.out.returned.empty());
   REQUIRE(a.out.ended.size() == 1);
   CHECK(a.out.ended[0].what.what.what->completion.number == 1);
@@ -368,7 +316,7 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a healed split with a third node leaves th
   CHECK(a.out.returned.empty());
   REQUIRE(b.out.arrived.size() == 1);
   b.mesh.complete(number_of(b, a), b.out.arrived[0].what.what.what->completion, ending::stored, now, b.out);
-  settle();
+  settle_answers();
   REQUIRE(a.out.ended.size() == 1);
   CHECK(a.out.ended[0].what.what.what->completion.number == 2);
 }

@@ -35,6 +35,26 @@ TEST_CASE_FIXTURE(pair_of_nodes, "two nodes exchange frames, and know of each ot
   CHECK(b.last.why == wire::refusal{refusal_code::unwelcome, "enough"});
 }
 
+TEST_CASE_FIXTURE(pair_of_nodes, "that all is written is said once to whoever asked, and to nobody else") {
+  link();
+  auto to_b = a.link_to("b");
+  for (std::size_t n = 1; n <= 20; ++n) {
+    REQUIRE(a.service->send(to_b, "one") == wire::sent::ok);
+    REQUIRE(h.until([&] { return b.count() == n; }));
+  }
+  CHECK(a.writes == 0);
+  for (unsigned round = 1; round <= 3; ++round) {
+    for (int n = 0; n < 7; ++n)
+      REQUIRE(a.service->send(to_b, std::string(1'000'000, 'x')) == wire::sent::ok);
+    CHECK_FALSE(a.service->is_written(to_b));
+    REQUIRE(h.until([&] { return a.writes == round; }));
+    CHECK(a.service->is_written(to_b));
+    REQUIRE(h.until([&] { return b.count() == 20 + 7 * round; }));
+  }
+  CHECK(a.writes == 3);
+  CHECK_FALSE(a.service->is_written(to_b + 100)); // there is none
+}
+
 TEST_CASE_FIXTURE(pair_of_nodes, "the acceptor ends a link, with its reason") {
   link();
   b.service->close(b.link_to("a"), {refusal_code::leaving, "good bye"});

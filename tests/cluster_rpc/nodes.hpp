@@ -112,6 +112,7 @@ struct node final : wire::transport_events {
     for (auto& f : some)
       frames.push_back(std::move(f));
   }
+  void written(wire::link_id) override { ++writes; }
   void closed(wire::link_id link, const wire::closing& how) override {
     if (auto i = names.find(link); i != names.end()) {
       links.erase(i->second);
@@ -133,7 +134,7 @@ struct node final : wire::transport_events {
   std::vector<std::string> frames;
   wire::closing last;
   std::uint32_t version = 0;
-  unsigned connects = 0, asked = 0, batches = 0;
+  unsigned connects = 0, asked = 0, batches = 0, writes = 0;
   std::unique_ptr<rpc::node_service> service; // last: its end uses the rest
 };
 
