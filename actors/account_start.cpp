@@ -118,10 +118,12 @@ void account::on_rows_unreadable(storage::errc why, effects& out) {
       out.bounce(*in->what.what, error);
     else if (auto* said = std::get_if<modules::event::outbound>(&ev))
       out.bounce(*said->what.what, error);
-    else if (auto* who = std::get_if<modules::event::attach>(&ev); who && who->who.before && !has_left(who->who.session))
+    else if (auto* who = std::get_if<modules::event::attach>(&ev); who && !who->who.before)
+      out.refuse(who->who.session, error);
+    else if (who && !has_left(who->who.session))
       early_.push_back(std::move(ev));
     else if (who)
-      out.refuse(who->who.session, error);
+      continue;
     else if (auto* end = std::get_if<modules::event::remove>(&ev))
       end->then(base::fail(why));
     else

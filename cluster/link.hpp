@@ -42,7 +42,9 @@ public:
   /// Queues one. `over`: taken, but clients that feed this link should pause. `full`: refused, `p` is as it was.
   [[nodiscard]] base::room send(parcel&& p);
   /// More waits than the soft limit.
-  [[nodiscard]] bool is_congested() const { return waiting_ > options_.queue.messages || waiting_bytes_ > options_.queue.bytes; }
+  [[nodiscard]] bool is_congested() const {
+    return waiting_ + base_ + entries_.size() - 1 - sent_ > options_.queue.messages || waiting_bytes_ > options_.queue.bytes;
+  }
   [[nodiscard]] std::size_t waiting_bytes() const { return waiting_bytes_; }
   [[nodiscard]] std::size_t open_count() const { return entries_.size(); }
 
