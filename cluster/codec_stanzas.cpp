@@ -2,6 +2,7 @@
 #include "cluster/codec_stanzas.hpp"
 #include "proto/cluster.pb.h"
 #include "xmpp/errors.hpp"
+#include <algorithm>
 #include <boost/endian/conversion.hpp>
 #include <cstring>
 #include <google/protobuf/io/coded_stream.h>
@@ -16,7 +17,10 @@ using google::protobuf::internal::WireFormatLite;
 
 namespace {
 enum parcel_flag : std::uint32_t {
-  shared = 1, reply = 2, completed = 4, copy = 8, managed = 16, stored = 32, again = 64, every_flag = 127
+  shared = 1, reply = 2, completed = 4, copy = 8, managed = 16, stored = 32, again = 64,
+  to_as_in_xml = 128, // `to` is what the start tag says, byte for byte, and left out
+  id_by_to = 256,     // the account of `to` gave the stanza-id: id_by is left out
+  every_flag = 511
 };
 
 void put(pb::Control& out, const control& c) {
@@ -145,7 +149,9 @@ fields fields_of(const parcel& p) {
   f.xml = s.bytes();
   if (s.from)
     f.from = s.from->full();
-  if (s.to)
+  bool is_to_in_xml = s.to && s.to->full() == s.raw_to();
+  flag(is_to_in_xml, to_as_in_xml);
+  if (s.to && !is_to_in_xml)
     f.to = s.to->full();
   flag(p.has_completion, completed);
   flag(d.shared != nullptr, shared);
@@ -155,7 +161,9 @@ fields fields_of(const parcel& p) {
   flag(d.is_again, again);
   f.id_high = s.stanza_id.a;
   f.id_low = s.stanza_id.b;
-  if (s.stanza_id_by)
+  bool is_id_by_to = s.stanza_id_by && s.to && s.stanza_id_by->full() == s.to->bare();
+  flag(is_id_by_to, id_by_to);
+  if (s.stanza_id_by && !is_id_by_to)
     f.id_by = s.stanza_id_by->full();
   f.delayed_us = d.delayed_us;
   return f;
@@ -267,7 +275,8 @@ parcel take(const fields& in) {
     require(!(in.flags & completed));
     return p;
   }
-  require(!in.to.empty() || p.what.to);
+  bool is_to_in_xml = in.flags & to_as_in_xml;
+  require(is_to_in_xml ? in.to.empty() : !in.to.empty() || p.what.to);
   try { // a peer is not believed to send well-formed XML
     p.what.what = xmpp::stanza::from_xml(in.xml);
   } catch (const std::logic_error&) {
@@ -277,11 +286,13 @@ parcel take(const fields& in) {
   require(s.kind() != xmpp::stanza_kind::other);
   if (!in.from.empty())
     s.from = take_jid(in.from);
-  if (!in.to.empty())
-    s.to = take_jid(in.to);
+  if (is_to_in_xml || !in.to.empty())
+    s.to = take_jid(is_to_in_xml ? s.raw_to() : in.to);
   s.stanza_id = {in.id_high, in.id_low};
-  if (!in.id_by.empty())
-    s.stanza_id_by = take_jid(in.id_by);
+  bool is_id_by_to = in.flags & id_by_to;
+  require(!is_id_by_to || (s.to && in.id_by.empty()));
+  if (is_id_by_to || !in.id_by.empty())
+    s.stanza_id_by = take_jid(is_id_by_to ? s.to->bare() : in.id_by);
   p.has_completion = in.flags & completed;
   if (in.flags & shared) {
     p.what.shared = new xmpp::delivery_share;
@@ -359,6 +370,8 @@ void append(std::string& out, const stanzas& s) {
 
 stanzas take_stanzas(std::string_view content) {
   stanzas s;
+  constexpr size usual = 150; // bytes of one
+  s.items.reserve(std::min(content.size() / usual + 1, limits::stanzas));
   reader in{content};
   for (std::uint32_t t = 0; in.next(t);)
     switch (t) {

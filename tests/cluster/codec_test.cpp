@@ -36,6 +36,7 @@ pb::Frame good() {
   f.mutable_completions()->add_items()->set_stanza(1);
   return f;
 }
+pb::Stanza& first(pb::Frame& f) { return *f.mutable_stanzas()->mutable_items(0); }
 base::result<frame, codec_errc> parse(const pb::Frame& f) { return decode(f.SerializeAsString()); }
 } // namespace
 
@@ -86,6 +87,30 @@ TEST_CASE("codec: a frame with everything in it comes back") {
   auto back = decode_row(encode(row));
   REQUIRE(back.has_value());
   CHECK(back->epoch == 7);
+}
+
+TEST_CASE("codec: a receiver that the XML names and an id of its account are not written again") {
+  auto size_of = [](std::string_view xml, std::string_view to, std::string_view by) {
+    CAPTURE(xml);
+    auto p = make_parcel(1);
+    p.what.what = covey_tests::stanza(std::string{xml}, "a@b/c", std::string{to});
+    p.what.what->stanza_id = {1, 2};
+    p.what.what->stanza_id_by = jid(by);
+    frame f;
+    f.stanzas = stanzas{1, {p}};
+    auto got = sent(f);
+    REQUIRE_FALSE(got.stanzas->items[0].is_unreadable);
+    const auto& s = *got.stanzas->items[0].what.what;
+    CHECK(s.to->full() == to);
+    CHECK(s.stanza_id_by->full() == by);
+    CHECK(s.from->full() == "a@b/c");
+    return encode(f).size();
+  };
+  auto both = size_of("<message to='some@where/r'/>", "some@where/r", "some@where");
+  CHECK(size_of("<message to='some@where/s'/>", "some@where/r", "some@where") == both + 14);
+  CHECK(size_of("<message to='some@where/r'/>", "some@where/r", "some@wherf") == both + 12);
+  CHECK(size_of("<message to='some@where/r&amp;'/>", "some@where/r&", "some@where") == both + 5 + 15); // not as it is read
+  (void)size_of("<message to='some@where/r&amp;'/>", "some@where/r&amp;", "some@where");
 }
 
 TEST_CASE("codec: what accounts and sessions say to each other comes back") {
@@ -143,7 +168,7 @@ TEST_CASE("codec: stanzas are what protobuf reads and writes") {
   p.what.delayed_us = -5;
   p.what.to = jid("x@y/a&b");
   p.what.what->stanza_id = {1, 2};
-  p.what.what->stanza_id_by = jid("d@e");
+  p.what.what->stanza_id_by = jid("f@e");
   parcel said;
   said.kind = parcel_kind::control;
   said.said = std::make_shared<const control>(control{.what = control::kind::adopt, .full = jid("a@b/c")});
@@ -169,7 +194,7 @@ TEST_CASE("codec: stanzas are what protobuf reads and writes") {
   CHECK(one.hops() == 2);
   CHECK(one.id_high() == 1);
   CHECK(one.id_low() == 2);
-  CHECK(one.id_by() == "d@e");
+  CHECK(one.id_by() == "f@e");
   CHECK(one.delayed_us() == -5);
   CHECK(in.stanzas().items(1).control().full() == "a@b/c");
   auto by_protobuf = in.SerializeAsString();
@@ -271,7 +296,11 @@ TEST_CASE("codec: a parcel that is not what it should be leaves the others of it
            {"no stanza", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_xml("<a/>"); }},
            {"a stanza for nobody", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->clear_to(); }},
            {"a sender that is no JID", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_from("@"); }},
-           {"no such flag", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_flags(128); }},
+           {"no such flag", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_flags(512); }},
+           {"a receiver that the XML does not name", [](pb::Frame& f) { first(f).clear_to(), first(f).set_flags(128); }},
+           {"a receiver here and in the XML", [](pb::Frame& f) { first(f).set_flags(128); }},
+           {"an id by nobody's account", [](pb::Frame& f) { first(f).clear_to(), first(f).set_receiver("a@b"), first(f).set_flags(256); }},
+           {"an id by two", [](pb::Frame& f) { first(f).set_id_by("a@b"), first(f).set_flags(256); }},
            {"no such kind of parcel", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(6); }},
            {"a control that says nothing", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->set_kind(5); }},
            {"a stanza that says something", [](pb::Frame& f) { f.mutable_stanzas()->mutable_items(0)->mutable_control(); }},
