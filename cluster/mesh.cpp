@@ -136,7 +136,7 @@ void mesh::written(connection c, base::time_point now, effects& out) {
 std::vector<connection> mesh::waiting_for_writes() const {
   std::vector<connection> all;
   for (const auto& p : peers_)
-    if (p.established && p.in_flight > 0 && (p.is_dirty || p.is_link_dirty))
+    if (p.established && p.in_flight > 0 && (p.is_dirty || p.is_link_dirty || p.said_rows))
       all.push_back(p.established);
   return all;
 }

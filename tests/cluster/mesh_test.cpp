@@ -465,6 +465,18 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a returning node joins by difference, from
   CHECK(back.mesh.rows().count().rows_synced < 20); // two buckets, not all
 }
 
+TEST_CASE_FIXTURE(wired_nodes, "mesh: many rows come frame behind frame, and no tick is waited for") {
+  constexpr std::uint64_t count = 5'000;
+  auto& a = add(1, 1, "a", "a:1", "b:1");
+  for (std::uint64_t k = 1; k <= count; ++k)
+    a.mesh.publish(session_row("u" + std::to_string(k) + "@b/r", k, a.mesh.next_clock(base::wall_time{std::chrono::microseconds{k}})), now, a.out);
+  settle();
+  auto& b = add(2, 1, "b", "b:1", "a:1");
+  settle_answers();
+  CHECK(b.rows.session_count(number_of(b, a)) == count);
+  CHECK(sees(b, a));
+}
+
 TEST_CASE_FIXTURE(wired_nodes, "mesh: what differs unnoticed is found by digest and repaired") {
   auto& a = add(1, 1 << 20, "one", "a", "b");
   auto& b = add(2, 1 << 20, "two", "b", "a");

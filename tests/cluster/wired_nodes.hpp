@@ -58,8 +58,11 @@ struct wired_nodes {
       again = false;
       for (std::size_t i = 0; i < nodes.size(); ++i) {
         auto& n = *nodes[i];
-        if (n.is_running)
+        if (n.is_running) {
+          for (auto c : n.mesh.waiting_for_writes()) // at once; and said only to whoever asks, as the shell does
+            n.mesh.written(c, now, n.out);
           n.mesh.flush(now, n.out);
+        }
         auto net = std::exchange(n.out.net, {});
         again = again || !net.empty();
         for (auto& e : net)
@@ -84,7 +87,6 @@ struct wired_nodes {
       auto [other, theirs] = l.a == &n && l.at_a == w.c ? std::pair{l.b, l.at_b} : l.b == &n && l.at_b == w.c ? std::pair{l.a, l.at_a} : std::pair<node*, connection>{};
       if (!other)
         continue;
-      n.mesh.written(w.c, now, n.out);
       if (cut[{&n, other}] || !other->is_running)
         return;
       if (spoil)
