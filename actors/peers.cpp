@@ -181,6 +181,17 @@ void peers::look_at_time(base::time_point came) {
     end_round();
 }
 
+/// Asks for writes that something waits for. True: some are done already.
+bool peers::hear_of_writes() {
+  bool is_any = false;
+  for (auto c : mesh_.waiting_for_writes())
+    if (auto i = links_.find(c); i != links_.end() && transport_->is_written(i->second)) {
+      mesh_.written(c, now_, todo_);
+      is_any = true;
+    }
+  return is_any;
+}
+
 /// What has gathered goes where it is for, and what is left to do goes on.
 void peers::end_round() {
   now_ = round_ended_ = clock_();
@@ -190,11 +201,11 @@ void peers::end_round() {
   }
   tell_names();
   send_unsent();
-  for (auto c : mesh_.waiting_for_writes())
-    if (auto i = links_.find(c); i != links_.end() && transport_->is_written(i->second))
-      mesh_.written(c, now_, todo_);
+  hear_of_writes();
   mesh_.flush(now_, todo_);
   carry();
+  if (hear_of_writes()) // else it is said when they are done
+    post([] {});
   deliver_mail();
   write_rows();
   look_at_links();

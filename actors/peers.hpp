@@ -140,6 +140,7 @@ private:
   void do_round(std::vector<job>& jobs);
   void look_at_time(base::time_point came);
   void tick();
+  bool hear_of_writes();
   void end_round();
   void load_rows();
   void carry();
