@@ -5,11 +5,8 @@
 import re
 import socket
 import ssl
-<<<<<<< HEAD
 import tarfile
-=======
 import threading
->>>>>>> 1f132b6 (Tests: a flood for a node that stands still holds up nobody else)
 import time
 import unittest
 import urllib.request
