@@ -210,18 +210,31 @@ void entity::end_sessions(xmpp::stream_errc why, const std::string& text) {
   }
 }
 
+/// What the machine knows of them; before take_held(), as some may wait to be attached.
+std::vector<std::shared_ptr<const modules::session_view>> entity::recall_sessions() const {
+  std::vector<std::shared_ptr<const modules::session_view>> all;
+  for (auto& a : sessions_)
+    all.push_back(machine_->recall(a.session));
+  return all;
+}
+
+void entity::attach_again(const std::vector<std::shared_ptr<const modules::session_view>>& views) {
+  auto view = views.begin();
+  for (auto& a : std::exchange(sessions_, {})) {
+    sessions_.push_back(a);
+    step(modules::event::attach{{a.session, a.full, a.where, a.clock, a.limit, false, *view++}});
+  }
+}
+
 void entity::on_crash(std::string_view) {
+  auto views = recall_sessions();
   auto held = machine_->take_held();
   waiting_.clear();
   under_way_.clear(); // what was asked for the old state is not for the new one
   awaited_.clear();
   timers_.clear();
   auto crashed = std::exchange(machine_, make_machine());
-  auto still_there = std::exchange(sessions_, {});
-  for (auto& a : still_there) {
-    sessions_.push_back(a);
-    step(modules::event::attach{{a.session, a.full, a.where, a.clock, a.limit, false, crashed->recall(a.session)}});
-  }
+  attach_again(views);
   for (auto& d : held)
     route_again(home_, std::move(d));
   rest();

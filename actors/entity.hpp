@@ -119,6 +119,8 @@ private:
   [[nodiscard]] bool may_act() const;
   void give_up();
   void begin_anew();
+  [[nodiscard]] std::vector<std::shared_ptr<const modules::session_view>> recall_sessions() const;
+  void attach_again(const std::vector<std::shared_ptr<const modules::session_view>>& views);
   struct differences {
     struct session_row { cluster::place where; std::uint64_t session; };
     std::vector<session_row> missing;

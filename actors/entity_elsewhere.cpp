@@ -85,14 +85,13 @@ void entity::mend_sessions(std::uint8_t looks) {
 void entity::begin_anew() {
   if (under_way_.empty() && waiting_.empty() && awaited_.empty())
     return on_crash({});
-  for (auto& d : machine_->take_held())
-    pass_on(std::move(d));
+  auto views = recall_sessions();
+  auto held = machine_->take_held();
   finishing_.push_back(std::exchange(machine_, make_machine()));
   timers_.clear();
-  for (auto& a : std::exchange(sessions_, {})) {
-    sessions_.push_back(a);
-    step(modules::event::attach{{a.session, a.full, a.where, a.clock, a.limit, false, finishing_.back()->recall(a.session)}});
-  }
+  attach_again(views);
+  for (auto& d : held) // to the new one: by the old one they would be overtaken
+    pass_on(std::move(d));
 }
 
 /// The account's first session is its owner's, though no table has it yet.
