@@ -9,7 +9,6 @@
 namespace actors {
 
 namespace {
-constexpr std::uint32_t look_for_room = 1, settle = 2; // timers; 3 is in account_start.cpp
 constexpr auto room_after = std::chrono::seconds{1};
 constexpr auto settle_after = std::chrono::milliseconds{500}; // its other sessions come meanwhile, and the word of the node before
 constexpr auto settle_first = std::chrono::milliseconds{200}; // another device may come at another node in the same moment

@@ -55,6 +55,7 @@ private:
     xmpp::im::subscription_state state;
     bool is_listed = true;
   };
+  enum timer : std::uint32_t { look_for_room = 1, settle, read_again }; // the last: the event itself has the rows read
   enum class presence_of_rows : std::uint8_t { unknown, loading, absent, known };
   enum class start : std::uint8_t { cold, reading, done }; // of what modules preload
 

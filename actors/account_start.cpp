@@ -11,7 +11,6 @@ using xmpp::stanza_errc;
 
 namespace {
 constexpr std::size_t most_waiting = 10'000; // stanzas
-constexpr std::uint32_t read_again = 3;      // timer: the event itself starts it
 constexpr auto read_again_after = std::chrono::seconds{1};
 }
 
@@ -118,13 +117,12 @@ void account::on_rows_unreadable(storage::errc why, effects& out) {
       out.bounce(*in->what.what, error);
     else if (auto* said = std::get_if<modules::event::outbound>(&ev))
       out.bounce(*said->what.what, error);
-    else if (auto* who = std::get_if<modules::event::attach>(&ev); who && !who->who.before)
-      out.refuse(who->who.session, error);
-    else if (who && !has_left(who->who.session))
-      early_.push_back(std::move(ev));
-    else if (who)
-      continue;
-    else if (auto* end = std::get_if<modules::event::remove>(&ev))
+    else if (auto* who = std::get_if<modules::event::attach>(&ev)) {
+      if (!who->who.before)
+        out.refuse(who->who.session, error);
+      else if (!has_left(who->who.session))
+        early_.push_back(std::move(ev));
+    } else if (auto* end = std::get_if<modules::event::remove>(&ev))
       end->then(base::fail(why));
     else
       std::visit([&](auto& e) { on(e, out); }, ev);

@@ -86,12 +86,7 @@ void on_returned(home& at, cluster::parcel&& p) {
     case parcel_kind::outbound:
       return with_session([d = p.what](session& s) mutable { s.on_elsewhere(std::move(d), true); });
     case parcel_kind::spool:
-      return at.post(p.sender_reactor, [ref = p.sender, d = std::move(p.what)](home& there) mutable {
-        if (auto* s = there.find<session>(ref))
-          s->on_unspooled(std::move(d));
-        else
-          route_again(there, std::move(d));
-      });
+      return at.pass_or_return<&session::on_unspooled>(p.sender_reactor, p.sender, std::move(p.what));
     case parcel_kind::sent: return;
     case parcel_kind::control: break;
   }

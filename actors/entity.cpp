@@ -153,12 +153,7 @@ void entity::on_spool(const cluster::place& from, std::uint64_t session, std::ve
 void entity::tell_unspooled(const cluster::place& to, xmpp::delivery&& what) {
   if (to.node != cluster::self)
     return home_.complete(what.what->completion, modules::outcome::abandoned);
-  home_.post(to.reactor, [ref = to.ref, d = std::move(what)](home& at) mutable {
-    if (auto* s = at.find<actors::session>(ref))
-      s->on_unspooled(std::move(d));
-    else
-      route_again(at, std::move(d));
-  });
+  home_.pass_or_return<&actors::session::on_unspooled>(to.reactor, to.ref, std::move(what));
 }
 
 void entity::on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids) {
@@ -233,7 +228,7 @@ void entity::on_crash(std::string_view) {
   under_way_.clear(); // what was asked for the old state is not for the new one
   awaited_.clear();
   timers_.clear();
-  auto crashed = std::exchange(machine_, make_machine());
+  machine_ = make_machine();
   attach_again(views);
   for (auto& d : held)
     route_again(home_, std::move(d));

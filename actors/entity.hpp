@@ -35,7 +35,6 @@ public:
   void on_detach(std::uint64_t session, bool is_silent = false);
   void on_sent(std::uint64_t session, xmpp::stanza_ref what) { step(modules::event::sent{session, std::move(what)}); }
   void on_spool(const cluster::place& from, std::uint64_t session, std::vector<xmpp::delivery> what);
-  void tell_unspooled(const cluster::place& to, xmpp::delivery&& what);
   void on_arrived(std::vector<base::u128> ids);
   void on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids);
   /// The session goes on at another place; its old one hears of it behind all that was sent there.
@@ -111,6 +110,7 @@ private:
   void carry(modules::effect::publish& e);
   void carry(modules::effect::share& e);
   void carry(modules::effect::unspooled& e);
+  void tell_unspooled(const cluster::place& to, xmpp::delivery&& what);
   void pass_on(xmpp::delivery&& what);
   void send_to_session(cluster::peer_number at, std::uint64_t session, xmpp::delivery&& what);
   void deliver_unattached(std::uint64_t session, xmpp::delivery&& what);

@@ -75,7 +75,7 @@ public:
   void take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account);
   /// The account could not store what this session has not got acknowledged: it is tried again.
   void on_unspooled(xmpp::delivery&& what);
-  void on_unspooled(base::u128 stanza_id);
+  void spool_again(base::u128 stanza_id);
   /// From the account, behind all that it has sent here: the rest goes to the session's new place.
   void on_moved(bool is_attached);
   [[nodiscard]] bool is_detached() const { return !stream_ && !is_ended_; }

@@ -112,7 +112,7 @@ void session::on_said(cluster::peer_number from, const control& c, xmpp::deliver
       return set_snapshot(modules::snapshot_ref{new modules::account_snapshot{c.has(control::wants_copies), std::move(list)}});
     }
     case control::kind::view: return on_view(view_of(c, session_id_, full_, what.what));
-    case control::kind::unspooled: return c.ids.empty() ? void() : on_unspooled(c.ids.front());
+    case control::kind::unspooled: return c.ids.empty() ? void() : spool_again(c.ids.front());
     case control::kind::elsewhere:
       if (!c.ids.empty())
         return on_settled_elsewhere(c.ids);

@@ -24,10 +24,7 @@ bool session::ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_r
   say({.what = control::kind::take_over, .clock = h});
   constexpr auto at_most = std::chrono::seconds{10}; // that node may be lost, or another connection may ask for the same one
   leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] {
-    home_.guard(id(), [this] {
-      if (stage_ == place_in_time::taking_over)
-        on_take_over_refused({});
-    });
+    home_.guard(id(), [this] { on_take_over_refused({}); });
   }));
   return true;
 }

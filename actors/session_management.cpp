@@ -247,14 +247,14 @@ void session::store(std::vector<xmpp::delivery> late) {
 void session::on_unspooled(xmpp::delivery&& what) {
   if (is_ended_ && stage_ != place_in_time::moved) // it was let go as the account's
     return route_again(home_, std::move(what));
-  on_unspooled(what.what->stanza_id);
+  spool_again(what.what->stanza_id);
 }
 
-void session::on_unspooled(base::u128 stanza_id) {
+void session::spool_again(base::u128 stanza_id) {
   if (stage_ == place_in_time::moved && successor_.node != cluster::self)
     return say_to_successor({.what = cluster::control::kind::unspooled, .ids = {stanza_id}});
   if (stage_ == place_in_time::moved)
-    return home_.post<session>(successor_.reactor, successor_.ref, [stanza_id](session& s) { s.on_unspooled(stanza_id); });
+    return home_.post<session>(successor_.reactor, successor_.ref, [stanza_id](session& s) { s.spool_again(stanza_id); });
   if (!managed_)
     return;
   for (auto& e : managed_->queue.entries())

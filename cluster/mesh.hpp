@@ -83,7 +83,7 @@ public:
   void accepted(connection c, base::time_point now, effects& out);
   void broken(connection c, base::time_point now, effects& out);
   void received(connection c, std::string_view bytes, base::time_point now, effects& out);
-  /// Those with a write in flight for which there may be more to say: to be asked before flush().
+  /// Those with a write in flight for which there may be more to say: to be asked before flush(), and behind it.
   [[nodiscard]] std::vector<connection> waiting_for_writes() const;
   /// A write is done: the connection takes the next frame.
   void written(connection c, base::time_point now, effects& out);

@@ -2,6 +2,7 @@
 #include "server/backup.hpp"
 #include "base/files.hpp"
 #include "server/archive.hpp"
+#include "server/cluster_folder.hpp"
 #include "server/files.hpp"
 #include "server/runner.hpp"
 #include "server/tar.hpp"
@@ -48,7 +49,7 @@ base::result<std::unique_ptr<backup>, std::string> backup::begin(runner& r, cons
   for (auto* name : {"hosts", "certificates"})
     if (auto ok = b->add_folder(name, data + '/' + name); !ok)
       return base::fail(ok.error());
-  if (auto ok = b->add_cluster(data + '/' + cluster_folder_name); !ok)
+  if (auto ok = b->add_cluster(cluster_folder_in(data).path); !ok)
     return base::fail(ok.error());
   if (auto ok = b->add_file("covey.toml", config_file); !ok)
     return base::fail(ok.error());

@@ -2,6 +2,7 @@
 #include "server/restore.hpp"
 #include "base/files.hpp"
 #include "server/archive.hpp"
+#include "server/cluster_folder.hpp"
 #include "server/files.hpp"
 #include "server/tar.hpp"
 #include <algorithm>
@@ -146,7 +147,7 @@ base::result<cluster_part, std::string> put_cluster(const std::string& from, con
   std::error_code ec;
   if (!fs::exists(from, ec))
     return cluster_part::none;
-  if (is_there(to + '/' + cluster_files[std::size(cluster_files) - 1]))
+  if (is_there(cluster_folder{to}.certificate()))
     return cluster_part::kept;
   std::vector<std::string> missing;
   for (std::string name : cluster_files) {
@@ -209,7 +210,7 @@ base::result<restored, restore_problem> restore(const std::string& archive, cons
     if (ec)
       return base::fail(failed(to + " cannot be put in place: " + ec.message()));
   }
-  auto cluster = put_cluster(staging + '/' + cluster_folder_name, data_folder + '/' + cluster_folder_name);
+  auto cluster = put_cluster(staging + '/' + cluster_folder_name, cluster_folder_in(data_folder).path);
   if (!cluster)
     return base::fail(failed(cluster.error()));
   r.cluster = *cluster;

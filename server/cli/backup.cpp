@@ -3,6 +3,7 @@
 #include "server/cli/commands.hpp"
 #include "server/cli/coveyd.hpp"
 #include "server/cli/receive.hpp"
+#include "server/cluster_folder.hpp"
 #include "server/restore.hpp"
 #include <ctime>
 #include <filesystem>
@@ -57,7 +58,7 @@ int restore(const options& o) {
   auto text = c.data_folder + " is as it was at the backup";
   if (!result->replaced.empty())
     text += "; what was there is in " + result->replaced + ", remove it when all is well";
-  auto at = c.data_folder + "/cluster";
+  auto at = server::cluster_folder_in(c.data_folder).path;
   std::string cluster;
   if (result->cluster == server::cluster_part::restored) {
     cluster = "restored";
