@@ -182,9 +182,12 @@ public:
   }
   template <class Condition>
   static bool wait_until(Condition is_so) {
-    for (int n = 0; n < 4'000 && !is_so(); ++n)
+    for (int n = 0; n < 4'000; ++n) {
+      if (is_so()) // asked once: it need not stay so
+        return true;
       std::this_thread::sleep_for(std::chrono::milliseconds{5});
-    return is_so();
+    }
+    return false;
   }
   /// In the order of server/runner.
   void stop() {
