@@ -117,6 +117,11 @@ std::vector<xmpp::delivery> account::take_held() {
   return all;
 }
 
+bool account::has_held() const {
+  auto holds = [](auto& m) { return !m.held.empty(); };
+  return !waiting_.empty() || !early_.empty() || std::ranges::any_of(members_, holds);
+}
+
 /// What was held for a session that gets no more, nobody has acknowledged, and nobody else here holds: one message to several of
 /// them goes its way anew once, and those that have been given it know it.
 std::vector<xmpp::delivery> account::take_held(member& m) const {

@@ -25,6 +25,7 @@ public:
   void step(modules::entity_event& ev, base::time_point now, modules::effects& out) override;
   [[nodiscard]] bool is_idle() const override;
   std::vector<xmpp::delivery> take_held() override;
+  [[nodiscard]] bool has_held() const override;
   std::vector<modules::event::outbound> take_outbound() override;
   [[nodiscard]] std::shared_ptr<const modules::session_view> recall(std::uint64_t session) const override;
   [[nodiscard]] bool is_void() const override { return (exists_ == presence_of_rows::absent || is_removed_) && is_idle(); }

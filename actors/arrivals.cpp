@@ -68,6 +68,10 @@ void arrive(home& at, cluster::peer_number from, const cluster::place& to, clust
     return on_changed(at, p.what.to, p.said->has(control::is_full));
   if (p.said->what == control::kind::removed)
     return at.around().peers()->on_removed(p.said->clock, p.said->code);
+  if (p.said->what == control::kind::passing)
+    return p.what.to ? move_mark{p.said->text, p.said->clock, p.said->code}.arrive(at, xmpp::bare_of(p.what.to)) : void();
+  if (p.said->what == control::kind::passed)
+    return move_keeper::tell(at, p.said->clock);
   if (p.said->is_for_account())
     return to_account(at, from, std::move(p));
   if (auto* s = at.find<session>(to.ref))
@@ -98,6 +102,8 @@ void on_returned(home& at, cluster::parcel&& p) {
     with_session([](session& s) { s.on_elsewhere({}, true); });
   else if (p.said->what == control::kind::settled)
     with_session([ids = p.said->ids](session& s) { s.on_settled_elsewhere(ids); });
+  else if (p.said->what == control::kind::passing) // nobody there has anything any more
+    move_mark{p.said->text, p.said->clock, p.said->code}.answer(at);
   else if (p.said->what == control::kind::no_room || (p.said->what == control::kind::elsewhere && p.what.what))
     route_again(at, std::move(p.what));
 }

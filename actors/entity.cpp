@@ -52,6 +52,8 @@ void entity::carry_out(modules::effects& todo) {
     finishing_.clear();
   if (owes_look_ && under_way_.empty() && waiting_.empty()) [[unlikely]]
     look_there_again();
+  if (!marks_.empty()) [[unlikely]]
+    answer_marks();
   if (machine_->is_idle() && sessions_.empty() && (!idle_.is_armed() || machine_->is_void()))
     rest();
 }
@@ -232,6 +234,7 @@ void entity::on_crash(std::string_view) {
   attach_again(views);
   for (auto& d : held)
     route_again(home_, std::move(d));
+  answer_marks();
   rest();
 }
 

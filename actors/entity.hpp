@@ -51,6 +51,8 @@ public:
   void on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
   /// Another node has written rows of this address; `hops`: how often that word was passed on.
   void look_again(std::uint64_t hops);
+  /// Goes behind all that this address was sent until now, wherever that went.
+  void on_mark(move_mark m);
   void on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
   /// Its account was removed from here; what is left ends.
   [[nodiscard]] bool is_removed() const { return is_removed_; }
@@ -131,6 +133,7 @@ private:
   void mend_sessions(std::uint8_t looks);
   [[nodiscard]] std::unique_ptr<modules::entity_machine> make_machine() const;
   void look_there_again();
+  void answer_marks();
   [[nodiscard]] cluster::peer_number find_owner() const;
   [[nodiscard]] bool may_begin_with(const modules::attach_request& who);
   void on_remote_remove(cluster::peer_number from, std::uint64_t question);
@@ -184,6 +187,7 @@ private:
   cluster::peer_number owner_ = cluster::self; // else everything is passed on
   bool is_removed_ = false;
   bool owes_look_ = false; // what is still being stored here: the owner must hear of it
+  std::vector<move_mark> marks_; // that wait for what is held here
   bool has_written_ = false; // while no session was here: one elsewhere may not know of it
 };
 

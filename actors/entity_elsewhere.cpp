@@ -121,6 +121,7 @@ void entity::give_up() {
   timers_.clear();
   for (auto& d : machine_->take_held())
     pass_on(std::move(d));
+  answer_marks();
   owes_look_ = true;
   if (under_way_.empty() && waiting_.empty())
     look_there_again();
@@ -167,6 +168,22 @@ void entity::look_there_again() {
   owes_look_ = false;
   if (owner_ != cluster::self)
     say(owner_, 0, {.what = control::kind::look_again}, {nullptr, where_.bare});
+}
+
+/// Where this address lives what is held has yet to be handled or passed on; where it does not, all of it has been.
+void entity::on_mark(move_mark m) {
+  constexpr std::size_t most = 64; // of one address; who asks does not wait for ever
+  if (marks_.size() == most)
+    return m.answer(home_);
+  marks_.push_back(std::move(m));
+  answer_marks();
+}
+
+void entity::answer_marks() {
+  if (owner_ == cluster::self && (!under_way_.empty() || !waiting_.empty() || machine_->has_held()))
+    return;
+  for (auto& m : std::exchange(marks_, {}))
+    m.go_on(home_, where_.bare, owner_);
 }
 
 void entity::pass_on(xmpp::delivery&& what) {

@@ -3,6 +3,7 @@
 #pragma once
 #include "actors/keepalive.hpp"
 #include "actors/light.hpp"
+#include "actors/moves.hpp"
 #include "actors/peer_batch.hpp"
 #include "base/metrics.hpp"
 #include "cluster/registry.hpp"
@@ -172,6 +173,7 @@ public:
   }
   modules::effects scratch;
   watch_keeper watch{*this}; // of silent connections
+  move_keeper moves{*this};  // of accounts that live elsewhere since a moment
 
   struct counters {
     base::metrics::counter *stanzas_in, *stanzas_out, *bytes_in, *bytes_out, *crashes, *turns;

@@ -150,6 +150,12 @@ public:
     auto last = bind_clock_.load(std::memory_order_relaxed);
     while (last < other && !bind_clock_.compare_exchange_weak(last, other, std::memory_order_relaxed)) {}
   }
+  /// For <delay/> (XEP-0203): when, in µs since 1970, a message was sent that its receiver gets only now; 0 where that makes no
+  /// difference.
+  [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza& what, base::duration wait, base::duration least = std::chrono::seconds{2}) const {
+    bool is_late = what.kind() == xmpp::stanza_kind::message && wait >= least;
+    return is_late ? std::chrono::duration_cast<std::chrono::microseconds>((clock_.wall() - wait).time_since_epoch()).count() : 0;
+  }
   /// For the log: other numbers after a restart, too.
   [[nodiscard]] std::uint64_t next_log_id() { return log_ids_.fetch_add(1, std::memory_order_relaxed); }
   /// Of the ids of sessions that can be resumed.

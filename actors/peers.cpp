@@ -221,6 +221,8 @@ void peers::tick() {
   carry();
   look_for_ghosts();
   look_for_answers();
+  look_for_marks();
+  rows_.age_moves();
   forget_written();
   forget_told();
   look_whether_minority();
@@ -385,6 +387,8 @@ void peers::carry(to_peers::send& i) {
     return todo_.returned.push_back(std::move(i.what));
   }
   constexpr auto patience = std::chrono::seconds{2};
+  if (i.what.said && i.what.said->what == cluster::control::kind::passing && i.what.said->code == 0)
+    watch_mark(i);
   if (!unsent_orders_.contains(i.what.order) && mesh_.send(i.to, std::move(i.what), now_, todo_) != base::room::full)
     return;
   bool is_control = i.what.kind == cluster::parcel_kind::control; // which nobody would say again

@@ -65,6 +65,8 @@ public:
   [[nodiscard]] const cluster::table& rows() const { return rows_; }
   /// Of an account or service.
   [[nodiscard]] cluster::owner owner_of(const xmpp::jid& bare) const { return rows_.owner_of(bare, *candidates()); }
+  /// Where it is without a session, and where it was a few seconds ago, when others were there. Any thread.
+  [[nodiscard]] std::vector<cluster::peer_number> hashed_lately(const xmpp::jid& bare) const;
   /// Where a service that exists once is; nothing: nobody has it at this moment.
   [[nodiscard]] std::optional<cluster::peer_number> service_owner(const xmpp::jid& name) const;
   [[nodiscard]] const ownership& owned() const { return owned_; }
@@ -106,6 +108,7 @@ public:
   void close_session(cluster::peer_number at, std::uint64_t session, xmpp::stream_errc why, const std::string& text);
   /// Its name in the cluster; empty: nobody.
   [[nodiscard]] std::string name_of(cluster::peer_number n) const;
+  [[nodiscard]] const std::string& own_name() const { return mesh_.members().own().name; }
   /// No accounts without a session from now on, and other nodes see it.
   void drain();
   /// Blocks until the thread has answered, at most a second. Nothing: it has not.
@@ -170,6 +173,9 @@ private:
   [[nodiscard]] bool are_links_full() const;
   void look_for_ghosts();
   void look_for_answers();
+  void watch_mark(const to_peers::send& i);
+  void end_mark(std::uint64_t id);
+  void look_for_marks();
   void tell_what_is_written(const xmpp::jid_ref& bare);
   void forget_written();
   void forget_told();
@@ -218,12 +224,15 @@ private:
   struct question { on_removal then; base::time_point until; };
   std::map<std::uint64_t, question> questions_;
   std::uint64_t last_question_ = 0;
+  struct mark { std::uint64_t id; base::time_point until; };
+  std::vector<mark> marks_; // of this node's reactors, that other nodes may not answer
   std::atomic<std::uint64_t> divergences_{0};
   std::atomic<bool> is_in_minority_{false};
   bool has_mail_ = false;
 
   mutable std::shared_mutex candidates_mutex_;
-  candidates_ref candidates_;
+  candidates_ref candidates_, candidates_before_; // the second until then
+  base::time_point before_until_{};
   std::vector<cluster::peer_number> alive_;
   std::vector<std::string> names_; // by number, of those that are there
   std::map<std::string, cluster::peer_number, std::less<>> by_name_;

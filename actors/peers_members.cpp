@@ -16,6 +16,7 @@ constexpr std::size_t most_gone = 65'536; // sessions that are looked for once m
 constexpr std::size_t most_written = 65'536; // accounts; beyond, what is stored waits for the next login
 constexpr auto remembered = std::chrono::seconds{60};
 constexpr auto tell_after = std::chrono::milliseconds{100};
+constexpr auto moves_last = std::chrono::seconds{5};
 } // namespace
 
 std::string_view to_text(cluster::peer_state s) {
@@ -30,6 +31,10 @@ std::string_view to_text(cluster::peer_state s) {
 }
 
 void peers::update_candidates() {
+  if (candidates_before_ && now_ >= before_until_) {
+    std::lock_guard guard{candidates_mutex_};
+    candidates_before_ = nullptr;
+  }
   auto fresh = mesh_.candidates();
   std::vector<peer_number> alive;
   for (std::size_t n = 1; n < mesh_.members().peers().size(); ++n)
@@ -48,7 +53,8 @@ void peers::update_candidates() {
   std::lock_guard guard{candidates_mutex_};
   names_ = std::move(names);
   by_name_ = std::move(by_name);
-  candidates_ = std::move(shown);
+  candidates_before_ = std::exchange(candidates_, std::move(shown));
+  before_until_ = now_ + moves_last;
   alive_ = std::move(alive);
 }
 
@@ -117,6 +123,20 @@ void peers::look_whether_minority() {
 bool peers::wait_until_joined(base::duration at_most) {
   std::unique_lock guard{mutex_};
   return joined_.wait_for(guard, at_most, [this] { return has_joined_; });
+}
+
+std::vector<peer_number> peers::hashed_lately(const xmpp::jid& bare) const {
+  candidates_ref now, before;
+  {
+    std::shared_lock guard{candidates_mutex_};
+    now = candidates_;
+    before = candidates_before_;
+  }
+  std::vector<peer_number> all{cluster::table::hashed(bare, *now).node};
+  if (before)
+    if (auto n = cluster::table::hashed(bare, *before).node; n != all.front())
+      all.push_back(n);
+  return all;
 }
 
 bool peers::has_successor() const {
@@ -255,6 +275,33 @@ void peers::tell_what_is_written(const xmpp::jid_ref& bare) {
     return at_entity(around_, *bare, [](entity& e) { e.look_again(0); });
   to_peers::send one{there->node, cluster::make_control(0, {.what = cluster::control::kind::look_again}, {nullptr, bare})};
   carry(one);
+}
+
+/// Of a node that says nothing: what is on the way there holds up what is behind it as long as it may still come, nothing for a moment.
+void peers::watch_mark(const to_peers::send& i) {
+  constexpr auto longest = std::chrono::seconds{15}; // then it is given up, or has been heard
+  constexpr auto shortest = std::chrono::seconds{1};
+  constexpr std::size_t most = 65'536;
+  const auto& bare = *i.what.what.to;
+  const auto* l = mesh_.link_to(i.to);
+  auto waits = [&](const unsent& u) { return u.to == i.to && u.what.what.what && u.what.what.what->to && u.what.what.what->to->hash() == bare.hash(); };
+  bool is_on_way = (l && l->has_for(bare)) || std::ranges::any_of(unsent_, waits);
+  if (marks_.size() < most)
+    return marks_.push_back({i.what.said->clock, now_ + (is_on_way ? longest : shortest)});
+  end_mark(i.what.said->clock);
+}
+
+void peers::end_mark(std::uint64_t id) {
+  around_.homes()[0]->post_from_anywhere([id](home& at) { move_keeper::tell(at, id); });
+}
+
+void peers::look_for_marks() {
+  std::erase_if(marks_, [this](auto& m) {
+    if (m.until > now_)
+      return false;
+    end_mark(m.id);
+    return true;
+  });
 }
 
 /// As long as somebody is away, so are sessions that may have something here.

@@ -227,6 +227,8 @@ void session::spool(base::time_point now) {
       continue;
     e.is_spooled = true;
     late.push_back(e.what);
+    if (!e.what.delayed_us) // should it come again it has been passed
+      late.back().delayed_us = delayed_since(e.what.what, e.since, {});
     for (auto& d : managed_->doubles)
       if (is_same(d, e.what) && !d.is_stored)
         late.push_back(d);
@@ -261,17 +263,15 @@ void session::spool_again(base::u128 stanza_id) {
     if (e.is_spooled && e.what.what->stanza_id == stanza_id) {
       e.is_spooled = false;
       e.may_be_stored = true;
+      if (!e.what.delayed_us)
+        e.what.delayed_us = delayed_since(e.what.what, e.since, {});
       e.since = home_.now(); // once more in a while
     }
   arm(home_.now() + home_.around().settings().spool_after);
 }
 
-/// For <delay/>: when a message was sent that its receiver gets only now; 0 where that makes no difference.
 std::int64_t session::delayed_since(const xmpp::stanza_ref& what, base::time_point since, base::duration least) const {
-  auto wait = home_.now() - since;
-  if (what->kind() != stanza_kind::message || wait < least)
-    return 0;
-  return std::chrono::duration_cast<std::chrono::microseconds>((home_.around().clock().wall() - wait).time_since_epoch()).count();
+  return home_.around().delayed_since(*what, home_.now() - since, least);
 }
 
 /// What ends with this session and must go elsewhere. What the account has stored stays its own.

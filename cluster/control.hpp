@@ -38,8 +38,11 @@ struct control {
     changed,    // an account's rows, by an administrator; flag is_full: it is gone; no session
     broadcast,  // text: a domain, to whose every session the parcel's stanza goes; clock: names it, as it may come again
     removed,    // the answer to `remove`: clock, code (0: it is gone, else storage::errc + 1)
+    passing,    // for the address in the parcel, behind what it was sent before it moved: goes after it. clock: names the mark,
+                // text: the node that waits for it, code: how often it was passed on
+    passed,     // the answer: clock; there is nothing of that any more on the way
   };
-  static constexpr auto last = kind::removed;
+  static constexpr auto last = kind::passed;
   enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64, was_lost = 128 };
 
   kind what = kind::detach;

@@ -47,6 +47,8 @@ public:
   }
   [[nodiscard]] std::size_t waiting_bytes() const { return waiting_bytes_; }
   [[nodiscard]] std::size_t open_count() const { return entries_.size(); }
+  /// A stanza for that address waits here, or for its outcome. Looks at all of them.
+  [[nodiscard]] bool has_for(const xmpp::jid& bare) const;
 
   // --- receiving
   /// The stanza that arrived with this number has its outcome. Once; of an unknown one nothing happens.

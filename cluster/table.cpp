@@ -1,6 +1,7 @@
 // The replicated table: one allocation a row, chained by account (for look-ups) and by owner and bucket (for replication).
 #include "cluster/table.hpp"
 #include <algorithm>
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -76,6 +77,8 @@ struct table::shard {
   };
   mutable std::shared_mutex mutex;
   boost::unordered_flat_set<stored*, hasher, equal> heads; // of the chain of one bare JID
+  struct moved { move what; std::uint32_t age; };
+  boost::unordered_flat_map<std::uint64_t, moved> moves; // by the hash of the bare JID
   [[nodiscard]] stored* head(const xmpp::jid& j) const {
     auto i = heads.find(key{j.hash(), j.bare()});
     return i == heads.end() ? nullptr : *i;
@@ -164,19 +167,71 @@ std::optional<entry> table::route_of(const xmpp::jid& name) const {
   return best ? std::optional{best->to_entry()} : std::nullopt;
 }
 
-std::optional<owner> table::home_of(const xmpp::jid& bare) const {
+const table::stored* table::oldest_in(const stored* chain) const {
   const stored* oldest = nullptr;
-  auto& s = of(bare.hash());
-  std::shared_lock guard{s.mutex};
-  for (const auto* r = s.head(bare); r; r = r->next_of_account)
+  for (const auto* r = chain; r; r = r->next_of_account)
     if (r->is_session() && is_present(r->node) && (!oldest || is_above(*oldest, *r)))
       oldest = r;
+  return oldest;
+}
+
+std::optional<peer_number> table::home_in(const stored* chain) const {
+  const auto* oldest = oldest_in(chain);
+  return oldest ? std::optional{oldest->node} : std::nullopt;
+}
+
+std::optional<owner> table::home_of(const xmpp::jid& bare) const {
+  auto& s = of(bare.hash());
+  std::shared_lock guard{s.mutex};
+  const auto* oldest = oldest_in(s.head(bare));
   return oldest ? std::optional<owner>{{oldest->node, oldest->reactor}} : std::nullopt;
 }
 
+// --- moves
+
+void table::note_move(shard& s, std::uint64_t account, std::optional<peer_number> before, std::optional<peer_number> after) {
+  if (before == after || noted_.size() >= most_moves)
+    return;
+  auto& m = s.moves[account];
+  m.what.number = ++last_move_;
+  m.age = age_;
+  if (before) {
+    auto& from = m.what.from;
+    std::copy_backward(from.begin(), from.end() - 1, from.end());
+    from.front() = *before;
+    m.what.count = static_cast<std::uint8_t>(std::min<std::size_t>(m.what.count + 1u, move::most));
+  } else {
+    m.what.was_hashed = true;
+  }
+  noted_.push_back({age_, account});
+  filter_of(account).fetch_add(1, std::memory_order_relaxed); // seen with the row: both under the lock
+}
+
+std::optional<move> table::find_move(const xmpp::jid& bare) const {
+  auto& s = of(bare.hash());
+  std::shared_lock guard{s.mutex};
+  auto i = s.moves.find(bare.hash());
+  return i == s.moves.end() ? std::nullopt : std::optional{i->second.what};
+}
+
+void table::age_moves() {
+  ++age_;
+  for (; !noted_.empty() && age_ - noted_.front().age >= move_age; noted_.pop_front()) {
+    auto [age, account] = noted_.front();
+    auto& s = of(account);
+    std::lock_guard guard{s.mutex};
+    if (auto i = s.moves.find(account); i != s.moves.end() && i->second.age == age)
+      s.moves.erase(i);
+    filter_of(account).fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
 owner table::owner_of(const xmpp::jid& bare, std::span<const candidate> alive) const {
-  if (auto there = home_of(bare))
-    return *there;
+  auto there = home_of(bare);
+  return there ? *there : hashed(bare, alive);
+}
+
+owner table::hashed(const xmpp::jid& bare, std::span<const candidate> alive) {
   auto h = name_hash(bare.bare());
   owner best;
   std::uint64_t highest = 0;
@@ -218,6 +273,8 @@ table::placed table::put(peer_number node, const row& r) {
   auto* found = find_in(head, node, r);
   if (found && found->epoch > r.epoch)
     return out;
+  bool may_move = r.kind == row_kind::session && (!found || found->clock != r.clock);
+  auto home_before = may_move ? home_in(head) : std::nullopt;
   std::uint64_t before = 0;
   if (found) {
     before = found->digest(name);
@@ -258,6 +315,8 @@ table::placed table::put(peer_number node, const row& r) {
   found->capabilities = r.what.capabilities;
   found->priority = r.what.priority;
   found->flags = r.what.flags & 63;
+  if (may_move)
+    note_move(s, found->hash, home_before, home_in(head ? head : found));
   auto moved = found->digest(name) - before;
   o.digests[found->bucket] += moved;
   o.sum += moved;
@@ -314,7 +373,9 @@ bool table::remove(peer_number node, const row& r) {
   auto* found = find_in(s.head(*r.name), node, r);
   if (!found || found->epoch > r.epoch)
     return false;
+  auto home_before = home_in(s.head(*r.name));
   unlink(s, found);
+  note_move(s, r.name->hash(), home_before, home_in(s.head(*r.name)));
   return true;
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <boost/unordered/unordered_flat_set.hpp>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -41,6 +42,15 @@ struct candidate {
   std::uint16_t reactors = 1;
 };
 
+/// An account that lives somewhere else than a few seconds ago.
+struct move {
+  static constexpr std::size_t most = 3;
+  std::uint64_t number = 0;             // counts up with each move that this table sees
+  std::array<peer_number, most> from{}; // the latest first
+  std::uint8_t count = 0;               // of those
+  bool was_hashed = false;              // it had no session at first: it was where hashing said
+};
+
 class table {
 public:
   table();
@@ -59,6 +69,13 @@ public:
   [[nodiscard]] std::optional<owner> home_of(const xmpp::jid& bare) const;
   /// Where the account lives: with its oldest session; without one where rendezvous hashing over `alive` says.
   [[nodiscard]] owner owner_of(const xmpp::jid& bare, std::span<const candidate> alive) const;
+  /// The second of both.
+  [[nodiscard]] static owner hashed(const xmpp::jid& bare, std::span<const candidate> alive);
+  /// Whether it moved lately: for as long as what was sent before may still be on its way there. Who sees the account's new home
+  /// sees this, too. Mostly one load.
+  [[nodiscard]] std::optional<move> moved(const xmpp::jid& bare) const {
+    return filter_of(bare.hash()).load(std::memory_order_relaxed) == 0 ? std::nullopt : find_move(bare);
+  }
   [[nodiscard]] std::size_t size() const { return size_.load(std::memory_order_relaxed); }
   /// Of one owner, present or not.
   [[nodiscard]] std::size_t size(peer_number node) const;
@@ -83,6 +100,10 @@ public:
   bool remove(peer_number node, const row& r);
   /// Up to `most` rows of that owner go; `gone` is told of each. True: none is left.
   bool purge(peer_number node, std::size_t most, const std::function<void(const row&)>& gone);
+  /// Moves are kept for so many calls of age_moves(), and at most so many of them; of more the order is not kept.
+  static constexpr std::uint32_t move_age = 20;
+  static constexpr std::size_t most_moves = 262'144;
+  void age_moves();
 
   // --- for replication, that thread
   static constexpr std::size_t bucket_count = limits::buckets;
@@ -105,6 +126,13 @@ private:
   [[nodiscard]] static stored* find_in(stored* chain, peer_number node, const row& r);
   void look_for_conflicts(const stored& fresh, const stored* chain, placed& out) const;
   void unlink(shard& s, stored* gone);
+  [[nodiscard]] const stored* oldest_in(const stored* chain) const;
+  [[nodiscard]] std::optional<peer_number> home_in(const stored* chain) const;
+  void note_move(shard& s, std::uint64_t account, std::optional<peer_number> before, std::optional<peer_number> after);
+  [[nodiscard]] std::optional<move> find_move(const xmpp::jid& bare) const;
+  using counter = std::atomic<std::uint16_t>;
+  static constexpr std::size_t filter_size = 16'384;
+  [[nodiscard]] counter& filter_of(std::uint64_t account) const { return moves_filter_[account % filter_size]; }
   static row to_row(const stored& s);
 
   std::unique_ptr<shard[]> shards_;
@@ -112,6 +140,12 @@ private:
   std::array<std::atomic<bool>, most_peers> present_{};
   std::array<std::atomic<node_id>, most_peers> nodes_{};
   std::atomic<std::size_t> size_{0};
+  const std::unique_ptr<counter[]> moves_filter_ = std::make_unique<counter[]>(filter_size); // moves of accounts with this hash
+  // of the thread that changes it
+  struct noted { std::uint32_t age; std::uint64_t account; };
+  std::deque<noted> noted_; // moves, the oldest first
+  std::uint32_t age_ = 0;
+  std::uint64_t last_move_ = 0;
 };
 
 /// Bytes of memory that one row takes besides its share of the index, and the index's; measured by tests/cluster.

@@ -61,6 +61,7 @@ public:
   [[nodiscard]] virtual bool is_idle() const = 0;
   /// It is about to be dropped, after a crash: what it still holds for others. Must not throw.
   virtual std::vector<xmpp::delivery> take_held() { return {}; }
+  [[nodiscard]] virtual bool has_held() const { return false; }
   /// The same for what its sessions have said and it has not looked at.
   virtual std::vector<event::outbound> take_outbound() { return {}; }
   /// The same for what is known of a session.

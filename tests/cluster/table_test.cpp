@@ -203,3 +203,35 @@ TEST_CASE("table: routes are rows, and no sessions") {
   CHECK(t.size(1) == 0);
   CHECK(t.session_count(1) == 0);
 }
+
+TEST_CASE_FIXTURE(three_nodes, "table: an account's move is known for a while, with the places that it had") {
+  auto a = jid("a@b");
+  CHECK_FALSE(t.moved(*a));
+  t.put(1, session_row("a@b/x", 1, 10));
+  auto first = t.moved(*a);
+  REQUIRE(first);
+  CHECK(first->was_hashed);
+  CHECK(first->count == 0);
+  t.put(2, session_row("a@b/y", 2, 20)); // the oldest session counts
+  CHECK(t.moved(*a)->number == first->number);
+  t.remove(1, session_row("a@b/x", 1, 10));
+  auto second = t.moved(*a);
+  CHECK(second->number > first->number);
+  REQUIRE(second->count == 1);
+  CHECK(second->from[0] == 1);
+  for (std::uint32_t n = 1; n < table::move_age; ++n)
+    t.age_moves();
+  CHECK(t.moved(*a));
+  t.put(0, session_row("a@b/z", 3, 5));
+  REQUIRE(t.moved(*a)->count == 2);
+  CHECK(t.moved(*a)->from[0] == 2);
+  CHECK(t.moved(*a)->from[1] == 1);
+  t.age_moves(); // the first two are old, the last one is not
+  CHECK(t.moved(*a));
+  for (std::uint32_t n = 1; n < table::move_age; ++n)
+    t.age_moves();
+  CHECK_FALSE(t.moved(*a));
+  t.set_present(0, false); // a node that is lost moves nobody: what was on its way there comes back
+  t.purge(0, 10, [](const row&) {});
+  CHECK_FALSE(t.moved(*a));
+}

@@ -1,0 +1,59 @@
+// Order across a move (DESIGN.md section 4, Order): what is for an account that lives elsewhere since a moment waits here until what
+// this reactor had sent to its old place before has been handled there, or has come to the new one (docs/cluster-internals.md).
+#pragma once
+#include "base/clock.hpp"
+#include "cluster/table.hpp"
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace actors {
+
+class home;
+
+/// A word that goes behind what an address was sent, from node to node as that does. Where nothing of it is held any more it is
+/// answered.
+struct move_mark {
+  std::string origin;    // the node that waits for the answer
+  std::uint64_t id = 0;  // there
+  std::uint8_t hops = 0; // how often it was passed on
+
+  /// On the reactor of `bare`, in order with the stanzas that came for it.
+  void arrive(home& at, const xmpp::jid_ref& bare) &&;
+  /// To where the address lives; from there it is answered.
+  void go_on(home& at, const xmpp::jid_ref& bare, cluster::peer_number owner) const;
+  void answer(home& at) const;
+};
+
+/// Of one reactor, and on its thread.
+class move_keeper {
+public:
+  explicit move_keeper(home& h) : home_(h) {}
+  /// True: it has been taken, and is routed when those before it are through, or cannot come any more. Costs one load where nobody
+  /// has moved. There are other nodes.
+  [[nodiscard]] bool hold(xmpp::delivery& what);
+  /// That mark was answered, or nobody will answer it. On the reactor that set it, from any other.
+  static void tell(home& at, std::uint64_t mark);
+
+private:
+  struct moved {
+    xmpp::jid_ref bare;
+    std::uint64_t number = 0; // of the move, cluster::move
+    std::uint32_t marks = 0;  // without an answer: what comes now waits
+    struct late { xmpp::delivery what; base::time_point since; };
+    std::vector<late> waiting;
+  };
+  void set_marks(moved& m, const cluster::move& what);
+  void on_answer(std::uint64_t mark);
+  void release(moved& m);
+  void forget_old();
+
+  home& home_;
+  std::unordered_map<std::uint64_t, moved> moved_;          // by hash of the bare JID
+  std::unordered_map<std::uint64_t, std::uint64_t> marks_;  // whose they are
+  std::uint64_t last_mark_ = 0;
+  std::size_t waiting_ = 0, bytes_ = 0; // accounts; of what waits for them
+  std::size_t look_at_ = 0;
+};
+
+} // namespace actors

@@ -1,0 +1,102 @@
+// Order across a move: what is for an account that lives elsewhere since a moment waits for what was sent to its old place.
+#include "base/metrics.hpp"
+#include "tests/support/small_cluster.hpp"
+#include <future>
+
+using namespace actors;
+using namespace actors::testing;
+using namespace std::chrono_literals;
+
+namespace {
+std::string message(const std::string& to, int n) {
+  return "<message to='" + to + "' type='chat' id='m" + std::to_string(n) + "'><body>" + std::to_string(n) + "</body></message>";
+}
+std::string next_body(small_client& c) {
+  auto got = c.read_until("</body>");
+  auto at = got.rfind("<body>");
+  return at == got.npos ? got : got.substr(at);
+}
+std::uint64_t held() {
+  return base::metrics::make_counter("covey_stanzas_held_total", "Stanzas that waited until what was sent before them to an account's old node was through.").value();
+}
+
+/// An account without a session that node 2 answers for, as all see it.
+std::string name_at_two(small_cluster& c) {
+  for (int n = 0;; ++n) {
+    auto name = "m" + std::to_string(n);
+    if (auto bare = *xmpp::parse_jid(name + "@b"); c.others(0).owner_of(*bare).node != cluster::self && c.others(0).name_of(c.others(0).owner_of(*bare).node) == "n2")
+      return name;
+  }
+}
+
+/// The reactor that has that address does nothing until it is let go.
+class stopped_reactor {
+public:
+  stopped_reactor(small_node& n, const std::string& address) {
+    auto at = n.around.reactor_of(**xmpp::parse_jid(address));
+    n.around.homes()[at]->post_from_anywhere([until = until_](home&) { until.wait(); });
+  }
+  ~stopped_reactor() { go_on(); }
+  void go_on() {
+    if (!std::exchange(is_over_, true))
+      go_.set_value();
+  }
+
+private:
+  std::promise<void> go_;
+  std::shared_future<void> until_ = go_.get_future().share();
+  bool is_over_ = false;
+};
+
+/// The first message is under way to the place that the account had before its session came to node 1.
+struct late_message {
+  small_cluster nodes{3};
+  std::string name = name_at_two(nodes), address = name + "@b";
+  std::unique_ptr<small_client> sender = nodes.come(0, "s", "s", 0);
+  std::unique_ptr<small_client> receiver;
+  stopped_reactor stopped{(nodes[2].add_account(name), nodes[1].add_account(name), nodes[2]), address};
+  late_message() {
+    sender->send(message(address, 1));
+    REQUIRE(sender->ping());
+    receiver = nodes[1].log_in(name, "r", 0);
+    receiver->send("<presence/>");
+    REQUIRE(receiver->ping());
+    REQUIRE(small_node::wait_until([&] { return nodes.others(0).rows().find(**xmpp::parse_jid(address + "/r")).has_value(); }));
+    sender->send(message(address, 2));
+    REQUIRE(sender->ping()); // nobody else waits
+  }
+};
+} // namespace
+
+TEST_CASE_FIXTURE(late_message, "moves: what is sent to an account's new node does not overtake what its old one still has") {
+  CHECK(receiver->hears_nothing(300ms));
+  stopped.go_on();
+  CHECK(next_body(*receiver) == "<body>1</body>");
+  CHECK(next_body(*receiver) == "<body>2</body>");
+  sender->send(message(address, 3));
+  CHECK(next_body(*receiver) == "<body>3</body>");
+}
+
+TEST_CASE_FIXTURE(late_message, "moves: where the old node is lost nothing waits for it any more") {
+  CHECK(receiver->hears_nothing(100ms));
+  nodes.kill(2); // with the first one, which nobody has acknowledged
+  CHECK(next_body(*receiver) == "<body>2</body>");
+}
+
+TEST_CASE("moves: for an old node that says nothing, and to which nothing is under way, one waits for a moment") {
+  small_cluster nodes{3};
+  auto name = name_at_two(nodes), address = name + "@b";
+  auto sender = nodes.come(0, "s", "s", 0);
+  nodes[1].add_account(name);
+  stopped_reactor stopped{nodes[2], address};
+  auto receiver = nodes[1].log_in(name, "r", 0);
+  receiver->send("<presence/>");
+  REQUIRE(receiver->ping());
+  REQUIRE(small_node::wait_until([&] { return nodes.others(0).rows().find(**xmpp::parse_jid(address + "/r")).has_value(); }));
+  auto before = held();
+  sender->send(message(address, 1));
+  sender->send(message(address, 2));
+  CHECK(next_body(*receiver) == "<body>1</body>");
+  CHECK(next_body(*receiver) == "<body>2</body>");
+  CHECK(held() == before + 2);
+}
