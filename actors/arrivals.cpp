@@ -14,12 +14,14 @@ using cluster::parcel_kind;
 namespace {
 /// Control must get there; what a peer may send is bounded by its credit.
 void to_account(home& at, cluster::peer_number from, cluster::parcel&& p) {
-  auto bare = xmpp::bare_of(p.what.to ? p.what.to : p.what.what->to);
+  auto bare = xmpp::bare_of(p.receiver());
   if (p.kind == parcel_kind::outbound || p.kind == parcel_kind::sent)
     p.what.to = nullptr; // the stanza names its own
   auto& address = at.around().registry().charge_always(bare, at.index(), home::control_cost);
   at.post_to_entity(address, [from, p = std::move(p)](entity& e) { e.on_said(from, p); });
 }
+
+move_mark mark_of(const control& c) { return {c.text, c.clock, c.code}; }
 
 /// What is in memory of it is dropped; the sessions of one that is gone end.
 void on_changed(home& at, const xmpp::jid_ref& bare, bool is_removed) {
@@ -69,7 +71,7 @@ void arrive(home& at, cluster::peer_number from, const cluster::place& to, clust
   if (p.said->what == control::kind::removed)
     return at.around().peers()->on_removed(p.said->clock, p.said->code);
   if (p.said->what == control::kind::passing)
-    return p.what.to ? move_mark{p.said->text, p.said->clock, p.said->code}.arrive(at, xmpp::bare_of(p.what.to)) : void();
+    return p.what.to ? mark_of(*p.said).arrive(at, xmpp::bare_of(p.what.to)) : void();
   if (p.said->what == control::kind::passed)
     return move_keeper::tell(at, p.said->clock);
   if (p.said->is_for_account())
@@ -103,7 +105,7 @@ void on_returned(home& at, cluster::parcel&& p) {
   else if (p.said->what == control::kind::settled)
     with_session([ids = p.said->ids](session& s) { s.on_settled_elsewhere(ids); });
   else if (p.said->what == control::kind::passing) // nobody there has anything any more
-    move_mark{p.said->text, p.said->clock, p.said->code}.answer(at);
+    mark_of(*p.said).answer(at);
   else if (p.said->what == control::kind::no_room || (p.said->what == control::kind::elsewhere && p.what.what))
     route_again(at, std::move(p.what));
 }

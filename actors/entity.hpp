@@ -184,10 +184,10 @@ private:
   struct named_timer { std::uint32_t id; net::timer timer; };
   std::vector<std::unique_ptr<named_timer>> timers_;
   net::timer idle_;
+  std::vector<move_mark> marks_; // that wait for what is held here
   cluster::peer_number owner_ = cluster::self; // else everything is passed on
   bool is_removed_ = false;
   bool owes_look_ = false; // what is still being stored here: the owner must hear of it
-  std::vector<move_mark> marks_; // that wait for what is held here
   bool has_written_ = false; // while no session was here: one elsewhere may not know of it
 };
 

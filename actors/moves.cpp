@@ -55,6 +55,8 @@ void move_mark::answer(home& at) const {
 // --- what waits
 
 bool move_keeper::hold(xmpp::delivery& what) {
+  if (what.hops > 0)
+    return false;
   auto& node = home_.around();
   const auto& to = what.to ? *what.to : *what.what->to;
   auto lately = node.peers()->rows().moved(to);
@@ -133,8 +135,7 @@ void move_keeper::release(moved& m) {
   auto all = std::exchange(m.waiting, {}); // `m` may be gone, or hold again, as soon as one is routed
   for (auto& d : all) {
     bytes_ -= d.what.what->cost();
-    if (!d.what.delayed_us)
-      d.what.delayed_us = home_.around().delayed_since(*d.what.what, home_.now() - d.since);
+    home_.around().stamp(d.what, home_.now() - d.since);
   }
   for (auto& d : all)
     route(home_, std::move(d.what));

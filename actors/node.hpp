@@ -152,9 +152,14 @@ public:
   }
   /// For <delay/> (XEP-0203): when, in µs since 1970, a message was sent that its receiver gets only now; 0 where that makes no
   /// difference.
-  [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza& what, base::duration wait, base::duration least = std::chrono::seconds{2}) const {
+  [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza& what, base::duration wait, base::duration least) const {
     bool is_late = what.kind() == xmpp::stanza_kind::message && wait >= least;
     return is_late ? std::chrono::duration_cast<std::chrono::microseconds>((clock_.wall() - wait).time_since_epoch()).count() : 0;
+  }
+  /// Says so in a delivery that has waited for so long; not where an earlier wait is known, or its row knows.
+  void stamp(xmpp::delivery& d, base::duration wait, base::duration least = std::chrono::seconds{2}) const {
+    if (!d.is_stored && !d.delayed_us)
+      d.delayed_us = delayed_since(*d.what, wait, least);
   }
   /// For the log: other numbers after a restart, too.
   [[nodiscard]] std::uint64_t next_log_id() { return log_ids_.fetch_add(1, std::memory_order_relaxed); }

@@ -18,7 +18,6 @@ using cluster::peer_state;
 namespace wire = cluster::wire;
 
 namespace {
-constexpr auto tick_every = std::chrono::milliseconds{250};
 constexpr auto longest_round = std::chrono::milliseconds{10}; // of jobs, before the reactors get what has come
 constexpr std::size_t most_unsent = 65'536;
 constexpr std::uint64_t most_cost = 12u << 20;
@@ -273,7 +272,7 @@ void peers::carry() {
         wait_for_link(static_cast<peer_number>(p.sender), std::move(p), std::chrono::seconds{15});
       continue;
     }
-    auto& address = p.what.to || !p.what.what ? p.what.to : p.what.what->to;
+    auto& address = p.receiver();
     mail_of(address ? around_.reactor_of(*address) : 0).returned.push_back(std::move(p));
   }
   auto changed = std::exchange(todo_.peers, {});
@@ -478,7 +477,7 @@ void peers::carry(cluster::effects::arrival& a) {
   if (is_for_session) {
     if (auto i = sessions_.find(p.session); i != sessions_.end())
       to = i->second;
-  } else if (auto& address = p.what.to ? p.what.to : p.what.what ? p.what.what->to : p.what.to; address) {
+  } else if (auto& address = p.receiver(); address) {
     to.reactor = around_.reactor_of(*address);
   }
   mail_of(to.reactor).arrivals.push_back({a.from, std::move(p), to});

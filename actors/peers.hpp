@@ -115,6 +115,7 @@ public:
   [[nodiscard]] std::optional<cluster_status> status();
 
 private:
+  static constexpr auto tick_every = std::chrono::milliseconds{250};
   struct job {
     std::function<void()> f;
     base::time_point came;

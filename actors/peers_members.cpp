@@ -16,7 +16,6 @@ constexpr std::size_t most_gone = 65'536; // sessions that are looked for once m
 constexpr std::size_t most_written = 65'536; // accounts; beyond, what is stored waits for the next login
 constexpr auto remembered = std::chrono::seconds{60};
 constexpr auto tell_after = std::chrono::milliseconds{100};
-constexpr auto moves_last = std::chrono::seconds{5};
 } // namespace
 
 std::string_view to_text(cluster::peer_state s) {
@@ -54,7 +53,7 @@ void peers::update_candidates() {
   names_ = std::move(names);
   by_name_ = std::move(by_name);
   candidates_before_ = std::exchange(candidates_, std::move(shown));
-  before_until_ = now_ + moves_last;
+  before_until_ = now_ + cluster::table::move_age * tick_every;
   alive_ = std::move(alive);
 }
 
@@ -284,7 +283,7 @@ void peers::watch_mark(const to_peers::send& i) {
   constexpr std::size_t most = 65'536;
   const auto& bare = *i.what.what.to;
   const auto* l = mesh_.link_to(i.to);
-  auto waits = [&](const unsent& u) { return u.to == i.to && u.what.what.what && u.what.what.what->to && u.what.what.what->to->hash() == bare.hash(); };
+  auto waits = [&](const unsent& u) { return u.to == i.to && u.what.is_for(bare); };
   bool is_on_way = (l && l->has_for(bare)) || std::ranges::any_of(unsent_, waits);
   if (marks_.size() < most)
     return marks_.push_back({i.what.said->clock, now_ + (is_on_way ? longest : shortest)});

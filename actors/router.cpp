@@ -52,9 +52,6 @@ void route_to_pinned(home& at, const host_elsewhere& h, const xmpp::jid& to, xmp
   bounce(at, s, {stanza_errc::resource_constraint, xmpp::error_type::wait, "the node that serves " + h.domain + " is away"});
 }
 
-/// What has come from another node goes on at once: its order counts there.
-bool may_wait(const xmpp::delivery& what) { return what.hops == 0; }
-
 /// Nobody has this address in memory.
 void route_to_absent(home& at, const xmpp::jid_ref& to, xmpp::delivery&& what) {
   auto& node = at.around();
@@ -74,7 +71,7 @@ void route_to_absent(home& at, const xmpp::jid_ref& to, xmpp::delivery&& what) {
     if (!is_service && is_plain_presence(s) && !others->rows().home_of(*to))
       return at.complete(s.completion, modules::outcome::refused);
     if (auto owner = others->owner_of(*to); owner.node != cluster::self) {
-      if (may_wait(what) && at.moves.hold(what)) // it has moved since route() looked
+      if (at.moves.hold(what)) // it has moved since route() looked
         return;
       return send_to_peer(at, owner.node, std::move(what));
     }
@@ -110,7 +107,7 @@ void route(home& at, xmpp::delivery&& what) {
   const auto& s = *what.what;
   const auto& to = what.to ? what.to : s.to;
   assert(to);
-  if (at.around().peers() && may_wait(what) && at.moves.hold(what))
+  if (at.around().peers() && at.moves.hold(what))
     return;
   auto& registry = at.around().registry();
   auto cost = s.cost();

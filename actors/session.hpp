@@ -163,7 +163,6 @@ private:
   void on_ack_wanted();
   void tell_handled();
   void route_abandoned_again();
-  [[nodiscard]] std::int64_t delayed_since(const xmpp::stanza_ref& what, base::time_point since, base::duration least = std::chrono::seconds{2}) const;
   [[nodiscard]] std::uint32_t open_count() const { return next_ - base_; }
   [[nodiscard]] std::uint32_t completed_mark() const { return base_ - 1; }
 

@@ -85,8 +85,7 @@ void session::send_value() {
   stage_ = place_in_time::moved;
   for (auto& e : m->queue.entries()) {
     limit_->used.release(e.what.what->cost());
-    if (!e.what.is_stored && !e.what.delayed_us)
-      e.what.delayed_us = delayed_since(e.what.what, e.since);
+    home_.around().stamp(e.what, home_.now() - e.since);
     say_to_successor({.what = control::kind::handed, .flags = static_cast<std::uint8_t>(e.is_spooled ? control::has_list : 0)}, std::move(e.what));
   }
   auto ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(m->window).count());

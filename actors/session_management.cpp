@@ -227,8 +227,7 @@ void session::spool(base::time_point now) {
       continue;
     e.is_spooled = true;
     late.push_back(e.what);
-    if (!e.what.delayed_us) // should it come again it has been passed
-      late.back().delayed_us = delayed_since(e.what.what, e.since, {});
+    home_.around().stamp(late.back(), now - e.since, {}); // should it come again it has been passed
     for (auto& d : managed_->doubles)
       if (is_same(d, e.what) && !d.is_stored)
         late.push_back(d);
@@ -263,15 +262,10 @@ void session::spool_again(base::u128 stanza_id) {
     if (e.is_spooled && e.what.what->stanza_id == stanza_id) {
       e.is_spooled = false;
       e.may_be_stored = true;
-      if (!e.what.delayed_us)
-        e.what.delayed_us = delayed_since(e.what.what, e.since, {});
+      home_.around().stamp(e.what, home_.now() - e.since, {});
       e.since = home_.now(); // once more in a while
     }
   arm(home_.now() + home_.around().settings().spool_after);
-}
-
-std::int64_t session::delayed_since(const xmpp::stanza_ref& what, base::time_point since, base::duration least) const {
-  return home_.around().delayed_since(*what, home_.now() - since, least);
 }
 
 /// What ends with this session and must go elsewhere. What the account has stored stays its own.
@@ -289,8 +283,7 @@ std::vector<xmpp::delivery> session::drop_unacknowledged() {
       if (e.is_spooled)
         limit_->used.release(e.what.what->cost());
       else {
-        if (!e.what.is_stored && !e.what.delayed_us)
-          e.what.delayed_us = delayed_since(e.what.what, e.since);
+        home_.around().stamp(e.what, home_.now() - e.since);
         drop(std::move(e.what));
       }
     }
@@ -372,7 +365,7 @@ void session::send_once_more(open_stanza& kept) {
   kept.is_waiting = false;
   if (++kept.tries > most_tries)
     return bounce(home_, *kept.what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"}); // ends it
-  route(home_, {kept.what, {}, {}, false, false, false, true, delayed_since(kept.what, kept.since, {})});
+  route(home_, {kept.what, {}, {}, false, false, false, true, home_.around().delayed_since(*kept.what, home_.now() - kept.since, {})});
 }
 
 void session::send_waiting() {

@@ -133,8 +133,7 @@ void session::resume_now() {
     return;
   for (auto& e : m.queue.entries()) {
     auto again = e.what;
-    if (!again.is_stored && !again.delayed_us)
-      again.delayed_us = delayed_since(again.what, e.since);
+    home_.around().stamp(again, home_.now() - e.since);
     stream_->send(std::move(again));
   }
   set_inactive(false); // XEP-0352 section 5.1

@@ -142,6 +142,11 @@ struct parcel {
   std::uint64_t sender = 0;    // the session that sent it to its account, and its reactor; of what is for a node, that; not sent
   std::uint16_t sender_reactor = 0;
   bool is_unreadable = false;  // it came, and nobody here understands it: only needs_credit and has_completion count
+
+  /// Whom it names; null: nobody.
+  [[nodiscard]] const xmpp::jid_ref& receiver() const { return what.to || !what.what ? what.to : what.what->to; }
+  /// A stanza for this account or service.
+  [[nodiscard]] bool is_for(const xmpp::jid& bare) const { return kind == parcel_kind::to_entity && receiver() && receiver()->hash() == bare.hash(); }
 };
 
 /// What an account and its session say to each other, or two nodes (session 0). Without credit: it is bounded by what it is about.

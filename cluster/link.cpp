@@ -42,11 +42,7 @@ base::room link::send(parcel&& p) {
 }
 
 bool link::has_for(const xmpp::jid& bare) const {
-  auto is_for_it = [&](const entry& e) {
-    const auto& d = e.what.what;
-    const auto& to = d.to || !d.what ? d.to : d.what->to;
-    return !e.is_ended && e.what.kind == parcel_kind::to_entity && to && to->hash() == bare.hash();
-  };
+  auto is_for_it = [&](const entry& e) { return !e.is_ended && e.what.is_for(bare); };
   return std::ranges::any_of(waiting_stanzas_, is_for_it) || std::ranges::any_of(entries_, is_for_it);
 }
 

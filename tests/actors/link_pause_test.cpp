@@ -21,9 +21,6 @@ cluster::membership_options patient(base::duration dead_after) {
   return o;
 }
 
-std::string message(const std::string& to, int n) {
-  return "<message to='" + to + "' type='chat' id='m" + std::to_string(n) + "'><body>" + std::to_string(n) + "</body></message>";
-}
 /// To the sender's own account, which answers somehow.
 std::string question(int n) { return "<iq type='get' id='m" + std::to_string(n) + "'><ping xmlns='urn:xmpp:ping'/></iq>"; }
 

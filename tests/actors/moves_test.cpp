@@ -8,9 +8,6 @@ using namespace actors::testing;
 using namespace std::chrono_literals;
 
 namespace {
-std::string message(const std::string& to, int n) {
-  return "<message to='" + to + "' type='chat' id='m" + std::to_string(n) + "'><body>" + std::to_string(n) + "</body></message>";
-}
 std::string next_body(small_client& c) {
   auto got = c.read_until("</body>");
   auto at = got.rfind("<body>");
@@ -24,7 +21,7 @@ std::uint64_t held() {
 std::string name_at_two(small_cluster& c) {
   for (int n = 0;; ++n) {
     auto name = "m" + std::to_string(n);
-    if (auto bare = *xmpp::parse_jid(name + "@b"); c.others(0).owner_of(*bare).node != cluster::self && c.others(0).name_of(c.others(0).owner_of(*bare).node) == "n2")
+    if (auto owner = c.others(0).owner_of(**xmpp::parse_jid(name + "@b")); c.others(0).name_of(owner.node) == small_cluster::name_of(2))
       return name;
   }
 }
@@ -58,10 +55,7 @@ struct late_message {
   late_message() {
     sender->send(message(address, 1));
     REQUIRE(sender->ping());
-    receiver = nodes[1].log_in(name, "r", 0);
-    receiver->send("<presence/>");
-    REQUIRE(receiver->ping());
-    REQUIRE(small_node::wait_until([&] { return nodes.others(0).rows().find(**xmpp::parse_jid(address + "/r")).has_value(); }));
+    receiver = nodes.come(1, name, "r", 0);
     sender->send(message(address, 2));
     REQUIRE(sender->ping()); // nobody else waits
   }
@@ -89,10 +83,7 @@ TEST_CASE("moves: for an old node that says nothing, and to which nothing is und
   auto sender = nodes.come(0, "s", "s", 0);
   nodes[1].add_account(name);
   stopped_reactor stopped{nodes[2], address};
-  auto receiver = nodes[1].log_in(name, "r", 0);
-  receiver->send("<presence/>");
-  REQUIRE(receiver->ping());
-  REQUIRE(small_node::wait_until([&] { return nodes.others(0).rows().find(**xmpp::parse_jid(address + "/r")).has_value(); }));
+  auto receiver = nodes.come(1, name, "r", 0);
   auto before = held();
   sender->send(message(address, 1));
   sender->send(message(address, 2));

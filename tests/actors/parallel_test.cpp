@@ -15,10 +15,6 @@ struct bomb final : modules::entity_machine {
   }
   bool is_idle() const override { return true; }
 };
-
-std::string message(const std::string& to, int n) {
-  return "<message to='" + to + "' type='chat' id='m" + std::to_string(n) + "'><body>" + std::to_string(n) + "</body></message>";
-}
 } // namespace
 
 TEST_CASE("two reactors: messages of each pair arrive once and in order, whichever reactors they are on") {

@@ -10,10 +10,6 @@ using namespace actors::testing;
 using namespace std::chrono_literals;
 
 namespace {
-std::string message(const std::string& to, int n) {
-  return "<message to='" + to + "' type='chat' id='m" + std::to_string(n) + "'><body>" + std::to_string(n) + "</body></message>";
-}
-
 /// The next message that this client gets, whole; empty: none came.
 std::string next_message(small_client& c) {
   auto got = c.read_until("</message>");

@@ -348,7 +348,7 @@ TEST_CASE_FIXTURE(pair_of_links, "link: outcomes that come in any order come onc
 
 TEST_CASE_FIXTURE(pair_of_links, "link: it knows for whom something is under way, until its outcome is here") {
   send(1);
-  auto to = at_b.arrived.empty() ? make_parcel(1, true, 1, true).what.what->to : nullptr;
+  auto to = make_parcel(1).receiver();
   REQUIRE(to);
   CHECK(a->has_for(*to));
   CHECK_FALSE(a->has_for(*jid("nobody@else")));

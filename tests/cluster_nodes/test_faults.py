@@ -139,7 +139,7 @@ class Faults(Case):
 
     def conclude(self, what, talks, healthy, began, healed, ended=None, may_bounce=False, changes_ways=False):
         """Stops the talks, prints and judges the count. `healthy`: those between clients that no fault concerned. `changes_ways`: what
-        the others say takes another way when the fault ends, and a few may be overtaken (docs/delivery.md, Order)."""
+        the others say takes another way when the fault ends, and a few may be overtaken (docs/cluster-internals.md, "Not yet")."""
         a_few = 5
         ended = ended or time.monotonic()
         for t in talks.values():

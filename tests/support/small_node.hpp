@@ -25,6 +25,11 @@
 
 namespace actors::testing {
 
+/// A chat message whose body is that number, and its id "m" and the number.
+inline std::string message(const std::string& to, int n) {
+  return "<message to='" + to + "' type='chat' id='m" + std::to_string(n) + "'><body>" + std::to_string(n) + "</body></message>";
+}
+
 /// A client by hand: blocking, with a time-out; of one thread.
 class small_client {
 public:
