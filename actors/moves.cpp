@@ -22,6 +22,9 @@ base::metrics::counter& held() {
   return all;
 }
 
+/// It answers here and now, and what is done behind the answer (an account that is removed) must come behind it.
+bool is_said_by_server(const xmpp::stanza& s, const xmpp::jid& to) { return !s.from || s.from->is_domain() || (s.from->is_bare() && same_bare(*s.from, to)); }
+
 void send_mark(home& at, peer_number to, const move_mark& m, const xmpp::jid_ref& bare) {
   auto p = cluster::make_control(0, {.what = control::kind::passing, .clock = m.id, .code = m.hops, .text = m.origin}, {nullptr, bare});
   p.needs_credit = true; // it must not pass what waits for that
@@ -60,7 +63,7 @@ bool move_keeper::hold(xmpp::delivery& what) {
   auto& node = home_.around();
   const auto& to = what.to ? *what.to : *what.what->to;
   auto lately = node.peers()->rows().moved(to);
-  if (!lately && waiting_ == 0) [[likely]]
+  if ((!lately && waiting_ == 0) || is_said_by_server(*what.what, to)) [[likely]]
     return false;
   auto i = moved_.find(to.hash());
   if (lately && (i == moved_.end() || i->second.number != lately->number)) {

@@ -30,7 +30,8 @@ class move_keeper {
 public:
   explicit move_keeper(home& h) : home_(h) {}
   /// True: it has been taken, and is routed when those before it are through, or cannot come any more. Costs one load where nobody
-  /// has moved. What has come from another node goes on at once: its order counts there. There are other nodes.
+  /// has moved. What has come from another node goes on at once: its order counts there; so does
+  /// what the server itself says, or the account to its own sessions. There are other nodes.
   [[nodiscard]] bool hold(xmpp::delivery& what);
   /// That mark was answered, or nobody will answer it. On the reactor that set it, from any other.
   static void tell(home& at, std::uint64_t mark);

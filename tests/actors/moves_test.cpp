@@ -1,4 +1,5 @@
 // Order across a move: what is for an account that lives elsewhere since a moment waits for what was sent to its old place.
+#include "actors/router.hpp"
 #include "base/metrics.hpp"
 #include "tests/support/small_cluster.hpp"
 #include <future>
@@ -69,6 +70,25 @@ TEST_CASE_FIXTURE(late_message, "moves: what is sent to an account's new node do
   CHECK(next_body(*receiver) == "<body>2</body>");
   sender->send(message(address, 3));
   CHECK(next_body(*receiver) == "<body>3</body>");
+}
+
+TEST_CASE_FIXTURE(late_message, "moves: what the server or the account itself says does not wait, what others say does") {
+  auto before = held();
+  auto say = [&](const std::string& from) {
+    nodes[1].around.homes()[0]->post_from_anywhere([from, to = address + "/r"](home& h) {
+      auto s = xmpp::stanza::from_xml("<message id='said'><body>by " + from + "</body></message>");
+      s->from = *xmpp::parse_jid(from);
+      s->to = *xmpp::parse_jid(to);
+      route(h, {std::move(s), {}});
+    });
+  };
+  say("other@b/o");
+  say("b");
+  CHECK(next_body(*receiver) == "<body>by b</body>");
+  say(address);
+  CHECK(next_body(*receiver) == "<body>by " + address + "</body>");
+  CHECK(held() == before + 1);
+  CHECK(receiver->sees("<body>by other@b/o</body>")); // before or behind what another node holds
 }
 
 TEST_CASE_FIXTURE(late_message, "moves: where the old node is lost nothing waits for it any more") {
