@@ -307,12 +307,12 @@ void peers::carry(const cluster::effects::dial& e) {
   lines_[link] = {e.c, false};
 }
 
-void peers::carry(const cluster::effects::write& e) {
+void peers::carry(cluster::effects::write& e) {
   auto i = links_.find(e.c);
   if (i == links_.end())
     return;
   auto link = i->second;
-  if (transport_->send(link, e.bytes) == wire::sent::ok)
+  if (transport_->send(link, std::move(e.bytes)) == wire::sent::ok)
     return;
   links_.erase(i); // more waits than it may, or it is over
   lines_.erase(link);

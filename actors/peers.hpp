@@ -64,7 +64,10 @@ public:
   // --- any thread
   [[nodiscard]] const cluster::table& rows() const { return rows_; }
   /// Of an account or service.
-  [[nodiscard]] cluster::owner owner_of(const xmpp::jid& bare) const { return rows_.owner_of(bare, *candidates()); }
+  [[nodiscard]] cluster::owner owner_of(const xmpp::jid& bare) const {
+    auto there = rows_.home_of(bare); // mostly, and without a look at who is alive
+    return there ? *there : rows_.owner_of(bare, *candidates());
+  }
   /// Where it is without a session, and where it was a few seconds ago, when others were there. Any thread.
   [[nodiscard]] std::vector<cluster::peer_number> hashed_lately(const xmpp::jid& bare) const;
   /// Where a service that exists once is; nothing: nobody has it at this moment.
@@ -150,7 +153,7 @@ private:
   void carry();
   void carry_net();
   void carry(const cluster::effects::dial& e);
-  void carry(const cluster::effects::write& e);
+  void carry(cluster::effects::write& e);
   void carry(const cluster::effects::close& e);
   void carry(cluster::effects::arrival& a);
   void carry(const cluster::effects::peer_change& e);

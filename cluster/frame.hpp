@@ -25,11 +25,12 @@ struct member {
   friend bool operator==(const member&, const member&) = default;
 };
 
-inline constexpr std::uint32_t protocol_version = 1;
+/// 2: a frame may hold 1,024 stanzas, where it was 512.
+inline constexpr std::uint32_t protocol_version = 2, oldest_protocol_version = 1;
 
 struct greeting {
   std::string cluster;
-  std::uint32_t version = protocol_version, oldest_version = protocol_version;
+  std::uint32_t version = protocol_version, oldest_version = oldest_protocol_version;
   member self;
   std::uint64_t process = 0;       // drawn at each start: tells a copy of a node from the node
   node_id to = 0;                  // for whom what follows is meant; 0: whoever listens there
@@ -212,7 +213,8 @@ struct frame {
 /// What one frame may hold. The codec refuses more.
 namespace limits {
 inline constexpr std::size_t frame_bytes = 1u << 20; // but one stanza of any size that a client may send
-inline constexpr std::size_t stanzas = 512, stanza_bytes = 256 * 1024;
+inline constexpr std::size_t stanzas = 1'024, stanza_bytes = 512 * 1024;
+inline constexpr std::size_t stanzas_of_1 = 512; // for peers of protocol version 1
 inline constexpr std::size_t changes = 256, rows = 1'024, members = 512, completions = 1'024;
 inline constexpr std::size_t buckets = 1'024;
 inline constexpr std::size_t name_bytes = 255, error_text_bytes = 255;

@@ -14,6 +14,16 @@ std::uint64_t cost(const parcel& p) {
   return bytes + p.said->text.size() + 20 * p.said->ids.size();
 }
 
+namespace {
+/// What a frame says beside the XML, which cost() does not count: the names are shared here, but long ones could make a frame larger
+/// than a packet may be.
+std::size_t names_size(const parcel& p) {
+  auto size = [](const xmpp::jid_ref& j) { return j ? j->full().size() : 0; };
+  const auto* s = p.what.what.get();
+  return size(p.what.to) + (s ? size(s->from) + size(s->to) + size(s->stanza_id_by) : 0);
+}
+} // namespace
+
 bool link::is_over(std::uint64_t bytes, std::size_t most_stanzas, std::size_t most_bytes) const {
   return waiting_ + entries_.size() + 1 > most_stanzas || waiting_bytes_ + kept_bytes_ + bytes > most_bytes;
 }
@@ -93,7 +103,9 @@ link::urgency link::wants_to_say(bool holds) const {
   bool needs_credit = more_stanzas > options_.window_stanzas / 4 || more_bytes > options_.window_bytes / 4;
   if ((has_stanzas && !holds) || urgent_completion_ > completions_sent_ || needs_credit)
     return urgency::soon;
-  return (more_stanzas | more_bytes | more_taken | more_heard | more_completions) != 0 ? urgency::may_wait : urgency::nothing;
+  if (more_completions != 0)
+    return urgency::may_wait;
+  return (more_stanzas | more_bytes | more_taken | more_heard) != 0 ? urgency::may_wait_long : urgency::nothing;
 }
 
 void link::fill(frame& f, bool holds) {
@@ -104,12 +116,13 @@ void link::fill(frame& f, bool holds) {
     auto end = base_ + entries_.size();
     while (sent_ + 1 < end) {
       const auto& e = entries_[sent_ + 1 - base_];
+      auto more = e.bytes + names_size(e.what);
       if (!f.stanzas)
         f.stanzas = cluster::stanzas{sent_ + 1, {}};
-      else if (f.stanzas->lent.size() == limits::stanzas || bytes + e.bytes > limits::stanza_bytes)
+      else if (f.stanzas->lent.size() == most_stanzas_ || bytes + more > limits::stanza_bytes)
         break;
       f.stanzas->lent.push_back(&e.what);
-      bytes += e.bytes;
+      bytes += more;
       ++sent_;
     }
   }

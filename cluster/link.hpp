@@ -57,10 +57,12 @@ public:
   void handled(std::uint64_t stanzas, std::uint64_t bytes);
 
   // --- the wire
-  enum class urgency : std::uint8_t { nothing, may_wait, soon, now };
-  /// Of what fill() would add. Good outcomes, and what only says how far something has come, may wait a few milliseconds for company;
-  /// stanzas, bad outcomes and credit that is needed go as soon as they may; what fills a frame goes now.
+  enum class urgency : std::uint8_t { nothing, may_wait_long, may_wait, soon, now };
+  /// Of what fill() would add. What only says how far something has come is waited for by nobody; good outcomes may wait a few
+  /// milliseconds for company; stanzas, bad outcomes and credit that is needed go as soon as they may; what fills a frame goes now.
   [[nodiscard]] urgency wants_to_say(bool holds) const;
+  /// The protocol's version from here on: how much the peer takes in a frame.
+  void speak(std::uint32_t version) { most_stanzas_ = version >= 2 ? limits::stanzas : limits::stanzas_of_1; }
   /// A connection of this pair begins; the peer has taken so much.
   void resume(std::uint64_t taken, std::uint64_t completions_taken);
   [[nodiscard]] verdict receive(frame& f, link_news& out);
@@ -88,7 +90,7 @@ private:
   [[nodiscard]] bool may_send(const entry& e) const { return may_send(e.what, e.bytes); }
   [[nodiscard]] bool is_over(std::uint64_t bytes, std::size_t most_stanzas, std::size_t most_bytes) const;
   /// The number that one more would get is not further than a frame ahead: what waits without one can still be passed by replies.
-  [[nodiscard]] bool has_number() const { return base_ + entries_.size() < sent_ + 1 + limits::stanzas; }
+  [[nodiscard]] bool has_number() const { return base_ + entries_.size() < sent_ + 1 + most_stanzas_; }
   void number(parcel&& p, std::uint64_t bytes);
   verdict on_stanzas(cluster::stanzas& s, link_news& out);
   verdict on_completions(const cluster::completions& c, link_news& out);
@@ -106,6 +108,7 @@ private:
   boost::unordered_flat_map<std::uint64_t, std::uint32_t> waiting_by_order_; // of waiting_stanzas_
   std::size_t waiting_ = 0, waiting_bytes_ = 0, kept_bytes_ = 0;
   bool is_held_ = false;        // as fill() was told last
+  std::size_t most_stanzas_ = limits::stanzas; // in a frame
   queue entries_;               // numbered: base_ and what follows
   std::uint64_t base_ = 1, sent_ = 0, confirmed_ = 0; // numbers: first kept, last sent on this connection, last that the peer took
   std::uint64_t used_stanzas_ = 0, used_bytes_ = 0;   // of the peer's credit, ever

@@ -26,7 +26,7 @@ enum class peer_state : std::uint8_t {
 struct membership_options {
   std::string cluster = "covey"; // nodes of another name are refused
   std::vector<std::string> seeds; // addresses
-  std::uint32_t version = protocol_version, oldest_version = protocol_version;
+  std::uint32_t version = protocol_version, oldest_version = oldest_protocol_version;
   base::duration suspected_after = std::chrono::seconds{3}, dead_after = std::chrono::seconds{10};
   base::duration redial_after = std::chrono::seconds{5};  // a silent connection may be at fault, not the node
   base::duration refused_for = std::chrono::seconds{1};   // reset, and every dial refused: its process is gone
@@ -46,8 +46,8 @@ public:
   struct greet { connection c; peer_number to; cluster::greeting what; bool is_known; };
   struct part { connection c; farewell what; };
   /// The peer's greeting came: the connection is this peer's from now on. `is_new`: the life was not alive before.
-  /// `is_answered`: it was the answer to ours, and decides about the link; else ours follows.
-  struct up { peer_number peer; connection c; cluster::life life; bool is_new; bool is_answered; std::uint64_t link, taken, completions_taken; };
+  /// `is_answered`: it was the answer to ours, and decides about the link; else ours follows. `version`: the highest that both speak.
+  struct up { peer_number peer; connection c; cluster::life life; bool is_new; bool is_answered; std::uint64_t link, taken, completions_taken; std::uint32_t version; };
   struct down { peer_number peer; }; // no connection
   /// A life is over. `is_replaced`: by the next one, whose `up` follows; `is_process_gone`: by its operating system's word.
   struct ended { peer_number peer; cluster::life life; bool is_replaced, is_process_gone; };

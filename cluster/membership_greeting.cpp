@@ -147,7 +147,7 @@ void membership::establish(connection c, const greeting& g, base::time_point now
   p.is_draining = g.is_draining;
   p.has_redialled = p.is_process_gone = false;
   p.told = refusal::none;
-  out.push_back(up{n, c, g.self.life, !is_same, g.is_answer, g.link, g.taken, g.completions_taken});
+  out.push_back(up{n, c, g.self.life, !is_same, g.is_answer, g.link, g.taken, g.completions_taken, std::min(g.version, options_.version)});
   if (!g.is_answer)
     out.push_back(greet{c, n, make_greeting(n, true), true});
 }

@@ -199,6 +199,7 @@ void mesh::carry(const membership::up& e, base::time_point now, effects& out) {
     end_link(p, out);
     p.link = std::make_unique<cluster::link>(e.is_answered ? e.link : random_.number() | 1, ++last_generation_, link_options_);
   }
+  p.link->speak(e.version);
   p.established = e.c;
   p.in_flight = 0;
   p.spoken = p.gossiped = now - members_.options().gossip;
@@ -341,9 +342,15 @@ bool mesh::is_due(peer& p, base::time_point now) {
   p.is_link_dirty = what != link::urgency::nothing;
   if (!p.is_link_dirty)
     return false;
-  if (!p.answers_at)
+  if (!p.totals_at)
+    p.totals_at = now + pace_.totals;
+  if (what != link::urgency::may_wait_long && !p.answers_at)
     p.answers_at = now + pace_.answers;
-  auto due = what == link::urgency::now ? now : what == link::urgency::soon ? std::min(p.stanzas_at, *p.answers_at) : *p.answers_at;
+  auto due = std::min(*p.totals_at, p.answers_at.value_or(*p.totals_at));
+  if (what == link::urgency::soon)
+    due = std::min(due, p.stanzas_at);
+  else if (what == link::urgency::now)
+    due = now;
   if (now < due)
     next_due_ = std::min(next_due_, due);
   return now >= due;
@@ -364,11 +371,15 @@ void mesh::flush(peer_number n, base::time_point now, effects& out) {
   }
   p.is_dirty = p.is_link_dirty = false;
   p.answers_at.reset();
+  p.totals_at.reset();
   p.stanzas_at = std::max(p.stanzas_at, now - pace_.at_once * pace_.apart) + pace_.apart;
   frame f;
   const auto& o = members_.options();
   rows_.fill(n, f, now);
   p.link->fill(f, p.is_held);
+  p.is_link_dirty = p.link->wants_to_say(p.is_held) != link::urgency::nothing; // what this frame does not hold
+  if (f.stanzas && f.stanzas->lent.size() >= pace_.many)
+    p.stanzas_at += pace_.apart_of_many - pace_.apart;
   if (now - p.gossiped >= o.gossip) {
     p.gossiped = now;
     f.members = members_.alive();

@@ -14,11 +14,13 @@ struct pace_options {
   double frames = 4'000, of_peer = 50; // a second: of the node, but at least so many for each peer (a wait of 20 ms)
   double burst = 1'000;                // frames that go at once after a rest
   base::duration turn = std::chrono::milliseconds{4};
-  // What a stanza needs behind it (link::urgency::may_wait) waits so long for company.
-  base::duration answers = std::chrono::milliseconds{4};
-  // Frames of stanzas to one peer: so many at once, then as far apart, unless one is full.
-  base::duration apart = std::chrono::milliseconds{1};
+  // What a stanza needs behind it (link::urgency::may_wait) waits so long for company, and what nobody waits for so long.
+  base::duration answers = std::chrono::milliseconds{4}, totals = std::chrono::milliseconds{20};
+  // Frames of stanzas to one peer: so many at once, then as far apart, unless one is full. Behind one of many stanzas the next
+  // waits longer: where so many come, fewer frames save more than the wait costs.
+  base::duration apart = std::chrono::milliseconds{1}, apart_of_many = std::chrono::milliseconds{3};
   int at_once = 8;
+  std::size_t many = 256;
 };
 
 struct mesh_options {
@@ -129,7 +131,7 @@ private:
     connection established = 0;
     std::uint32_t in_flight = 0; // writes
     base::time_point spoken{}, gossiped{};
-    std::optional<base::time_point> answers_at; // what may wait goes then
+    std::optional<base::time_point> answers_at, totals_at; // what may wait, and what may wait long, goes then
     base::time_point stanzas_at{};              // and what need not, then
     bool is_dirty = false;      // there may be something to say
     bool is_link_dirty = false; // the same, of the link alone

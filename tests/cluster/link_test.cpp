@@ -97,6 +97,40 @@ TEST_CASE_FIXTURE(pair_of_links, "link: frames are batches, and no larger than t
   CHECK(sent(second).stanzas->items.size() == 1); // two would be over
 }
 
+TEST_CASE_FIXTURE(pair_of_links, "link: a peer of protocol version 1 gets no more in a frame than that had") {
+  for (auto [version, most] : {std::pair{1u, limits::stanzas_of_1}, std::pair{2u, limits::stanzas}, std::pair{3u, limits::stanzas}}) {
+    CAPTURE(version);
+    renew();
+    a->speak(version);
+    talk();
+    for (std::size_t n = 1; n <= most + 1; ++n) {
+      CHECK(a->wants_to_say(false) == (n == 1 ? link::urgency::nothing : n <= most ? link::urgency::soon : link::urgency::now));
+      send(static_cast<std::uint32_t>(n));
+    }
+    frame f;
+    a->fill(f, false);
+    CHECK(f.stanzas->lent.size() == most);
+  }
+}
+
+TEST_CASE_FIXTURE(pair_of_links, "link: long names count to what a frame may hold") {
+  auto from = std::string(1'000, 'a') + "@h/" + std::string(1'000, 'r');
+  talk();
+  auto p = make_parcel(1);
+  p.what.what = covey_tests::stanza("<message/>", from, "d@e");
+  constexpr std::size_t all = 2 * limits::stanzas;
+  for (std::size_t n = 0; n < all; ++n)
+    CHECK(a->send(cluster::parcel{p}) == base::room::ok);
+  std::size_t came = 0;
+  while (a->wants_to_say(false) != link::urgency::nothing) {
+    frame f;
+    a->fill(f, false);
+    came += f.stanzas->lent.size();
+    CHECK(encode(f).size() <= limits::frame_bytes);
+  }
+  CHECK(came == all);
+}
+
 TEST_CASE_FIXTURE(pair_of_links, "link: stanzas wait for credit, replies do not, and no stanza overtakes one of its own pair") {
   options.window_stanzas = 2;
   renew();
@@ -272,7 +306,7 @@ TEST_CASE_FIXTURE(pair_of_links, "link: what the other side cannot read ends, an
 
 TEST_CASE_FIXTURE(pair_of_links, "link: stanzas, bad outcomes and credit that is needed go soon; good outcomes and totals may wait; what fills a frame goes now") {
   using enum link::urgency;
-  options.window_stanzas = 2'000;
+  options.window_stanzas = 4'000;
   renew();
   CHECK(a->wants_to_say(false) == soon); // the first credit
   talk();
@@ -290,7 +324,7 @@ TEST_CASE_FIXTURE(pair_of_links, "link: stanzas, bad outcomes and credit that is
   };
   while (a->wants_to_say(false) != nothing) { // a frame's bytes are bounded, too
     carry(*a, *b, at_b);
-    CHECK(b->wants_to_say(false) == now); // that so many were taken
+    CHECK(b->wants_to_say(false) == (b->taken() < limits::stanzas ? may_wait_long : now)); // that so many were taken
   }
   CHECK(b->taken() == 2 * limits::stanzas);
   carry(*b, *a, at_a);
@@ -306,7 +340,7 @@ TEST_CASE_FIXTURE(pair_of_links, "link: stanzas, bad outcomes and credit that is
     carry(*b, *a, at_a);
     CHECK(b->wants_to_say(false) == nothing);
   }
-  CHECK(a->wants_to_say(false) == may_wait); // that they were heard
+  CHECK(a->wants_to_say(false) == may_wait_long); // that they were heard
   for (std::uint64_t n = 10; n < 10 + 128; ++n) {
     CHECK(b->wants_to_say(false) == (n == 10 ? nothing : may_wait));
     b->complete(n, ending::acknowledged);
@@ -314,8 +348,8 @@ TEST_CASE_FIXTURE(pair_of_links, "link: stanzas, bad outcomes and credit that is
   CHECK(b->wants_to_say(false) == now);
   carry(*b, *a, at_a);
 
-  b->handled(500, 1);
-  CHECK(b->wants_to_say(false) == may_wait);
+  b->handled(1'000, 1);
+  CHECK(b->wants_to_say(false) == may_wait_long);
   b->handled(1, 1);
   CHECK(b->wants_to_say(false) == soon);
   carry(*b, *a, at_a);

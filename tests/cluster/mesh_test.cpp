@@ -180,7 +180,7 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: outcomes and credit wait a little for comp
   CHECK(a.out.ended.size() == 4);
   CHECK(frames() == std::pair{before.first + 4, before.second + 1});
   CHECK(b.mesh.wanted_at() == base::time_point::max());
-  CHECK(a.mesh.wanted_at() == now + wait); // that they were heard
+  CHECK(a.mesh.wanted_at() == now + pace_options{}.totals); // that they were heard, for which nobody waits
   cross(ending::bounced);
   CHECK(a.out.ended.size() == 5);
   CHECK(frames() == std::pair{before.first + 5, before.second + 2});
@@ -237,6 +237,89 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: some frames of stanzas go at once, then th
   settle();
   CHECK(frames() == full + 1);
   CHECK(b.out.arrived.size() == last);
+}
+
+TEST_CASE_FIXTURE(wired_nodes, "mesh: what nobody waits for goes later than outcomes, and with the first of them") {
+  auto& a = add(1, 1 << 20, "one", "a", "b");
+  auto& b = add(2, 1 << 20, "two", "b", "a");
+  advance(8s);
+  auto to_b = number_of(a, b), to_a = number_of(b, a);
+  pace_options pace;
+  std::uint32_t last = 0;
+  auto cross = [&] {
+    CHECK(a.mesh.send(to_b, make_parcel(++last), now, a.out) == base::room::ok);
+    settle();
+    b.mesh.handled(to_a, 1, 100, now, b.out);
+    settle();
+  };
+  auto before = b.mesh.count().frames_out;
+  auto began = now;
+  cross();
+  CHECK(b.mesh.wanted_at() == began + pace.totals); // that it was taken, and credit
+  now += pace.answers;
+  settle();
+  CHECK(b.mesh.count().frames_out == before);
+  REQUIRE(b.out.arrived.size() == 1);
+  b.mesh.complete(to_a, b.out.arrived[0].what.what.what->completion, ending::acknowledged, now, b.out);
+  settle();
+  CHECK(b.mesh.wanted_at() == now + pace.answers);
+  now += pace.answers;
+  settle();
+  CHECK(b.mesh.count().frames_out == before + 1);
+  CHECK(b.mesh.wanted_at() == base::time_point::max());
+  cross();
+  now += pace.totals - pace.answers / 2;
+  b.mesh.complete(to_a, b.out.arrived[1].what.what.what->completion, ending::acknowledged, now, b.out);
+  settle();
+  CHECK(b.mesh.wanted_at() == now + pace.answers / 2); // with the total, which has waited for longer
+  now += pace.answers / 2;
+  settle();
+  CHECK(b.mesh.count().frames_out == before + 2);
+  CHECK(a.out.ended.size() == 2);
+}
+
+TEST_CASE_FIXTURE(wired_nodes, "mesh: where many stanzas come, frames are further apart") {
+  auto& a = add(1, 1 << 20, "one", "a", "b");
+  auto& b = add(2, 1 << 20, "two", "b", "a");
+  auto to_b = number_of(a, b);
+  pace_options pace;
+  auto frames_at = [&](std::size_t each) { // so many stanzas four times a millisecond
+    advance(8s);
+    auto before = a.mesh.count().frames_out;
+    std::size_t sent = b.out.arrived.size();
+    for (auto until = now + 30 * pace.apart; now < until; now += pace.apart / 4) {
+      for (std::size_t n = 0; n < each; ++n)
+        CHECK(a.mesh.send(to_b, make_parcel(static_cast<std::uint32_t>(++sent), false), now, a.out) == base::room::ok);
+      settle();
+    }
+    now += pace.apart_of_many;
+    settle();
+    CHECK(b.out.arrived.size() == sent);
+    return static_cast<int>(a.mesh.count().frames_out - before);
+  };
+  CHECK(frames_at(pace.many / 8) >= pace.at_once + 28);
+  auto few = frames_at(pace.many / 4);
+  CHECK(few >= 30 / 3);
+  CHECK(few <= pace.at_once + 15);
+}
+
+TEST_CASE_FIXTURE(wired_nodes, "mesh: frames are as large as both nodes' versions have them, and what one does not hold goes with the next") {
+  mesh_options older;
+  older.members.version = 1;
+  auto& a = add(1, 1 << 20, "one", "a", "b");
+  auto& b = add(2, 1 << 20, "two", "b", "a");
+  auto& c = add(3, 1 << 20, "three", "c", "a", older);
+  advance(8s);
+  auto frames_to = [&](auto& n) {
+    auto before = a.mesh.count().frames_out;
+    for (std::size_t i = 0; i < limits::stanzas_of_1 + 1; ++i)
+      CHECK(a.mesh.send(number_of(a, n), make_parcel(static_cast<std::uint32_t>(i + 1)), now, a.out) == base::room::ok);
+    settle();
+    CHECK(n.out.arrived.size() == limits::stanzas_of_1 + 1);
+    return a.mesh.count().frames_out - before;
+  };
+  CHECK(frames_to(b) == 1);
+  CHECK(frames_to(c) == 2);
 }
 
 TEST_CASE_FIXTURE(wired_nodes, "mesh: a short cut loses nothing and starts no new life") {

@@ -46,10 +46,10 @@ struct wired_nodes {
   void step(node& n, const std::function<void(effects&)>& f) {
     f(n.out);
   }
-  /// The same, and behind the time for which answers wait.
+  /// The same, and behind the time for which answers wait, and what nobody waits for.
   void settle_answers() {
     settle();
-    now += pace_options{}.answers;
+    now += pace_options{}.totals;
     settle();
   }
   /// Until nobody has anything to say.
