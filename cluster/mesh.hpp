@@ -20,7 +20,7 @@ struct pace_options {
   // waits longer: where so many come, fewer frames save more than the wait costs.
   base::duration apart = std::chrono::milliseconds{1}, apart_of_many = std::chrono::milliseconds{3};
   int at_once = 8;
-  std::size_t many = 256;
+  std::size_t many = 128;
 };
 
 struct mesh_options {
