@@ -18,7 +18,7 @@ struct pace_options {
   base::duration answers = std::chrono::milliseconds{4}, totals = std::chrono::milliseconds{20};
   // Frames of stanzas to one peer: so many at once, then as far apart, unless one is full. Behind one of many stanzas the next
   // waits longer: where so many come, fewer frames save more than the wait costs.
-  base::duration apart = std::chrono::milliseconds{1}, apart_of_many = std::chrono::milliseconds{3};
+  base::duration apart = std::chrono::milliseconds{1}, apart_of_many = std::chrono::milliseconds{2};
   int at_once = 8;
   std::size_t many = 128;
 };

@@ -200,8 +200,8 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: where many stanzas come, frames are furthe
   };
   CHECK(frames_at(pace.many / 8) >= pace.at_once + 28);
   auto few = frames_at(pace.many / 4);
-  CHECK(few >= 30 / 3);
-  CHECK(few <= pace.at_once + 15);
+  CHECK(few >= 30 / 2);
+  CHECK(few <= pace.at_once + 20);
 }
 
 TEST_CASE_FIXTURE(wired_nodes, "mesh: frames are as large as both nodes' versions have them, and what one does not hold goes with the next") {
