@@ -25,7 +25,7 @@ struct mailbox {
   std::uint64_t last_entry = 0; // order of entry, whatever the clock does
   std::vector<std::function<void(effects&)>> waiting; // for the count
   struct coming { base::u128 id; bool is_settled = false; };
-  std::vector<coming> coming; // to be written for a session, once there is a count or room
+  std::vector<coming> coming; // to be written for a session, until it is
   /// A row that a session has been sent and not yet acknowledged, or that was kept because it had not.
   struct owned {
     base::u128 id;
@@ -150,8 +150,10 @@ private:
 
   void insert(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out) {
     auto& box = of(account);
-    if (owner && take_coming(box, what.what->stanza_id)) // its client was faster
+    if (owner && is_settled(box, what.what->stanza_id)) { // its client was faster
+      (void)take_coming(box, what.what->stanza_id, owner);
       return out.complete(what.what->completion, outcome::acknowledged);
+    }
     auto now = clock_->wall();
     auto us = now.time_since_epoch().count();
     box.last_entry = std::max(box.last_entry + 1, static_cast<std::uint64_t>(us));
@@ -173,6 +175,7 @@ private:
       box.rows.push_back({id, box.last_entry, owner, bytes});
     out.commit(std::move(b), [this, what, owner, id, bytes, is_first, entry = box.last_entry, &account](storage::outcome o, effects& done) {
       if (o == storage::outcome::done) {
+        (void)take_coming(of(account), what.what->stanza_id, owner);
         for (auto& r : of(account).rows)
           if (r.id == id)
             r.entry = entry; // of the attempt that was done
@@ -180,6 +183,7 @@ private:
       }
       uncount(of(account), bytes);
       if (o == storage::outcome::conflict) { // it is there already
+        (void)take_coming(of(account), what.what->stanza_id, owner);
         if (is_first)
           written_by_another(account, id, done);
         return done.complete(what.what->completion, outcome::stored);
@@ -199,11 +203,12 @@ private:
       look_for({id}, account, out);
   }
 
-  /// Without a session that still tries to deliver it, its sender hears of it.
+  /// Without a session that still tries to deliver it, its sender hears of it; unless its client has it meanwhile.
   void failed(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out, const xmpp::stanza_error& why) {
     if (!owner)
       return out.bounce(*what.what, why);
-    (void)take_coming(of(account), what.what->stanza_id);
+    if (take_coming(of(account), what.what->stanza_id, owner))
+      return out.complete(what.what->completion, outcome::acknowledged);
     if (is_live(account, owner))
       return out.unspooled(owner, what);
     out.route({what.what, {}, {}, false, false, false, true, what.delayed_us});
@@ -371,13 +376,16 @@ private:
   }
 
   /// What was to be written; true: it has been acknowledged meanwhile, and need not be.
-  static bool take_coming(mailbox& box, base::u128 id) {
+  static bool take_coming(mailbox& box, base::u128 id, std::uint64_t owner) {
     auto c = std::ranges::find(box.coming, id, &mailbox::coming::id);
-    if (c == box.coming.end())
+    if (!owner || c == box.coming.end())
       return false;
     auto is_settled = c->is_settled;
     box.coming.erase(c);
     return is_settled;
+  }
+  static bool is_settled(const mailbox& box, base::u128 id) {
+    return std::ranges::any_of(box.coming, [&](auto& c) { return c.id == id && c.is_settled; });
   }
   void disown(account_view& account, base::u128 id) const {
     std::erase_if(of(account).rows, [&](auto& o) { return o.id == id; });

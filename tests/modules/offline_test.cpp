@@ -169,3 +169,18 @@ TEST_CASE_FIXTURE(roomy, "offline: what another node has stored, too, is erased,
   settle(ack);
   CHECK(rows() == 1);
 }
+
+TEST_CASE_FIXTURE(roomy, "offline: what was acknowledged before the store said that it could not keep it is not sent on") {
+  auto other = spool(2); // for the count of the mailbox
+  settle(other);
+  auto lost = spool(1), kept = spool(3);
+  auto ack = acknowledge(1);
+  leave(7);
+  sent.clear();
+  settle_while_away(lost);
+  CHECK(sent.empty());
+  settle_while_away(kept); // nobody has that one
+  CHECK(sent.size() == 1);
+  settle(ack);
+  CHECK(rows() == 1);
+}
