@@ -395,6 +395,7 @@ void session::end() {
 /// Whoever holds one of its stanzas may lose it: somebody must be there to send it again (session_management.cpp).
 void session::leave() {
   constexpr auto at_most = std::chrono::minutes{2}; // longer than storing or three more tries may take
+  drop_told();
   if (open_count() == 0)
     return home_.end(*this);
   wait_to_leave(home_.now() + at_most);

@@ -99,6 +99,8 @@ private:
     base::time_point since; // it came then
     std::uint8_t tries = 0;
     bool is_waiting = false; // to be sent once more, in a moment
+    xmpp::stanza_ref told{}; // the error that went back, until the client has acknowledged it
+    [[nodiscard]] bool is_open() const { return what && !told; }
   };
   enum class entry : std::uint8_t { goes_on, is_answered };
   entry admit(xmpp::stanza& s);
@@ -151,7 +153,11 @@ private:
   std::vector<xmpp::delivery> drop_unacknowledged();
   // completions: `h` is the low-water mark of what has ended
   void open_completion(const xmpp::stanza_ref& s);
-  void tell_bounced(const xmpp::stanza& what, const xmpp::stanza_error& why);
+  [[nodiscard]] bool tell_bounced(open_stanza& kept, const xmpp::stanza_error& why);
+  void on_told(const xmpp::stanza* error);
+  void drop_told();
+  [[nodiscard]] bool is_any_open() const;
+  void pass_ended();
   void move_mark();
   void send_again(open_stanza& kept);
   void send_once_more(open_stanza& kept);

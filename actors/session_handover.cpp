@@ -44,7 +44,7 @@ bool session::hand_over_to_peer(cluster::peer_number to, std::uint32_t h) {
   successor_ = {to, 0, session_id_};
   let_stream_go();
   acknowledge(h);
-  if (open_count() == 0) {
+  if (!is_any_open()) {
     send_value();
     return true;
   }

@@ -10,6 +10,11 @@
 
 namespace actors {
 
+/// The least time between two <r/>, and between two <a/> that say nothing new.
+inline constexpr auto ask_again = std::chrono::milliseconds{100};
+/// Longer than storing may take.
+inline base::duration abandoned_after(const host& h) { return std::max<base::duration>(std::chrono::seconds{15}, h.storage_wait + std::chrono::seconds{5}); }
+
 struct session::managed {
   xmpp::stream::management::unacknowledged queue;
   std::vector<xmpp::delivery> doubles; // of what is in it: its client gets them once, but somebody waits for each

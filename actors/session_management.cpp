@@ -10,13 +10,7 @@ using xmpp::stanza_errc;
 using xmpp::stanza_kind;
 
 namespace {
-constexpr auto ask_again = std::chrono::milliseconds{100};
 constexpr std::size_t ask_at_once = 256;               // that many unasked: now, not in 100 ms
-/// Longer than storing may take.
-base::duration abandoned_after(const host& h) { return std::max<base::duration>(std::chrono::seconds{15}, h.storage_wait + std::chrono::seconds{5}); }
-constexpr int most_tries = 3;
-constexpr auto again_after = std::chrono::seconds{1};
-constexpr std::uint32_t most_open = 4'096;             // then the client is not read
 } // namespace
 
 // --- what the client says
@@ -67,12 +61,17 @@ void session::on_ack(const xmpp::element& e) {
 void session::acknowledge(std::uint32_t h) {
   std::vector<base::u128> stored, shared;
   std::uint32_t bytes = 0, messages = 0;
+  bool is_told = false;
   (void)managed_->queue.acknowledge(h, [&](management::unacknowledged::entry& e) {
     auto& s = *e.what.what;
     bytes += s.cost();
     ++messages;
     e.what.settle();
     home_.complete(s.completion, modules::outcome::acknowledged);
+    if (s.type() == xmpp::stanza_type::error && open_count() > 0) [[unlikely]] {
+      on_told(&s);
+      is_told = true;
+    }
     if (!managed_->doubles.empty()) [[unlikely]]
       acknowledge_doubles(e.what);
     if (e.is_spooled || e.may_be_stored)
@@ -87,6 +86,8 @@ void session::acknowledge(std::uint32_t h) {
     tell_settled(std::move(stored));
   if (!shared.empty()) [[unlikely]]
     tell_arrived(std::move(shared));
+  if (is_told)
+    stage_ == place_in_time::own ? move_mark() : pass_ended();
 }
 
 void session::tell_settled(std::vector<base::u128> ids) {
@@ -293,181 +294,6 @@ std::vector<xmpp::delivery> session::drop_unacknowledged() {
   for (auto& d : std::exchange(early_, {}))
     drop(std::move(d));
   return again;
-}
-
-// --- completions
-
-/// IQs and presence are done when they are handed on; a message when somebody has it, a subscription when it is stored.
-void session::open_completion(const xmpp::stanza_ref& s) {
-  if (open_count() == open_.size()) {
-    std::vector<open_stanza> bigger(open_.empty() ? 16 : open_.size() * 2);
-    for (auto k = base_; k != next_; ++k)
-      bigger[k & (bigger.size() - 1)] = std::move(open_[k & (open_.size() - 1)]);
-    open_.swap(bigger);
-  }
-  auto number = next_++;
-  bool waits = s->kind() == stanza_kind::message || (s->kind() == stanza_kind::presence && xmpp::im::is_subscription(s->type()));
-  if (!waits)
-    return number == base_ ? move_mark() : void();
-  if (open_count() == 1)
-    managed_->mark_moved = home_.now();
-  s->completion = {id(), number, home_.index(), 0};
-  open_[number & (open_.size() - 1)] = {s, home_.now(), 0};
-  if (open_count() >= most_open && stream_ && !pauses_) {
-    pauses_ = true;
-    stream_->below().pause();
-  }
-}
-
-void session::on_completed(std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) {
-  bool goes_on_here = stage_ == place_in_time::moved && successor_.node == cluster::self;
-  if (goes_on_here) {
-    home_.post<session>(successor_.reactor, successor_.ref, [from = here(), number, how, why](session& s) { s.on_completed_before(from, number, how, why); });
-    if (how == modules::outcome::abandoned) // it is sent once more, and its end comes here, too
-      return;
-  }
-  if (number - base_ >= open_count())
-    return; // ended before
-  auto& kept = open_[number & (open_.size() - 1)];
-  if (!kept.what)
-    return;
-  if (how == modules::outcome::abandoned)
-    return send_again(kept);
-  auto what = std::exchange(kept.what, nullptr);
-  if (why && !goes_on_here)
-    tell_bounced(*what, *why);
-  if (number == base_)
-    move_mark();
-}
-
-/// By no other way: the account may not know this session at this moment, or not be able to read its rows.
-void session::tell_bounced(const xmpp::stanza& what, const xmpp::stanza_error& why) {
-  auto error = xmpp::make_error(what, why);
-  if (!error)
-    return;
-  if (is_ended_)
-    return route(home_, {std::move(error), {}});
-  reply(std::move(error));
-}
-
-/// Whoever held it is gone: once more, though its sender may have left, too. At once the first time; then in a moment, as
-/// links may come and go several times before all know who is there.
-void session::send_again(open_stanza& kept) {
-  if (kept.tries == 0 || !managed_ || is_ended_)
-    return send_once_more(kept);
-  kept.is_waiting = true;
-  managed_->again_at = std::min(managed_->again_at, home_.now() + again_after);
-  arm(managed_->again_at);
-}
-
-/// Always stamped: what was said later may have overtaken it.
-void session::send_once_more(open_stanza& kept) {
-  kept.is_waiting = false;
-  if (++kept.tries > most_tries)
-    return bounce(home_, *kept.what, {stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"}); // ends it
-  route(home_, {kept.what, {}, {}, false, false, false, true, home_.around().delayed_since(*kept.what, home_.now() - kept.since, {})});
-}
-
-void session::send_waiting() {
-  managed_->again_at = base::time_point::max();
-  for (auto k = base_; k != next_; ++k) // an outcome that comes at once may end any of them
-    if (auto& kept = open_[k & (open_.size() - 1)]; kept.what && kept.is_waiting)
-      send_once_more(kept);
-}
-
-void session::wait_to_leave(base::time_point until) {
-  auto after = std::min(abandoned_after(*host_), until - home_.now());
-  leaves_ = std::make_unique<net::timer>(home_.loop().after(after, [this, until] {
-    home_.guard(id(), [this, until] {
-      if (home_.now() >= until)
-        return home_.end(*this);
-      if (stage_ == place_in_time::ended) // else its client sends again, at the new place
-        route_abandoned_again();
-      if (open_count() > 0)
-        wait_to_leave(until);
-    });
-  }));
-}
-
-void session::on_completed_before(const cluster::place& from, std::uint32_t number, modules::outcome how, const xmpp::error_ref& why) {
-  if (!has_forgotten_)
-    on_completed(number, how, why);
-  else if (how == modules::outcome::abandoned) // that number is another stanza's now, and its client has sent this one again
-    home_.post<session>(from.reactor, from.ref, [number](session& s) { s.forget_open(number); });
-}
-
-void session::forget_open(std::uint32_t number) {
-  if (number - base_ >= open_count())
-    return;
-  open_[number & (open_.size() - 1)] = {};
-  if (number == base_)
-    move_mark();
-}
-
-/// The client has been told less than what came before: it sends the rest again, under the same numbers.
-void session::forget_open() {
-  has_forgotten_ = true;
-  for (auto k = base_; k != next_; ++k)
-    open_[k & (open_.size() - 1)] = {};
-  next_ = base_;
-}
-
-void session::move_mark() {
-  while (base_ != next_ && !open_[base_ & (open_.size() - 1)].what)
-    ++base_;
-  if (is_ended_ && open_count() == 0)
-    return home_.end(*this);
-  if (stage_ == place_in_time::moving && successor_.node != cluster::self && open_count() == 0)
-    return send_value();
-  if (!managed_)
-    return;
-  auto& m = *managed_;
-  m.mark_moved = home_.now();
-  if (stage_ == place_in_time::silent)
-    return resume_if_ready();
-  if (!stream_)
-    return;
-  if (m.owes_ack && open_count() == 0)
-    tell_handled();
-  if (pauses_ && open_count() < most_open / 2) {
-    pauses_ = false;
-    stream_->below().resume();
-  }
-}
-
-/// Answered at once. Only who asks again within 100 ms, while there is nothing new to say, waits for the rest of them: one
-/// write for each <r/> of a fast sender costs more than its messages.
-void session::on_ack_wanted() {
-  auto& m = *managed_;
-  if (m.told != completed_mark() || home_.now() - m.told_at >= ask_again)
-    return tell_handled();
-  m.owes_answer = true;
-  m.owes_ack = true;
-  arm(m.told_at + ask_again);
-}
-
-/// What this does not cover yet follows unasked: as soon as nothing is open, else how far it has come by on_time(), for
-/// an ack of each completion would cost more than it tells.
-void session::tell_handled() {
-  auto& m = *managed_;
-  m.told = completed_mark();
-  m.told_at = home_.now();
-  m.owes_answer = false;
-  m.owes_ack = open_count() > 0;
-  stream_->below().tell_handled(m.told);
-  if (m.owes_ack)
-    arm(home_.now() + ask_again);
-}
-
-/// An entity that crashed, or a queue that was dropped, cannot say so: after a while what came before is sent again. Its
-/// receivers know it by its identity.
-void session::route_abandoned_again() {
-  auto now = home_.now();
-  if (managed_)
-    managed_->mark_moved = now;
-  for (auto k = base_; k != next_; ++k) // an outcome that comes at once may end any of them
-    if (auto& kept = open_[k & (open_.size() - 1)]; kept.what && (!kept.is_waiting || !managed_) && now - kept.since >= abandoned_after(*host_))
-      send_again(kept);
 }
 
 // --- time

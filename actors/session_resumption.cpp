@@ -108,7 +108,7 @@ void session::adopt(value& from, std::uint32_t h) {
 }
 
 void session::resume_if_ready() {
-  if (stage_ == place_in_time::silent && stream_ && snapshot_ && open_count() == 0)
+  if (stage_ == place_in_time::silent && stream_ && snapshot_ && !is_any_open())
     resume_now();
 }
 

@@ -178,3 +178,34 @@ TEST_CASE("what is routed again may come before the first of it; its receiver ge
   CHECK(got.find("id='m1'") != got.npos);
   CHECK(got.find("id='m1'") == got.rfind("id='m1'"));
 }
+
+TEST_CASE("what bounced counts as handled when its sender has acknowledged the error, for that is in one place only") {
+  for (bool has_it : {true, false}) {
+    CAPTURE(has_it);
+    small_node node{2, small_node::quick()};
+    auto a = node.log_in("a", "x", 0);
+    auto id = enabled(*a);
+    REQUIRE(!id.empty());
+    a->send(message("nobody@b", "astray"));
+    REQUIRE(a->sees("type='error'"));
+    REQUIRE(a->sees("</message>"));
+    CHECK(handled(*a, "0") == "0");
+    a->send("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+    CHECK(handled(*a, "1") == "1");
+    a->send(message("nobody@b", "lost"));
+    REQUIRE(a->sees("type='error'"));
+    REQUIRE(a->sees("</message>"));
+    a->shut();
+    auto again = node.connect(1);
+    REQUIRE(again->login_only("a"));
+    again->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='" + (has_it ? "2" : "1") + "'/>");
+    CHECK(between(element(*again, "<resumed "), " h='", '\'') == (has_it ? "2" : "1"));
+    if (!has_it) {
+      again->send(message("nobody@b", "lost"));
+      CHECK(again->sees("</message>"));
+      CHECK(again->sees("</message>")); // the error that it had not read, and that of the second try
+      again->send("<a xmlns='urn:xmpp:sm:3' h='3'/>");
+    }
+    CHECK(handled(*again, "2") == "2");
+  }
+}
