@@ -83,7 +83,7 @@ void account::release_messages(std::uint64_t session, effects& out) {
     return;
   m->holds_messages = false;
   m->held_bytes = 0;
-  for (auto& d : std::exchange(m->held, {}))
+  for (auto& d : take_stamped(*m))
     out.deliver(session, std::move(d));
   if (m->is_unserved && is_ready(*m))
     on_ready(*m, out);
@@ -122,12 +122,23 @@ bool account::has_held() const {
   return !waiting_.empty() || !early_.empty() || std::ranges::any_of(members_, holds);
 }
 
+/// What was said later may have overtaken it: to another session of the account, or to this one.
+std::vector<xmpp::delivery> account::take_stamped(member& m) const {
+  std::vector<xmpp::delivery> all;
+  auto now = node_.clock().now();
+  for (auto& h : std::exchange(m.held, {})) {
+    node_.stamp(h.what, now - h.since);
+    all.push_back(std::move(h.what));
+  }
+  return all;
+}
+
 /// What was held for a session that gets no more, nobody has acknowledged, and nobody else here holds: one message to several of
 /// them goes its way anew once, and those that have been given it know it.
 std::vector<xmpp::delivery> account::take_held(member& m) const {
-  auto all = std::exchange(m.held, {});
+  auto all = take_stamped(m);
   std::erase_if(all, [this](auto& d) {
-    auto holds_it = [&](auto& other) { return std::ranges::any_of(other.held, [&](auto& o) { return o.what == d.what; }); };
+    auto holds_it = [&](auto& other) { return std::ranges::any_of(other.held, [&](auto& o) { return o.what.what == d.what; }); };
     bool is_settled = d.shared && d.shared->is_settled.load(std::memory_order_relaxed);
     return (is_settled || std::ranges::any_of(members_, holds_it)) && !d.lose();
   });
@@ -331,13 +342,13 @@ void account::give(member& to, const xmpp::delivery& what, effects& out) {
   constexpr std::size_t most_held = 1'024, most_held_bytes = 1u << 20;
   bool can_wait = what.what->kind() == stanza_kind::message && what.what->type() != stanza_type::error; // errors answer, as IQs do
   if (can_wait && (to.holds_messages || to.is_overflowing)) [[unlikely]] {
-    auto is_same = [&](auto& d) { return d.what == what.what; };
+    auto is_same = [&](auto& d) { return d.what.what == what.what; };
     if (what.is_again && std::any_of(to.held.begin(), to.held.end(), is_same))
       return;
     if (to.is_overflowing || to.held.size() >= most_held || to.held_bytes >= most_held_bytes) // in order behind what is kept already
       return what.lose() ? undelivered(what, out, true) : void();
     to.held_bytes += what.what->cost();
-    to.held.push_back(what);
+    to.held.push_back({what, now_});
     return;
   }
   out.deliver(to.view.id, what);

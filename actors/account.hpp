@@ -34,6 +34,10 @@ private:
   using effects = modules::effects;
   using operation = std::function<void(effects&)>;
 
+  struct held_message {
+    xmpp::delivery what;
+    base::time_point since;
+  };
   struct member {
     modules::session_view view;
     bool has_sent_presence = false; // of priority 0 or more: it had its offline messages
@@ -41,7 +45,7 @@ private:
     bool holds_messages = false;    // until they have been delivered
     bool is_overflowing = false;    // it has no room: messages are kept offline until it has
     bool is_elsewhere = false;      // on another node
-    std::vector<xmpp::delivery> held;
+    std::vector<held_message> held;
     std::size_t held_bytes = 0;
     base::ref<cluster::session_limit> limit;
     std::uint64_t clock = 0; // taken at bind
@@ -121,6 +125,7 @@ private:
   void give(member& to, const xmpp::delivery& what, effects& out);
   void remember_given(const xmpp::delivery& what);
   [[nodiscard]] bool has_arrived(base::u128 id) const;
+  [[nodiscard]] std::vector<xmpp::delivery> take_stamped(member& m) const;
   [[nodiscard]] std::vector<xmpp::delivery> take_held(member& m) const;
   void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
   void refresh_copies(effects& out);
