@@ -240,7 +240,9 @@ void server::go_on_stopping(time_point until) {
     constexpr auto to_move = 10s;
     auto now = s_.w.now();
     auto began = until - 30s;
-    if (is_paused_ || (node_->session_count() > 0 && peers_->has_successor() && now < began + to_move))
+    if (is_paused_)
+      return go_on_stopping(until + 20ms); // the time in which it stood still is not its own
+    if (node_->session_count() > 0 && peers_->has_successor() && now < began + to_move)
       return go_on_stopping(until);
     for (auto& h : homes_)
       h->post_from_anywhere(actors::end_detached_sessions);
