@@ -216,8 +216,7 @@ public:
     system_.await_all_actors_done();
     for (auto& r : reactors_)
       r->stop();
-    if (peers_)
-      store_ = nullptr; // has answered them
+    store_ = nullptr; // its threads have answered the reactors, and peers
     peers_ = nullptr;
     reactors_.clear();
   }
