@@ -125,8 +125,8 @@ bool account::has_held() const {
 /// What was said later may have overtaken it: to another session of the account, or to this one.
 std::vector<xmpp::delivery> account::take_stamped(member& m) const {
   std::vector<xmpp::delivery> all;
-  for (auto& h : std::exchange(m.held, {})) {
-    node_.stamp(h.what, node_.clock().now() - h.since);
+  for (auto now = node_.clock().now(); auto& h : std::exchange(m.held, {})) {
+    node_.stamp(h.what, now - h.since);
     all.push_back(std::move(h.what));
   }
   return all;

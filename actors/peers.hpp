@@ -66,7 +66,7 @@ public:
   /// Of an account or service.
   [[nodiscard]] cluster::owner owner_of(const xmpp::jid& bare) const {
     auto there = rows_.home_of(bare); // mostly, and without a look at who is alive
-    return there ? *there : rows_.owner_of(bare, *candidates());
+    return there ? *there : cluster::table::hashed(bare, *candidates());
   }
   /// Where it is without a session, and where it was a few seconds ago, when others were there. Any thread.
   [[nodiscard]] std::vector<cluster::peer_number> hashed_lately(const xmpp::jid& bare) const;

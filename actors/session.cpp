@@ -392,7 +392,7 @@ void session::end() {
   leave();
 }
 
-/// Whoever holds one of its stanzas may lose it: somebody must be there to send it again (session_management.cpp).
+/// Whoever holds one of its stanzas may lose it: somebody must be there to send it again (session_completions.cpp).
 void session::leave() {
   constexpr auto at_most = std::chrono::minutes{2}; // longer than storing or three more tries may take
   drop_told();

@@ -151,12 +151,12 @@ private:
   void remember(const xmpp::delivery& what);
   xmpp::stream::management::unacknowledged::entry* find_unacknowledged(const xmpp::delivery& what);
   std::vector<xmpp::delivery> drop_unacknowledged();
-  // completions: `h` is the low-water mark of what has ended
+  // --- session_completions.cpp: `h` is the low-water mark of what has ended
   void open_completion(const xmpp::stanza_ref& s);
   [[nodiscard]] bool tell_bounced(open_stanza& kept, const xmpp::stanza_error& why);
   void on_told(const xmpp::stanza* error);
   void drop_told();
-  [[nodiscard]] bool is_any_open() const;
+  [[nodiscard]] bool is_any_open();
   void pass_ended();
   void move_mark();
   void send_again(open_stanza& kept);
@@ -170,6 +170,8 @@ private:
   void tell_handled();
   void route_abandoned_again();
   [[nodiscard]] std::uint32_t open_count() const { return next_ - base_; }
+  /// Of a number from base_ on and before next_, or of next_ when there is room.
+  [[nodiscard]] open_stanza& slot(std::uint32_t number) { return open_[number & (open_.size() - 1)]; }
   [[nodiscard]] std::uint32_t completed_mark() const { return base_ - 1; }
 
   // --- session_resumption.cpp

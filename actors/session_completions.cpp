@@ -19,7 +19,7 @@ void session::open_completion(const xmpp::stanza_ref& s) {
   if (open_count() == open_.size()) {
     std::vector<open_stanza> bigger(open_.empty() ? 16 : open_.size() * 2);
     for (auto k = base_; k != next_; ++k)
-      bigger[k & (bigger.size() - 1)] = std::move(open_[k & (open_.size() - 1)]);
+      bigger[k & (bigger.size() - 1)] = std::move(slot(k));
     open_.swap(bigger);
   }
   auto number = next_++;
@@ -29,7 +29,7 @@ void session::open_completion(const xmpp::stanza_ref& s) {
   if (open_count() == 1)
     managed_->mark_moved = home_.now();
   s->completion = {id(), number, home_.index(), 0};
-  open_[number & (open_.size() - 1)] = {s, home_.now(), 0};
+  slot(number) = {s, home_.now(), 0};
   if (open_count() >= most_open && stream_ && !pauses_) {
     pauses_ = true;
     stream_->below().pause();
@@ -45,7 +45,7 @@ void session::on_completed(std::uint32_t number, modules::outcome how, const xmp
   }
   if (number - base_ >= open_count())
     return; // ended before
-  auto& kept = open_[number & (open_.size() - 1)];
+  auto& kept = slot(number);
   if (!kept.is_open())
     return;
   if (how == modules::outcome::abandoned)
@@ -71,32 +71,32 @@ bool session::tell_bounced(open_stanza& kept, const xmpp::stanza_error& why) {
   kept.told = error;
   if (stream_ && stage_ == place_in_time::own)
     reply(std::move(error));
-  return managed_ != nullptr;
+  return true;
 }
 
 /// The client has the error.
 void session::on_told(const xmpp::stanza* error) {
   for (auto k = base_; k != next_; ++k)
-    if (auto& kept = open_[k & (open_.size() - 1)]; kept.told == error)
+    if (auto& kept = slot(k); kept.told == error)
       kept = {};
 }
 
 /// This session will not hear of what it has told any more.
 void session::drop_told() {
   for (auto k = base_; k != next_; ++k)
-    if (auto& kept = open_[k & (open_.size() - 1)]; kept.told)
+    if (auto& kept = slot(k); kept.told)
       kept = {};
   pass_ended();
 }
 
 void session::pass_ended() {
-  while (base_ != next_ && !open_[base_ & (open_.size() - 1)].what)
+  while (base_ != next_ && !slot(base_).what)
     ++base_;
 }
 
-bool session::is_any_open() const {
+bool session::is_any_open() {
   for (auto k = base_; k != next_; ++k)
-    if (open_[k & (open_.size() - 1)].is_open())
+    if (slot(k).is_open())
       return true;
   return false;
 }
@@ -122,7 +122,7 @@ void session::send_once_more(open_stanza& kept) {
 void session::send_waiting() {
   managed_->again_at = base::time_point::max();
   for (auto k = base_; k != next_; ++k) // an outcome that comes at once may end any of them
-    if (auto& kept = open_[k & (open_.size() - 1)]; kept.is_open() && kept.is_waiting)
+    if (auto& kept = slot(k); kept.is_open() && kept.is_waiting)
       send_once_more(kept);
 }
 
@@ -150,7 +150,7 @@ void session::on_completed_before(const cluster::place& from, std::uint32_t numb
 void session::forget_open(std::uint32_t number) {
   if (number - base_ >= open_count())
     return;
-  open_[number & (open_.size() - 1)] = {};
+  slot(number) = {};
   if (number == base_)
     move_mark();
 }
@@ -159,7 +159,7 @@ void session::forget_open(std::uint32_t number) {
 void session::forget_open() {
   has_forgotten_ = true;
   for (auto k = base_; k != next_; ++k)
-    open_[k & (open_.size() - 1)] = {};
+    slot(k) = {};
   next_ = base_;
 }
 
@@ -216,7 +216,7 @@ void session::route_abandoned_again() {
   if (managed_)
     managed_->mark_moved = now;
   for (auto k = base_; k != next_; ++k) // an outcome that comes at once may end any of them
-    if (auto& kept = open_[k & (open_.size() - 1)]; kept.is_open() && (!kept.is_waiting || !managed_) && now - kept.since >= abandoned_after(*host_))
+    if (auto& kept = slot(k); kept.is_open() && (!kept.is_waiting || !managed_) && now - kept.since >= abandoned_after(*host_))
       send_again(kept);
 }
 

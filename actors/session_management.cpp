@@ -1,5 +1,5 @@
-// XEP-0198 Stream Management 1.6.1 at a session: both counts, the unacknowledged queue, and completions, whose
-// low-water mark is what the client is told (docs/delivery.md). And XEP-0352, which comes right before the queue.
+// XEP-0198 Stream Management 1.6.1 at a session: what the client says of it, the unacknowledged queue, and time
+// (docs/delivery.md). And XEP-0352, which comes right before the queue.
 #include "actors/session_managed.hpp"
 #include <algorithm>
 

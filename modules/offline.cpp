@@ -174,8 +174,9 @@ private:
     if (is_first)
       box.rows.push_back({id, box.last_entry, owner, bytes});
     out.commit(std::move(b), [this, what, owner, id, bytes, is_first, entry = box.last_entry, &account](storage::outcome o, effects& done) {
-      if (o == storage::outcome::done) {
+      if (o == storage::outcome::done || o == storage::outcome::conflict)
         (void)take_coming(of(account), what.what->stanza_id, owner);
+      if (o == storage::outcome::done) {
         for (auto& r : of(account).rows)
           if (r.id == id)
             r.entry = entry; // of the attempt that was done
@@ -183,7 +184,6 @@ private:
       }
       uncount(of(account), bytes);
       if (o == storage::outcome::conflict) { // it is there already
-        (void)take_coming(of(account), what.what->stanza_id, owner);
         if (is_first)
           written_by_another(account, id, done);
         return done.complete(what.what->completion, outcome::stored);
