@@ -6,7 +6,7 @@
 #include "actors/router.hpp"
 #include "actors/session.hpp"
 #include "base/log.hpp"
-#include "base/thread_name.hpp"
+#include "cluster/worker.hpp"
 #include "storage/store.hpp"
 #include <algorithm>
 #include <map>
@@ -65,7 +65,17 @@ peers::~peers() { stop(); }
 base::result<void, std::string> peers::start(const make_transport& make) {
   if (auto ok = open(make); !ok)
     return ok;
-  thread_ = std::thread{[this] { run(); }};
+  begin();
+  auto* there = transport_->thread();
+  if (!there) {
+    own_thread_ = cluster::make_worker("covey-peers");
+    there = own_thread_.get();
+  }
+  {
+    std::lock_guard guard{mutex_};
+    thread_ = there;
+  }
+  there->start([this] { return run(); });
   return {};
 }
 
@@ -87,16 +97,18 @@ base::result<void, std::string> peers::open(const make_transport& make) {
 }
 
 void peers::stop() {
-  if (!thread_.joinable())
+  if (!thread_)
     return;
   post([this] { leave(); });
   std::this_thread::sleep_for(std::chrono::milliseconds{50}); // for the goodbye to be written
+  thread_->stop();
   {
     std::lock_guard guard{mutex_};
-    is_over_ = true;
-    wake_.notify_one();
+    thread_ = nullptr;
   }
-  thread_.join();
+  own_thread_ = nullptr;
+  while (has_jobs())
+    step();
   transport_->stop();
 }
 
@@ -109,14 +121,24 @@ void peers::leave() {
 // --- the thread
 
 void peers::post(std::function<void()> f) {
-  bool wakes = false;
+  cluster::wire::worker* wakes = nullptr;
   {
     std::lock_guard guard{mutex_};
-    jobs_.push_back({std::move(f), clock_()});
-    wakes = std::exchange(is_waiting_, false);
+    auto now = clock_();
+    jobs_.push_back({std::move(f), now});
+    wakes = want(now);
   }
-  if (wakes) // whom the lock would stop at once
-    wake_.notify_one();
+  if (wakes)
+    wakes->wake();
+}
+
+/// Of what has been posted. Whom to wake, outside the lock; null: nobody.
+cluster::wire::worker* peers::want(base::time_point due) {
+  due_ = std::min(due_, due);
+  if (!sleeps_until_ || *sleeps_until_ <= due)
+    return nullptr;
+  sleeps_until_.reset();
+  return thread_;
 }
 
 void peers::begin() {
@@ -125,34 +147,45 @@ void peers::begin() {
   carry();
 }
 
-void peers::run() {
-  base::name_thread("covey-peers");
+/// Does what there is to do. How long there will be nothing, unless something is posted.
+std::chrono::nanoseconds peers::run() {
+  auto wanted = [this] {
+    auto at = std::min(mesh_.wanted_at(), last_tick_ + tick_every);
+    return lost_.empty() && found_.empty() ? at : std::min(at, tell_at_);
+  };
   std::vector<job> jobs;
-  begin();
-  for (;;) {
-    {
-      std::unique_lock guard{mutex_};
-      auto until = std::min(mesh_.wanted_at(), last_tick_ + tick_every); // by a clock that no condition variable knows
-      if (!lost_.empty() || !found_.empty())
-        until = std::min(until, tell_at_);
-      if (until > now_) {
-        is_waiting_ = jobs_.empty();
-        wake_.wait_for(guard, until - now_, [this] { return !jobs_.empty() || is_over_; });
-        is_waiting_ = false;
-      }
-      if (is_over_ && jobs_.empty())
-        return;
-      jobs.swap(jobs_);
-    }
-    do_round(jobs);
+  {
+    std::lock_guard guard{mutex_};
+    sleeps_until_.reset();
+    take_jobs(jobs);
   }
+  if (!jobs.empty() || wanted() <= clock_())
+    do_round(jobs);
+  auto now = clock_();
+  std::lock_guard guard{mutex_};
+  gathers_until_ = mesh_.stanzas_at();
+  auto until = std::min(wanted(), due_);
+  if (until > now)
+    sleeps_until_ = until;
+  return std::max(until - now, base::duration{});
+}
+
+void peers::take_jobs(std::vector<job>& to) {
+  to.swap(jobs_);
+  due_ = base::time_point::max();
+  items_ = 0;
+}
+
+bool peers::has_jobs() {
+  std::lock_guard guard{mutex_};
+  return !jobs_.empty();
 }
 
 void peers::step() {
   std::vector<job> jobs;
   {
     std::lock_guard guard{mutex_};
-    jobs.swap(jobs_);
+    take_jobs(jobs);
   }
   do_round(jobs);
 }
@@ -373,11 +406,32 @@ void peers::closed(wire::link_id link, const wire::closing& how) {
 
 // --- from the reactors
 
+/// The thread is not woken for what it would only keep: stanzas behind a frame that has just gone, and answers, which wait
+/// for company.
 void peers::take(peer_batch batch) {
-  post([this, all = std::move(batch)]() mutable {
-    for (auto& i : all)
-      std::visit([this](auto& one) { carry(one); }, i);
-  });
+  constexpr std::size_t many = cluster::limits::stanzas; // a frame of its own
+  const cluster::pace_options pace;
+  cluster::wire::worker* wakes = nullptr;
+  {
+    std::lock_guard guard{mutex_};
+    auto now = clock_(), due = now + pace.totals;
+    for (auto& i : batch)
+      if (std::holds_alternative<to_peers::send>(i))
+        due = std::min(due, gathers_until_);
+      else if (auto* e = std::get_if<to_peers::ended>(&i); e && (e->how == modules::outcome::acknowledged || e->how == modules::outcome::stored))
+        due = std::min(due, now + pace.answers);
+      else if (!std::holds_alternative<to_peers::handled>(i))
+        due = now;
+    items_ += batch.size();
+    jobs_.push_back({[this, all = std::move(batch)]() mutable {
+                       for (auto& i : all)
+                         std::visit([this](auto& one) { carry(one); }, i);
+                     },
+                     now});
+    wakes = want(items_ < many ? due : now);
+  }
+  if (wakes)
+    wakes->wake();
 }
 
 void peers::carry(to_peers::send& i) {

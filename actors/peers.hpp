@@ -1,4 +1,4 @@
-// The other nodes, as this one's reactors see them: the shell of cluster::mesh, on a thread of its own. Look-ups are
+// The other nodes, as this one's reactors see them: the shell of cluster::mesh, on one thread with its links. Look-ups are
 // made where they are needed; everything else goes there and comes back in batches (docs/cluster-internals.md).
 #pragma once
 #include "actors/ownership.hpp"
@@ -143,7 +143,10 @@ private:
   void post(std::function<void()> f);
   [[nodiscard]] base::result<void, std::string> open(const make_transport& make);
   void begin();
-  void run();
+  [[nodiscard]] std::chrono::nanoseconds run();
+  [[nodiscard]] bool has_jobs();
+  void take_jobs(std::vector<job>& to);
+  [[nodiscard]] cluster::wire::worker* want(base::time_point due);
   void do_round(std::vector<job>& jobs);
   void look_at_time(base::time_point came);
   void tick();
@@ -199,7 +202,7 @@ private:
   storage::store* disk_;
   clock clock_;
   std::unique_ptr<cluster::wire::transport> transport_;
-  std::thread thread_;
+  std::unique_ptr<cluster::wire::worker> own_thread_; // where the transport has none
 
   // of the thread
   cluster::effects todo_;
@@ -242,9 +245,13 @@ private:
   std::map<std::string, cluster::peer_number, std::less<>> by_name_;
   std::deque<told_names> told_;
   std::mutex mutex_; // of what follows
-  std::condition_variable wake_;
   std::vector<job> jobs_;
-  bool is_over_ = false, is_waiting_ = false, has_joined_ = false; // the second: for a job
+  base::time_point due_ = base::time_point::max();     // some of these are to be done by then
+  std::size_t items_ = 0;                              // of reactors, in these
+  cluster::wire::worker* thread_ = nullptr;
+  std::optional<base::time_point> sleeps_until_;       // nothing: it does not sleep, or has been woken
+  base::time_point gathers_until_{};                   // no stanza goes before
+  bool has_joined_ = false;
   std::deque<std::uint64_t> broadcasts_; // the last ones that came
   std::condition_variable joined_;
 };

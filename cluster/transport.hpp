@@ -101,9 +101,23 @@ public:
   virtual void closed(link_id link, const closing& how) = 0;
 };
 
+/// A thread on which its owner has work done beside its own: neither has to wake the other.
+class worker {
+public:
+  virtual ~worker() = default;
+  /// `round` runs there, once soon, after wake(), and no later than the time that it returned last; in between as well. Once.
+  virtual void start(std::function<std::chrono::nanoseconds()> round) = 0;
+  /// Any thread.
+  virtual void wake() = 0;
+  /// No round runs any more. Not on the thread itself.
+  virtual void stop() = 0;
+};
+
 class transport {
 public:
   virtual ~transport() = default;
+  /// That on which its events come about, if it has one where others may work. It lives until stop().
+  [[nodiscard]] virtual worker* thread() { return nullptr; }
   /// Ends in `connected` or `closed`. `node`: who must be there; empty: whoever it is.
   virtual link_id dial(const std::string& address, const std::string& node) = 0;
   /// Frames that are taken arrive in order, or the link is closed.

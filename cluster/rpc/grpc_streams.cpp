@@ -1,4 +1,4 @@
-// gRPC's reactors: they pass on. Credentials and channels of those who dial.
+// The operations of a call: they pass on. Credentials and channels of those who dial.
 #include "cluster/rpc/grpc_streams.hpp"
 #include "base/network.hpp"
 #include <grpcpp/security/credentials.h>
@@ -88,7 +88,7 @@ grpc::Status status_of(const wire::refusal& why) {
   return {grpc::StatusCode::ABORTED, std::string{to_text(why.code)}, encode(why).SerializeAsString()};
 }
 
-void dialled_stream::prepare(const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
+void dialled_stream::prepare(loop& at, const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
                              const grpc::ChannelArguments& arguments) {
   check_->verify = [authorities = who.authorities, node](const std::string& chain) -> base::result<std::string, wire::refusal> {
     auto found = verify_peer(chain, authorities, true);
@@ -98,86 +98,150 @@ void dialled_stream::prepare(const std::string& address, const wire::hello& own,
   };
   stub_ = covey::link::node::NewStub(grpc::CreateCustomChannel(target_of(address), credentials_for(who.certificate, who.key, check_), arguments));
   context_.AddMetadata(hello_key, encode(own).SerializeAsString());
-  self_ = shared_from_this();
-  stub_->async()->link(&context_, this);
-  AddHold(); // until finish(): writes begin on other threads
-  StartRead(&in_);
+  stream_ = stub_->PrepareAsynclink(&context_, &at.queue());
 }
 
-void dialled_stream::start() { StartCall(); }
+void dialled_stream::start() {
+  self_ = shared_from_this();
+  under_way_.add();
+  stream_->StartCall(&started_);
+}
+
+void dialled_stream::read() {
+  under_way_.add();
+  stream_->Read(&in_, &read_);
+}
 
 std::string dialled_stream::bears() const {
   std::lock_guard guard{check_->mutex};
   return check_->bears;
 }
 
-void dialled_stream::OnReadDone(bool ok) {
-  if (!ok)
-    return on_read_failed();
-  has_read_ = true;
-  on_read(in_);
-  StartRead(&in_);
+void dialled_stream::on_started(bool ok) {
+  on_write_done(ok);
+  if (ok) {
+    read();
+  } else {
+    on_read_failed();
+    end_half();
+  }
+  end_operation();
+}
+
+void dialled_stream::on_packet(bool ok) {
+  if (ok) {
+    has_read_ = true;
+    on_read(in_);
+    read();
+  } else {
+    on_read_failed();
+    end_half();
+  }
+  end_operation();
+}
+
+void dialled_stream::start_write(const packet& p) {
+  under_way_.add();
+  stream_->Write(p, &written_);
+}
+
+void dialled_stream::on_written(bool ok) {
+  on_write_done(ok);
+  end_operation();
 }
 
 void dialled_stream::finish(const wire::refusal* ours) {
-  if (ours)
-    StartWritesDone();
-  RemoveHold();
+  if (ours) {
+    under_way_.add();
+    stream_->WritesDone(&all_written_);
+  }
+  end_half();
 }
 
-void dialled_stream::OnDone(const grpc::Status& status) {
-  wire::closing how{close_cause::reset, {}, status.error_message()};
+void dialled_stream::on_all_written(bool) { end_operation(); }
+
+/// How it ended is asked for when nothing is read or written any more.
+void dialled_stream::end_half() {
+  if (--open_halves_ > 0)
+    return;
+  under_way_.add();
+  stream_->Finish(&status_, &finished_);
+}
+
+void dialled_stream::on_status(bool) {
+  wire::closing how{close_cause::reset, {}, status_.error_message()};
   std::optional<wire::refusal> bad;
   {
     std::lock_guard guard{check_->mutex};
     bad = check_->refused;
   }
   covey::link::refusal said;
-  if (status.error_code() == grpc::StatusCode::ABORTED && said.ParseFromString(status.error_details()) && said.code() != 0)
+  if (status_.error_code() == grpc::StatusCode::ABORTED && said.ParseFromString(status_.error_details()) && said.code() != 0)
     how = closing_of(decode(said));
   else if (auto why = refused_by_peer())
     how = closing_of(*why);
   else if (bad)
     how = {close_cause::bad_certificate, *bad, bad->text};
-  else if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) // larger than we take
+  else if (status_.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) // larger than we take
     how.cause = close_cause::protocol_error;
   else if (!has_read_)
-    how.cause = status.error_message().find("Connection refused") != std::string::npos ? close_cause::connection_refused : close_cause::unreachable;
+    how.cause = status_.error_message().find("Connection refused") != std::string::npos ? close_cause::connection_refused : close_cause::unreachable;
   report(std::move(how));
+  end_operation();
+}
+
+/// The last is that of the status, or one that was begun before it.
+void dialled_stream::end_operation() {
+  if (!under_way_.remove())
+    return;
   auto self = std::move(self_);
   owner()->on_gone(self);
 }
 
 void accepted_stream::start() {
   self_ = shared_from_this();
-  StartRead(&in_);
+  read();
 }
 
-void accepted_stream::OnReadDone(bool ok) {
+void accepted_stream::read() {
+  under_way_.add();
+  call_->stream.Read(&in_, &read_);
+}
+
+void accepted_stream::on_packet(bool ok) {
   if (ok) {
     on_read(in_);
-    return StartRead(&in_);
+    read();
+  } else {
+    if (auto why = refused_by_peer())
+      report(closing_of(*why));
+    else
+      report({close_cause::reset, {}, "the connection ended"});
+    on_read_failed();
   }
-  if (auto why = refused_by_peer())
-    report(closing_of(*why));
-  else
-    report({close_cause::reset, {}, "the connection ended"});
-  on_read_failed();
+  end_operation();
 }
 
-void accepted_stream::finish(const wire::refusal* ours) { Finish(ours ? status_of(*ours) : grpc::Status::OK); }
-
-void accepted_stream::cancel() {
-  std::lock_guard guard{context_mutex_};
-  if (context_)
-    context_->TryCancel();
+void accepted_stream::start_write(const packet& p) {
+  under_way_.add();
+  call_->stream.Write(p, &written_);
 }
 
-void accepted_stream::OnDone() {
-  {
-    std::lock_guard guard{context_mutex_};
-    context_ = nullptr;
-  }
+void accepted_stream::on_written(bool ok) {
+  on_write_done(ok);
+  end_operation();
+}
+
+void accepted_stream::finish(const wire::refusal* ours) {
+  under_way_.add();
+  call_->stream.Finish(ours ? status_of(*ours) : grpc::Status::OK, &finished_);
+}
+
+void accepted_stream::on_finished(bool) { end_operation(); }
+
+void accepted_stream::end_operation() {
+  if (!under_way_.remove())
+    return;
   auto self = std::move(self_);
   owner()->on_gone(self);
 }

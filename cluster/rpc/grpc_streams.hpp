@@ -1,6 +1,7 @@
 // The two ends of a link as gRPC has them. For the few files that include gRPC.
 #pragma once
 #include "cluster/rpc/identity.hpp"
+#include "cluster/rpc/loop.hpp"
 #include "cluster/rpc/stream.hpp"
 #include "proto/cluster_link.grpc.pb.h"
 #include <grpcpp/grpcpp.h>
@@ -27,51 +28,96 @@ struct peer_check {
 [[nodiscard]] std::shared_ptr<grpc::ChannelCredentials> credentials_for(const std::string& certificate, const std::string& key,
                                                                         std::shared_ptr<peer_check> check);
 
-class dialled_stream final : public stream, public grpc::ClientBidiReactor<covey::link::packet, covey::link::packet> {
+/// What of a call is under way; it ends when nothing is.
+class call_count {
+public:
+  void add() { ++n_; }
+  /// True: that was the last.
+  [[nodiscard]] bool remove() { return --n_ == 0; }
+
+private:
+  std::atomic<int> n_{0};
+};
+
+class dialled_stream final : public stream {
 public:
   using stream::stream;
   /// The call exists from here on, and may be ended by any thread; start() sends it.
-  void prepare(const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
+  void prepare(loop& at, const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
                const grpc::ChannelArguments& arguments);
   void start();
 
 private:
-  void OnReadDone(bool ok) override;
-  void OnWriteDone(bool ok) override { on_write_done(ok); }
-  void OnDone(const grpc::Status& status) override;
-  void start_write(const packet& p) override { StartWrite(&p); }
+  void on_started(bool ok);
+  void on_packet(bool ok);
+  void on_written(bool ok);
+  void on_all_written(bool ok);
+  void on_status(bool ok);
+  void read();
+  void end_half();
+  void end_operation();
+  void start_write(const packet& p) override;
   void finish(const wire::refusal* ours) override;
   void cancel() override { context_.TryCancel(); }
   [[nodiscard]] std::string bears() const override;
 
+  using call = dialled_stream;
+  operation_of<call> started_{*this, &call::on_started}, read_{*this, &call::on_packet}, written_{*this, &call::on_written},
+      all_written_{*this, &call::on_all_written}, finished_{*this, &call::on_status};
   grpc::ClientContext context_;
   std::shared_ptr<peer_check> check_ = std::make_shared<peer_check>();
   std::unique_ptr<covey::link::node::Stub> stub_;
+  std::unique_ptr<grpc::ClientAsyncReaderWriter<packet, packet>> stream_;
   packet in_;
-  std::atomic<bool> has_read_{false};
-  stream_ref self_; // gRPC's reference
+  grpc::Status status_;
+  call_count under_way_;
+  std::atomic<int> open_halves_{2}; // reading, and writing
+  bool has_read_ = false;           // the loop's thread
+  stream_ref self_;                 // gRPC's reference
 };
 
-class accepted_stream final : public stream, public grpc::ServerBidiReactor<covey::link::packet, covey::link::packet> {
+/// A call that has come, or is waited for.
+struct accepted_call {
+  grpc::ServerContext context;
+  grpc::ServerAsyncReaderWriter<covey::link::packet, covey::link::packet> stream{&context};
+};
+
+class accepted_stream final : public stream {
 public:
   accepted_stream(std::shared_ptr<stream_owner> owner, wire::link_id id, const wire::transport_limits& limits, base::time_point now,
-                  grpc::CallbackServerContext* context)
-    : stream(std::move(owner), id, false, limits, now), context_(context) {}
+                  std::unique_ptr<accepted_call> c)
+    : stream(std::move(owner), id, false, limits, now), call_(std::move(c)) {}
   void start();
 
 private:
-  void OnReadDone(bool ok) override;
-  void OnWriteDone(bool ok) override { on_write_done(ok); }
-  void OnDone() override;
-  void start_write(const packet& p) override { StartWrite(&p); }
+  void on_packet(bool ok);
+  void on_written(bool ok);
+  void on_finished(bool ok);
+  void read();
+  void end_operation();
+  void start_write(const packet& p) override;
   void finish(const wire::refusal* ours) override;
-  void cancel() override;
+  void cancel() override { call_->context.TryCancel(); }
 
-  std::mutex context_mutex_;
-  grpc::CallbackServerContext* context_; // null: gRPC has done with it
+  using call = accepted_stream;
+  operation_of<call> read_{*this, &call::on_packet}, written_{*this, &call::on_written}, finished_{*this, &call::on_finished};
+  const std::unique_ptr<accepted_call> call_;
   packet in_;
+  call_count under_way_;
   stream_ref self_; // gRPC's reference
 };
+
+/// Ends a call (accepted_call, join_call) that has not begun.
+template <class Call>
+void refuse(std::unique_ptr<Call> c, const grpc::Status& why) {
+  struct refusing final : operation {
+    std::unique_ptr<Call> of;
+    void done(bool) override { delete this; }
+  };
+  auto* r = new refusing;
+  r->of = std::move(c);
+  r->of->stream.Finish(why, r);
+}
 
 /// How a link is refused once the call is there: a status that carries the reason.
 [[nodiscard]] grpc::Status status_of(const wire::refusal& why);

@@ -14,14 +14,8 @@ constexpr std::size_t longest_request = 4'096;
 
 grpc::Status refused() { return {grpc::StatusCode::PERMISSION_DENIED, "the token is not good: it is wrong, used, or over"}; }
 
-class refusing final : public join_reactor {
-public:
-  explicit refusing(const grpc::Status& why) { Finish(why); }
-  void OnDone() override { delete this; }
-};
-
-base::result<join_request, std::string> read(grpc::CallbackServerContext* context) {
-  auto range = context->client_metadata().equal_range(join_key);
+base::result<join_request, std::string> read(const grpc::ServerContext& context) {
+  auto range = context.client_metadata().equal_range(join_key);
   covey::link::join_request in;
   if (range.first == range.second || range.first->second.size() > longest_request
       || !in.ParseFromArray(range.first->second.data(), static_cast<int>(range.first->second.size())))
@@ -33,64 +27,67 @@ base::result<join_request, std::string> read(grpc::CallbackServerContext* contex
 }
 } // namespace
 
-join_reactor* refuse_join() { return new refusing{refused()}; }
+void refuse_join(std::unique_ptr<join_call> c) { refuse(std::move(c), refused()); }
 
-class join_desk::call final : public join_reactor {
+class join_desk::asker final : public operation {
 public:
-  explicit call(base::time_point now) : due(now + delay) {}
-  void OnDone() override { self = nullptr; }
+  asker(std::unique_ptr<join_call> c, base::time_point now) : due(now + delay), call_(std::move(c)) {}
+  void done(bool) override { self = nullptr; }
   /// Once.
   void end(const grpc::Status& s) {
     if (!is_over.exchange(true))
-      Finish(s);
+      call_->stream.Finish(s, this);
   }
   void end(const join_grant& g) {
     if (is_over.exchange(true))
       return;
+    covey::link::join_reply reply;
     reply.set_certificate(g.certificate);
     reply.set_authority(g.authority);
     reply.set_cluster(g.cluster);
     for (auto& s : g.seeds)
       reply.add_seeds(s);
-    StartWriteAndFinish(&reply, {}, grpc::Status::OK);
+    call_->stream.WriteAndFinish(reply, {}, grpc::Status::OK, this);
   }
   const base::time_point due; // of a refusal
   std::atomic<bool> is_refused{false}, is_over{false};
-  covey::link::join_reply reply;
-  std::shared_ptr<call> self; // gRPC's reference
+  std::shared_ptr<asker> self; // gRPC's reference
+  [[nodiscard]] const grpc::ServerContext& context() const { return call_->context; }
+
+private:
+  const std::unique_ptr<join_call> call_;
 };
 
 join_desk::join_desk(join_handler handler, std::function<bool(std::function<void()>)> run, std::function<void(const std::string&, bool)> know,
                      std::function<void()> wake)
   : handler_(std::move(handler)), run_(std::move(run)), know_(std::move(know)), wake_(std::move(wake)) {}
 
-join_reactor* join_desk::start(grpc::CallbackServerContext* context) {
+void join_desk::start(std::unique_ptr<join_call> call) {
   auto now = base::steady::now();
-  auto c = std::make_shared<call>(now);
+  auto c = std::make_shared<asker>(std::move(call), now);
+  c->self = c;
   bool is_busy = false;
   {
     std::lock_guard guard{mutex_};
     if (is_closed_)
-      return refuse_join();
-    c->self = c;
+      return c->end(refused());
     calls_.insert(c);
     if (tries_.take(0, tries, now) > base::duration::zero())
       is_busy = true;
     else
       tries_.take(1, tries, now);
   }
-  auto peer = context->peer();
-  auto request = read(context);
+  auto peer = c->context().peer();
+  auto request = read(c->context());
   auto node = request ? request->node : std::string{};
   if (is_busy || !request) {
     answer(*c, peer, base::fail(is_busy ? "too many tries" : request.error()), node);
   } else if (!run_([this, c, peer, r = *request] { answer(*c, peer, handler_(r), r.node); })) {
     answer(*c, peer, base::fail(std::string{"too much to do"}), node);
   }
-  return c.get();
 }
 
-void join_desk::answer(call& c, const std::string& peer, const base::result<join_grant, std::string>& r, const std::string& node) {
+void join_desk::answer(asker& c, const std::string& peer, const base::result<join_grant, std::string>& r, const std::string& node) {
   base::metrics::make_counter("covey_cluster_joins_total", "Nodes that asked for a certificate", {{"outcome", r ? "granted" : "refused"}}).add();
   know_(peer, r.has_value());
   if (r) {
@@ -105,7 +102,7 @@ void join_desk::answer(call& c, const std::string& peer, const base::result<join
 }
 
 bool join_desk::tick(base::time_point now) {
-  std::vector<std::shared_ptr<call>> over;
+  std::vector<std::shared_ptr<asker>> over;
   bool has_more = false;
   {
     std::lock_guard guard{mutex_};
@@ -126,7 +123,7 @@ bool join_desk::tick(base::time_point now) {
 }
 
 void join_desk::close() {
-  std::set<std::shared_ptr<call>> all;
+  std::set<std::shared_ptr<asker>> all;
   {
     std::lock_guard guard{mutex_};
     is_closed_ = true;

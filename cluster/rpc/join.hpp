@@ -2,6 +2,7 @@
 #pragma once
 #include "base/token_bucket.hpp"
 #include "cluster/rpc/door.hpp"
+#include "cluster/rpc/loop.hpp"
 #include "cluster/rpc/node_service.hpp"
 #include "proto/cluster_link.grpc.pb.h"
 #include <atomic>
@@ -10,10 +11,14 @@
 
 namespace cluster::rpc {
 
-using join_reactor = grpc::ServerBidiReactor<covey::link::nothing, covey::link::join_reply>;
+/// One call: it has come, or is waited for.
+struct join_call {
+  grpc::ServerContext context;
+  grpc::ServerAsyncReaderWriter<covey::link::join_reply, covey::link::nothing> stream{&context};
+};
 
 /// Nobody joins here.
-[[nodiscard]] join_reactor* refuse_join();
+void refuse_join(std::unique_ptr<join_call> c);
 
 /// Whatever is wrong with a token (unknown, used, over, too many tries), the asker gets the same answer after the same
 /// time. Two tries a second, ten at once, of everybody together.
@@ -22,21 +27,21 @@ public:
   /// `run`: on a thread that may block; false: not now. `know`: the peer is no stranger, or was refused. `wake`: tick() is needed.
   join_desk(join_handler handler, std::function<bool(std::function<void()>)> run, std::function<void(const std::string& peer, bool is_known)> know,
             std::function<void()> wake);
-  [[nodiscard]] join_reactor* start(grpc::CallbackServerContext* context);
+  void start(std::unique_ptr<join_call> c);
   /// Answers whose time has come. True: there are more. On one thread.
   bool tick(base::time_point now);
   /// Answers all. start() then refuses at once.
   void close();
 
 private:
-  class call;
-  void answer(call& c, const std::string& peer, const base::result<join_grant, std::string>& r, const std::string& node);
+  class asker;
+  void answer(asker& c, const std::string& peer, const base::result<join_grant, std::string>& r, const std::string& node);
   const join_handler handler_;
   const std::function<bool(std::function<void()>)> run_;
   const std::function<void(const std::string&, bool)> know_;
   const std::function<void()> wake_;
   std::mutex mutex_;
-  std::set<std::shared_ptr<call>> calls_; // that are not answered
+  std::set<std::shared_ptr<asker>> calls_; // that are not answered
   base::token_bucket tries_;
   bool is_closed_ = false;
   log_limiter log_;

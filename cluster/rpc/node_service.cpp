@@ -21,16 +21,9 @@ using wire::refusal_code;
 
 namespace {
 constexpr std::size_t longest_hello = 2'048;
-
-/// A call that is over before it began.
-class refusing final : public grpc::ServerBidiReactor<covey::link::packet, covey::link::packet> {
-public:
-  explicit refusing(const grpc::Status& why) { Finish(why); }
-  void OnDone() override { delete this; }
-};
 } // namespace
 
-class node_service::core final : public stream_owner, public std::enable_shared_from_this<core>, private covey::link::node::CallbackService {
+class node_service::core final : public stream_owner, public std::enable_shared_from_this<core>, private covey::link::node::AsyncService {
 public:
   core(settings s, wire::post_function post, wire::transport_events& events)
     : settings_(std::move(s)), post_(std::move(post)), events_(events), own_(settings_.own),
@@ -56,9 +49,10 @@ public:
     own_ = h;
   }
   const wire::hello& own() const { return own_; }
+  loop& thread() { return *loop_; }
   std::uint16_t port() const { return settings_.listen.empty() ? 0 : door_.port(); }
 
-  // stream_owner, on gRPC's threads
+  // stream_owner, on the loop's thread
   void on_hello(const stream_ref& s, wire::hello peer, std::string bears) override {
     post([s, peer = std::move(peer), bears = std::move(bears)](core& c) { c.answered(s, peer, bears); });
   }
@@ -89,10 +83,29 @@ private:
     bool is_dialled = false, is_connected = false;
   };
 
-  // on gRPC's threads
-  grpc::ServerBidiReactor<covey::link::packet, covey::link::packet>* link(grpc::CallbackServerContext* context) override;
-  grpc::ServerBidiReactor<covey::link::nothing, covey::link::join_reply>* join(grpc::CallbackServerContext* context) override;
-  base::result<wire::hello, refusal> read_hello(grpc::CallbackServerContext* context, std::uint32_t& version, std::string& node);
+  /// Of one method: it waits for a call, and once that has come for the next.
+  template <class Call>
+  struct waiting final : operation {
+    waiting(core& c, void (core::*ask)(), void (core::*take)(std::unique_ptr<Call>)) : of(c), ask(ask), take(take) {}
+    void done(bool ok) override {
+      if (!ok)
+        return; // the server ends
+      auto came = std::move(call);
+      (of.*ask)();
+      (of.*take)(std::move(came));
+    }
+    core& of;
+    void (core::*const ask)();
+    void (core::*const take)(std::unique_ptr<Call>);
+    std::unique_ptr<Call> call{};
+  };
+
+  // on the loop's thread
+  void ask_for_link();
+  void ask_for_join();
+  void link(std::unique_ptr<accepted_call> c);
+  void join(std::unique_ptr<join_call> c);
+  base::result<wire::hello, refusal> read_hello(const grpc::ServerContext& context, std::uint32_t& version, std::string& node);
   bool add(const stream_ref& s);
   // on the door's thread
   void take(int fd);
@@ -137,6 +150,10 @@ private:
   std::unique_ptr<join_desk> joins_;
   std::shared_ptr<grpc::experimental::FileWatcherCertificateProvider> certificates_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  waiting<accepted_call> next_link_{*this, &core::ask_for_link, &core::link};
+  waiting<join_call> next_join_{*this, &core::ask_for_join, &core::join};
+  grpc::ServerCompletionQueue* calls_ = nullptr; // the loop's
+  std::unique_ptr<loop> loop_;
   std::unique_ptr<grpc::Server> server_;
   door door_; // first to be closed: uses the rest
 };
@@ -179,9 +196,18 @@ base::result<void, std::string> node_service::core::start() {
     b.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
     acceptor_ = b.experimental().AddExternalConnectionAcceptor(grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
                                                                grpc::experimental::TlsServerCredentials(o));
+    auto queue = b.AddCompletionQueue();
+    calls_ = queue.get();
     server_ = b.BuildAndStart();
-    if (!server_)
+    if (!server_) {
+      queue->Shutdown();
       return base::fail(std::string{"gRPC does not start"});
+    }
+    loop_ = std::make_unique<loop>(std::move(queue));
+    ask_for_link();
+    ask_for_join();
+  } else {
+    loop_ = std::make_unique<loop>(std::make_unique<grpc::CompletionQueue>());
   }
   base::metrics::watch("covey_cluster_certificate_until_seconds", "When this node's certificate for the cluster ends", {}, [files = settings_.files] {
     auto now = read_identity(files);
@@ -226,8 +252,9 @@ void node_service::core::stop() {
   if (server_) {
     server_->Shutdown(std::chrono::system_clock::now());
     server_->Wait();
-    server_ = nullptr;
   }
+  loop_ = nullptr;
+  server_ = nullptr; // what the loop had left was its own
   acceptor_ = nullptr;
   certificates_ = nullptr; // has a thread of its own
 }
@@ -257,11 +284,9 @@ void node_service::core::begin_dial(link_id id, const std::string& address, cons
     return post([id, why](core& c) { c.over(id, {close_cause::refused_here, why, why.text}); });
   }
   auto s = std::make_shared<dialled_stream>(shared_from_this(), id, true, settings_.limits, base::steady::now());
-  s->prepare(address, own, *who, node, channel_arguments(settings_.limits, memory_));
-  if (!add(s)) {
-    s->abort();
-    return s->start(); // gRPC is done with it only then
-  }
+  s->prepare(*loop_, address, own, *who, node, channel_arguments(settings_.limits, memory_));
+  if (!add(s))
+    return;
   post([s](core& c) { // before anything comes; it may be aborted from here on
     if (auto i = c.links_.find(s->id()); i != c.links_.end())
       i->second.via = s;
@@ -315,14 +340,14 @@ void node_service::core::take(int fd) {
   acceptor_->HandleNewConnection(&p);
 }
 
-base::result<wire::hello, refusal> node_service::core::read_hello(grpc::CallbackServerContext* context, std::uint32_t& version, std::string& node) {
-  auto certificates = context->auth_context()->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
+base::result<wire::hello, refusal> node_service::core::read_hello(const grpc::ServerContext& context, std::uint32_t& version, std::string& node) {
+  auto certificates = context.auth_context()->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
   std::string chain = certificates.empty() ? std::string{} : std::string{certificates[0].data(), certificates[0].size()};
   auto bears = verify_peer(chain, chain.empty() ? std::vector<base::x509::certificate>{} : read_authorities(settings_.files.authority), false);
   if (!bears)
     return base::fail(bears.error());
   node = *bears;
-  auto range = context->client_metadata().equal_range(hello_key);
+  auto range = context.client_metadata().equal_range(hello_key);
   covey::link::hello in;
   if (range.first == range.second || range.first->second.size() > longest_hello
       || !in.ParseFromArray(range.first->second.data(), static_cast<int>(range.first->second.size())))
@@ -335,22 +360,31 @@ base::result<wire::hello, refusal> node_service::core::read_hello(grpc::Callback
   return peer;
 }
 
-grpc::ServerBidiReactor<covey::link::packet, covey::link::packet>* node_service::core::link(grpc::CallbackServerContext* context) {
+void node_service::core::ask_for_link() {
+  auto& c = *(next_link_.call = std::make_unique<accepted_call>());
+  Requestlink(&c.context, &c.stream, calls_, calls_, &next_link_);
+}
+
+void node_service::core::ask_for_join() {
+  auto& c = *(next_join_.call = std::make_unique<join_call>());
+  Requestjoin(&c.context, &c.stream, calls_, calls_, &next_join_);
+}
+
+void node_service::core::link(std::unique_ptr<accepted_call> c) {
   std::uint32_t version = 0;
-  std::string node;
-  auto peer = read_hello(context, version, node);
+  std::string node, at = c->context.peer();
+  auto peer = read_hello(c->context, version, node);
   if (!peer) {
-    door_.refuse(context->peer());
-    refusals_.say(true, peer.error(), context->peer(), node);
-    return new refusing{status_of(peer.error())};
+    door_.refuse(at);
+    refusals_.say(true, peer.error(), at, node);
+    return refuse(std::move(c), status_of(peer.error()));
   }
-  door_.know(context->peer());
-  auto s = std::make_shared<accepted_stream>(shared_from_this(), ++last_, settings_.limits, base::steady::now(), context);
+  door_.know(at);
+  auto s = std::make_shared<accepted_stream>(shared_from_this(), ++last_, settings_.limits, base::steady::now(), std::move(c));
+  s->start(); // gRPC is done with it only then
   if (!add(s))
-    return new refusing{status_of({refusal_code::leaving, "the node stops"})};
-  s->start();
+    return s->end({refusal_code::leaving, "the node stops"});
   post([s, p = std::move(*peer), version](core& c) { c.dialled(s, p, version); });
-  return s.get();
 }
 
 void node_service::core::dialled(const stream_ref& s, const wire::hello& peer, std::uint32_t version) {
@@ -445,8 +479,11 @@ bool node_service::core::tick(base::time_point now) {
   return has_joins || !all.empty();
 }
 
-grpc::ServerBidiReactor<covey::link::nothing, covey::link::join_reply>* node_service::core::join(grpc::CallbackServerContext* context) {
-  return joins_ ? joins_->start(context) : refuse_join();
+void node_service::core::join(std::unique_ptr<join_call> c) {
+  if (joins_)
+    joins_->start(std::move(c));
+  else
+    refuse_join(std::move(c));
 }
 
 // ---
@@ -469,6 +506,7 @@ wire::sent node_service::send(link_id link, std::string frame) { return core_->s
 bool node_service::is_written(link_id link) { return core_->is_written(link); }
 void node_service::close(link_id link, const refusal& why) { core_->drop(link, close_cause::refused_here, why); }
 void node_service::set_hello(const wire::hello& own) { core_->set_hello(own); }
+wire::worker* node_service::thread() { return &core_->thread(); }
 void node_service::stop() { core_->stop(); }
 
 } // namespace cluster::rpc

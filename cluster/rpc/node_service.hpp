@@ -37,6 +37,7 @@ public:
   /// 0: it does not listen.
   [[nodiscard]] std::uint16_t port() const;
   [[nodiscard]] const wire::hello& own() const;
+  [[nodiscard]] wire::worker* thread() override;
   wire::link_id dial(const std::string& address, const std::string& node) override;
   [[nodiscard]] wire::sent send(wire::link_id link, std::string frame) override;
   [[nodiscard]] bool is_written(wire::link_id link) override;

@@ -12,7 +12,7 @@ namespace cluster::rpc {
 class stream;
 using stream_ref = std::shared_ptr<stream>;
 
-/// Called on gRPC's threads: they only pass on.
+/// Called on the loop's thread: it only passes on.
 class stream_owner {
 public:
   virtual ~stream_owner() = default;
@@ -94,7 +94,8 @@ private:
   std::optional<wire::refusal> ending_;
   bool is_ours_ = false, has_said_why_ = false;
   bool is_written_asked_ = false;
-  bool is_writing_ = false, is_broken_ = false, is_finished_ = false, is_reported_ = false, is_aborted_ = false;
+  bool is_writing_ = is_dialled_; // the beginning of a call is its first write
+  bool is_broken_ = false, is_finished_ = false, is_reported_ = false, is_aborted_ = false;
   bool has_begun_ = false;     // the other end's first packet came
   bool is_connected_ = false;  // frames may come and go
   base::time_point last_read_, ending_since_;

@@ -2,7 +2,9 @@
 #pragma once
 #include "actors/pool.hpp"
 #include "base/result.hpp"
+#include "cluster/rpc/operation.hpp"
 #include "proto/admin.grpc.pb.h"
+#include "server/admin/socket.hpp"
 #include <functional>
 #include <grpcpp/grpcpp.h>
 
@@ -21,39 +23,62 @@ struct file_source {
   std::uint64_t total = 0; // bytes; 0: not known
 };
 
-/// Deletes itself when the call is over.
-class file_sender final : public grpc::ServerWriteReactor<covey::admin::data_part> {
+/// A call that is answered by a file. Deletes itself.
+class file_sender final : public cluster::rpc::operation {
 public:
   struct refusal { covey::admin::code how; std::string why; };
-  /// `open` runs on the pool, and each piece is made there.
-  static file_sender* start(actors::pool& jobs, std::function<base::result<file_source, refusal>()> open);
-  void OnWriteDone(bool ok) override;
-  void OnDone() override { delete this; }
+  using writer = grpc::ServerAsyncWriter<covey::admin::data_part>;
+  struct method {
+    /// Waits for the call: its question is kept until it comes.
+    std::function<void(grpc::ServerContext* context, writer* to, void* tag)> ask;
+    /// What the file is; it runs on the pool, and each piece is made there.
+    std::function<base::result<file_source, refusal>()> open;
+  };
+  /// `next`: makes what the next call needs.
+  static void wait(admin_socket& at, actors::pool& jobs, const std::function<method()>& next);
+  void done(bool ok) override;
 
 private:
-  explicit file_sender(actors::pool& jobs) : jobs_(jobs) {}
+  file_sender(admin_socket& at, actors::pool& jobs, std::function<method()> next) : at_(at), jobs_(jobs), next_(std::move(next)), what_(next_()) {}
+  void begin();
   void send_next();
   void end(covey::admin::code how, std::string why);
+  void finish(const grpc::Status& how);
+
+  admin_socket& at_;
   actors::pool& jobs_;
+  const std::function<method()> next_;
+  const method what_;
+  enum class stage { waits, sends, says_end, ends } stage_ = stage::waits;
+  grpc::ServerContext context_;
+  writer to_{&context_};
   file_source from_;
   covey::admin::data_part part_;
-  bool is_ended_ = false;
 };
 
-/// Reads a file of XEP-0227 into the server. Deletes itself when the call is over.
-class import_receiver final : public grpc::ServerReadReactor<covey::admin::data_part> {
+/// A call that brings a file of XEP-0227. Deletes itself.
+class import_receiver final : public cluster::rpc::operation {
 public:
-  static import_receiver* start(actors::pool& jobs, runner& r, covey::admin::import_reply* out);
-  ~import_receiver() override;
-  void OnReadDone(bool ok) override;
-  void OnDone() override { delete this; }
+  using reader = grpc::ServerAsyncReader<covey::admin::import_reply, covey::admin::data_part>;
+  using method = std::function<void(grpc::ServerContext* context, reader* from, void* tag)>;
+  static void wait(admin_socket& at, actors::pool& jobs, runner& r, const method& ask);
+  ~import_receiver();
+  void done(bool ok) override;
 
 private:
-  import_receiver(actors::pool& jobs, runner& r, covey::admin::import_reply* out);
+  import_receiver(admin_socket& at, actors::pool& jobs, runner& r, method ask);
   void take(bool is_end);
+  void cancel();
+
   struct impl;
+  admin_socket& at_;
   actors::pool& jobs_;
-  covey::admin::import_reply* out_;
+  runner& runner_;
+  const method ask_;
+  enum class stage { waits, reads, ends } stage_ = stage::waits;
+  grpc::ServerContext context_;
+  reader from_{&context_};
+  covey::admin::import_reply out_;
   covey::admin::data_part part_;
   std::unique_ptr<impl> impl_;
 };

@@ -6,14 +6,13 @@
 #include "base/metrics.hpp"
 #include "proto/admin.grpc.pb.h"
 #include "server/accounts.hpp"
+#include "server/admin/calls.hpp"
 #include "server/admin/files.hpp"
 #include "server/backup.hpp"
 #include "server/changes.hpp"
 #include "server/runner.hpp"
 #include "server/transfer/transfer.hpp"
 #include <grpcpp/grpcpp.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace server {
 
@@ -60,28 +59,28 @@ void answer(pb::change_reply* to, const change_outcome& o) {
   }
 }
 
-class handlers final : public pb::admin::CallbackService {
+class handlers final : public pb::admin::AsyncService {
 public:
   handlers(runner& r, changes& c, std::function<void()> stop) : runner_(r), changes_(c), stop_(std::move(stop)) {}
+  void start(admin_socket& at);
 
 private:
-  using context = grpc::CallbackServerContext;
-  using reactor = grpc::ServerUnaryReactor;
+  using end_call = std::function<void()>; // sends the answer
 
   /// The account and who keeps it; null: answered already.
-  xmpp::jid_ref account(const std::string& text, stored_accounts*& keeper, pb::status* out) {
+  xmpp::jid_ref account(const std::string& text, stored_accounts*& keeper, pb::status& out) {
     auto j = xmpp::parse_jid(text);
     if (!j || (*j)->is_domain() || !(*j)->is_bare()) {
-      answer(out, pb::code::usage, '"' + text + "\" is no bare JID like alice@example.org");
+      answer(&out, pb::code::usage, '"' + text + "\" is no bare JID like alice@example.org");
       return nullptr;
     }
     keeper = runner_.accounts_of((*j)->domain());
     if (auto there = runner_.node().find_elsewhere((*j)->domain()); !keeper && there) {
-      answer(out, pb::code::not_found, there->domain + " is served by " + there->node + " alone: ask there");
+      answer(&out, pb::code::not_found, there->domain + " is served by " + there->node + " alone: ask there");
       return nullptr;
     }
     if (!keeper) {
-      answer(out, pb::code::not_found, std::string{(*j)->domain()} + " is no host of this server");
+      answer(&out, pb::code::not_found, std::string{(*j)->domain()} + " is no host of this server");
       return nullptr;
     }
     return *j;
@@ -89,44 +88,39 @@ private:
 
   /// `call(keeper, jid, then)`, then the answer.
   template <class Call>
-  reactor* with_account(context* c, const std::string& text, pb::status* out, Call call) {
-    auto* done = c->DefaultReactor();
+  void with_account(const std::string& text, pb::status& out, end_call end, Call call) {
     stored_accounts* keeper = nullptr;
     auto j = account(text, keeper, out);
     if (!j) {
-      done->Finish(grpc::Status::OK);
-      return done;
+      return end();
     }
-    call(*keeper, j, [done, out, j](base::result<void, account_errc> r) {
-      answer(out, r, std::string{j->bare()});
-      done->Finish(grpc::Status::OK);
+    call(*keeper, j, [end, &out, j](base::result<void, account_errc> r) {
+      answer(&out, r, std::string{j->bare()});
+      end();
     });
-    return done;
   }
 
-  reactor* add_user(context* c, const pb::account_password* in, pb::status* out) override {
-    return with_account(c, in->jid(), out, [&](auto& k, auto& j, auto then) { k.create(j, in->password(), then); });
+  void add_user(const pb::account_password& in, pb::status& out, end_call end) {
+    with_account(in.jid(), out, end, [&](auto& k, auto& j, auto then) { k.create(j, in.password(), then); });
   }
-  reactor* set_password(context* c, const pb::account_password* in, pb::status* out) override {
-    return with_account(c, in->jid(), out, [&](auto& k, auto& j, auto then) { k.set_password(j, in->password(), then); });
+  void set_password(const pb::account_password& in, pb::status& out, end_call end) {
+    with_account(in.jid(), out, end, [&](auto& k, auto& j, auto then) { k.set_password(j, in.password(), then); });
   }
-  reactor* remove_user(context* c, const pb::account* in, pb::status* out) override {
-    return with_account(c, in->jid(), out, [&](auto& k, auto& j, auto then) { k.remove(j, then); });
+  void remove_user(const pb::account& in, pb::status& out, end_call end) {
+    with_account(in.jid(), out, end, [&](auto& k, auto& j, auto then) { k.remove(j, then); });
   }
 
-  reactor* list_sessions(context* c, const pb::session_filter* in, pb::session_list* out) override {
-    auto* done = c->DefaultReactor();
-    auto wanted = in->jid().empty() ? base::result<xmpp::jid_ref, xmpp::jid_errc>{nullptr} : xmpp::parse_jid(in->jid());
+  void list_sessions(const pb::session_filter& in, pb::session_list& out, end_call end) {
+    auto wanted = in.jid().empty() ? base::result<xmpp::jid_ref, xmpp::jid_errc>{nullptr} : xmpp::parse_jid(in.jid());
     if (!wanted) {
-      answer(out->mutable_result(), pb::code::usage, '"' + in->jid() + "\" is no JID");
-      done->Finish(grpc::Status::OK);
-      return done;
+      answer(out.mutable_result(), pb::code::usage, '"' + in.jid() + "\" is no JID");
+      return end();
     }
-    runner_.list_sessions([this, done, out, only = *wanted](std::vector<actors::session_info> all) {
+    runner_.list_sessions([this, end, &out, only = *wanted](std::vector<actors::session_info> all) {
       for (auto& s : all) {
         if (only && s.jid != only->full() && !s.jid.starts_with(std::string{only->full()} + '/'))
           continue;
-        auto* o = out->add_sessions();
+        auto* o = out.add_sessions();
         o->set_jid(s.jid);
         o->set_peer(s.peer);
         o->set_tls(s.is_tls);
@@ -138,10 +132,9 @@ private:
         o->set_stream(s.stream);
       }
       if (only)
-        add_sessions_elsewhere(*only, *out);
-      done->Finish(grpc::Status::OK);
+        add_sessions_elsewhere(*only, out);
+      end();
     });
-    return done;
   }
 
   /// Those of one account or name, from the table that every node has.
@@ -161,72 +154,62 @@ private:
     });
   }
 
-  reactor* kick(context* c, const pb::kick_request* in, pb::status* out) override {
-    auto* done = c->DefaultReactor();
-    if (auto j = xmpp::parse_jid(in->jid()); !j || (*j)->is_domain())
-      answer(out, pb::code::usage, '"' + in->jid() + "\" is no JID of an account or session");
-    else if (runner_.kick(in->jid(), in->reason()))
-      answer(out, pb::code::ok, in->jid());
+  void kick(const pb::kick_request& in, pb::status& out, end_call end) {
+    if (auto j = xmpp::parse_jid(in.jid()); !j || (*j)->is_domain())
+      answer(&out, pb::code::usage, '"' + in.jid() + "\" is no JID of an account or session");
+    else if (runner_.kick(in.jid(), in.reason()))
+      answer(&out, pb::code::ok, in.jid());
     else
-      answer(out, pb::code::not_found, "there is no session " + in->jid());
-    done->Finish(grpc::Status::OK);
-    return done;
+      answer(&out, pb::code::not_found, "there is no session " + in.jid());
+    end();
   }
 
-  reactor* invite(context* c, const pb::invite_request* in, pb::invite_reply* out) override {
-    auto* done = c->DefaultReactor();
-    auto end = [done, out](pb::code code, std::string text) {
-      answer(out->mutable_result(), code, std::move(text));
-      done->Finish(grpc::Status::OK);
-      return done;
+  void invite(const pb::invite_request& in, pb::invite_reply& out, end_call done) {
+    auto end = [done, &out](pb::code code, std::string text) {
+      answer(out.mutable_result(), code, std::move(text));
+      done();
     };
-    auto whom = xmpp::parse_jid(in->jid());
+    auto whom = xmpp::parse_jid(in.jid());
     if (!whom || !(*whom)->is_bare())
-      return end(pb::code::usage, '"' + in->jid() + "\" is no bare JID like alice@example.org, and no host");
+      return end(pb::code::usage, '"' + in.jid() + "\" is no bare JID like alice@example.org, and no host");
     auto host = runner_.node().find_host((*whom)->domain());
     if (!host)
       return end(pb::code::not_found, std::string{(*whom)->domain()} + " is no host of this server");
     if (!host->view.invite)
       return end(pb::code::failed, "modules.invites is off");
-    host->view.invite(*whom, [end, out](base::result<modules::invitation, std::string> r) {
+    host->view.invite(*whom, [end, &out](base::result<modules::invitation, std::string> r) {
       if (!r)
-        return void(end(pb::code::failed, r.error()));
-      out->set_uri(r->uri);
-      out->set_landing(r->landing);
-      out->set_expires(std::chrono::duration_cast<std::chrono::seconds>(r->expires.time_since_epoch()).count());
+        return end(pb::code::failed, r.error());
+      out.set_uri(r->uri);
+      out.set_landing(r->landing);
+      out.set_expires(std::chrono::duration_cast<std::chrono::seconds>(r->expires.time_since_epoch()).count());
       end(pb::code::ok, r->uri);
     });
-    return done;
   }
 
-  reactor* stats(context* c, const pb::empty*, pb::stats_reply* out) override {
+  void stats(const pb::empty&, pb::stats_reply& out, end_call end) {
     for (auto& [name, v] : base::metrics::values())
-      (*out->mutable_values())[name] = v;
-    auto* done = c->DefaultReactor();
-    done->Finish(grpc::Status::OK);
-    return done;
+      (*out.mutable_values())[name] = v;
+    end();
   }
 
-  reactor* drain(context* c, const pb::empty*, pb::status* out) override {
+  void drain(const pb::empty&, pb::status& out, end_call end) {
     runner_.drain();
     base::log::info("server.draining", "no new sessions; those that are there stay until the server stops", {});
-    answer(out, pb::code::ok, "no new sessions from now on");
-    auto* done = c->DefaultReactor();
-    done->Finish(grpc::Status::OK);
-    return done;
+    answer(&out, pb::code::ok, "no new sessions from now on");
+    end();
   }
 
-  reactor* cluster_status(context* c, const pb::empty*, pb::cluster_reply* out) override {
-    auto* done = c->DefaultReactor();
+  void cluster_status(const pb::empty&, pb::cluster_reply& out, end_call end) {
     auto* others = runner_.peers();
     auto s = others ? others->status() : std::nullopt;
     if (!others)
-      answer(out->mutable_result(), pb::code::not_found, "this node is in no cluster: covey cluster init-ca, or covey join");
+      answer(out.mutable_result(), pb::code::not_found, "this node is in no cluster: covey cluster init-ca, or covey join");
     else if (!s)
-      answer(out->mutable_result(), pb::code::failed, "the cluster's thread does not answer");
+      answer(out.mutable_result(), pb::code::failed, "the cluster's thread does not answer");
     if (s) {
       auto add = [&](const std::string& name, const std::string& address, std::string_view state, bool is_draining, std::size_t sessions) {
-        auto* n = out->add_nodes();
+        auto* n = out.add_nodes();
         n->set_name(name);
         n->set_address(address);
         n->set_state(std::string{state});
@@ -240,68 +223,61 @@ private:
         n->set_lag(p.lag);
         n->set_open(p.open);
       }
-      out->set_divergences(s->divergences);
+      out.set_divergences(s->divergences);
     }
-    done->Finish(grpc::Status::OK);
-    return done;
+    end();
   }
 
-  reactor* leave_cluster(context* c, const pb::empty*, pb::status* out) override {
-    auto* done = c->DefaultReactor();
+  void leave_cluster(const pb::empty&, pb::status& out, end_call end) {
     auto left = runner_.leave_cluster();
-    answer(out, left ? pb::code::ok : pb::code::failed, left ? "this node leaves the cluster and stops" : left.error());
-    done->Finish(grpc::Status::OK);
+    answer(&out, left ? pb::code::ok : pb::code::failed, left ? "this node leaves the cluster and stops" : left.error());
+    end();
     if (left)
       stop_();
-    return done;
   }
 
-  reactor* show_config(context* c, const pb::empty*, pb::config_reply* out) override {
+  void show_config(const pb::empty&, pb::config_reply& out, end_call end) {
     for (auto& v : changes_.in_force()) {
-      auto* o = out->add_values();
+      auto* o = out.add_values();
       o->set_key(v.key);
       o->set_text(v.text);
       o->set_origin(v.origin);
     }
-    auto* done = c->DefaultReactor();
-    done->Finish(grpc::Status::OK);
-    return done;
+    end();
   }
 
-  /// Off gRPC's own threads: it blocks.
+  /// Off the socket's thread: it blocks.
   template <class Job>
-  reactor* in_background(context* c, pb::change_reply* out, Job job) {
-    auto* done = c->DefaultReactor();
-    auto run = [done, out, job = std::move(job)] {
-      answer(out, job());
-      done->Finish(grpc::Status::OK);
+  void in_background(pb::change_reply& out, end_call end, Job job) {
+    auto run = [end, &out, job = std::move(job)] {
+      answer(&out, job());
+      end();
     };
     if (!jobs_.run(run)) {
-      answer(out, {change_outcome::kind::failed, "the server is busy: try again", {}, {}});
-      done->Finish(grpc::Status::OK);
+      answer(&out, {change_outcome::kind::failed, "the server is busy: try again", {}, {}});
+      end();
     }
-    return done;
   }
 
-  reactor* reload(context* c, const pb::empty*, pb::change_reply* out) override {
-    return in_background(c, out, [this] { return changes_.reload(); });
+  void reload(const pb::empty&, pb::change_reply& out, end_call end) {
+    in_background(out, std::move(end), [this] { return changes_.reload(); });
   }
-  reactor* diff_config(context* c, const pb::empty*, pb::change_reply* out) override {
-    return in_background(c, out, [this] { return changes_.diff(); });
+  void diff_config(const pb::empty&, pb::change_reply& out, end_call end) {
+    in_background(out, std::move(end), [this] { return changes_.diff(); });
   }
-  reactor* add_host(context* c, const pb::host_change* in, pb::change_reply* out) override {
-    return in_background(c, out, [this, in] { return changes_.add_host(in->domain(), {in->settings().begin(), in->settings().end()}); });
+  void add_host(const pb::host_change& in, pb::change_reply& out, end_call end) {
+    in_background(out, std::move(end), [this, &in] { return changes_.add_host(in.domain(), {in.settings().begin(), in.settings().end()}); });
   }
-  reactor* set_host(context* c, const pb::host_change* in, pb::change_reply* out) override {
-    return in_background(c, out, [this, in] { return changes_.set_host(in->domain(), {in->settings().begin(), in->settings().end()}); });
+  void set_host(const pb::host_change& in, pb::change_reply& out, end_call end) {
+    in_background(out, std::move(end), [this, &in] { return changes_.set_host(in.domain(), {in.settings().begin(), in.settings().end()}); });
   }
-  reactor* remove_host(context* c, const pb::host_change* in, pb::change_reply* out) override {
-    return in_background(c, out, [this, in] { return changes_.remove_host(in->domain(), in->erase_data()); });
+  void remove_host(const pb::host_change& in, pb::change_reply& out, end_call end) {
+    in_background(out, std::move(end), [this, &in] { return changes_.remove_host(in.domain(), in.erase_data()); });
   }
 
-  reactor* list_hosts(context* c, const pb::empty*, pb::host_list* out) override {
+  void list_hosts(const pb::empty&, pb::host_list& out, end_call end) {
     for (auto& h : changes_.hosts()) {
-      auto* o = out->add_hosts();
+      auto* o = out.add_hosts();
       o->set_domain(h.domain);
       o->set_file(h.file);
       o->set_added(h.is_added);
@@ -310,40 +286,36 @@ private:
       o->set_certificate_until(h.certificate_until);
       o->set_sessions(h.sessions);
     }
-    auto* done = c->DefaultReactor();
-    done->Finish(grpc::Status::OK);
-    return done;
+    end();
   }
 
-  using writing = grpc::ServerWriteReactor<pb::data_part>;
-
-  writing* backup(context*, const pb::empty*) override {
-    return file_sender::start(jobs_, [this]() -> base::result<file_source, file_sender::refusal> {
-      auto made = server::backup::begin(runner_, changes_.file());
-      if (!made)
-        return base::fail(file_sender::refusal{pb::code::failed, made.error()});
-      std::shared_ptr<server::backup> archive = std::move(*made);
-      return file_source{[archive] { return archive->next(); }, archive->total()};
-    });
+  file_sender::method backup(admin_socket& at) {
+    auto in = std::make_shared<pb::empty>();
+    return {[this, &at, in](auto* context, auto* to, void* tag) { Requestbackup(context, in.get(), to, &at.queue(), &at.queue(), tag); },
+            [this]() -> base::result<file_source, file_sender::refusal> {
+              auto made = server::backup::begin(runner_, changes_.file());
+              if (!made)
+                return base::fail(file_sender::refusal{pb::code::failed, made.error()});
+              std::shared_ptr<server::backup> archive = std::move(*made);
+              return file_source{[archive] { return archive->next(); }, archive->total()};
+            }};
   }
 
-  writing* export_data(context*, const pb::export_filter* in) override {
-    return file_sender::start(jobs_, [this, what = in->what()]() -> base::result<file_source, file_sender::refusal> {
-      std::shared_ptr<transfer::exporter> e = transfer::exporter::begin(runner_, what);
-      if (!e)
-        return base::fail(file_sender::refusal{pb::code::not_found, what + " is neither a host of this server nor a JID like alice@example.org"});
-      return file_source{[e] { return e->next(); }, 0};
-    });
+  file_sender::method export_data(admin_socket& at) {
+    auto in = std::make_shared<pb::export_filter>();
+    return {[this, &at, in](auto* context, auto* to, void* tag) { Requestexport_data(context, in.get(), to, &at.queue(), &at.queue(), tag); },
+            [this, in]() -> base::result<file_source, file_sender::refusal> {
+              std::shared_ptr<transfer::exporter> e = transfer::exporter::begin(runner_, in->what());
+              if (!e)
+                return base::fail(file_sender::refusal{pb::code::not_found, in->what() + " is neither a host of this server nor a JID like alice@example.org"});
+              return file_source{[e] { return e->next(); }, 0};
+            }};
   }
 
-  grpc::ServerReadReactor<pb::data_part>* import_data(context*, pb::import_reply* out) override { return import_receiver::start(jobs_, runner_, out); }
-
-  reactor* stop(context* c, const pb::empty*, pb::status* out) override {
-    answer(out, pb::code::ok, "stopping");
-    auto* done = c->DefaultReactor();
-    done->Finish(grpc::Status::OK);
+  void stop(const pb::empty&, pb::status& out, end_call end) {
+    answer(&out, pb::code::ok, "stopping");
+    end();
     stop_();
-    return done;
   }
 
   runner& runner_;
@@ -351,41 +323,55 @@ private:
   std::function<void()> stop_;
   actors::pool jobs_{1}; // last: its jobs use the rest
 };
+
+void handlers::start(admin_socket& at) {
+  auto answer_by = [this](auto handle) {
+    return [this, handle](auto& in, auto& out, end_call end) { (this->*handle)(in, out, std::move(end)); };
+  };
+  using service = handlers;
+  serve(at, *this, &service::Requestadd_user, answer_by(&handlers::add_user));
+  serve(at, *this, &service::Requestset_password, answer_by(&handlers::set_password));
+  serve(at, *this, &service::Requestremove_user, answer_by(&handlers::remove_user));
+  serve(at, *this, &service::Requestlist_sessions, answer_by(&handlers::list_sessions));
+  serve(at, *this, &service::Requestkick, answer_by(&handlers::kick));
+  serve(at, *this, &service::Requestinvite, answer_by(&handlers::invite));
+  serve(at, *this, &service::Requeststats, answer_by(&handlers::stats));
+  serve(at, *this, &service::Requestdrain, answer_by(&handlers::drain));
+  serve(at, *this, &service::Requestcluster_status, answer_by(&handlers::cluster_status));
+  serve(at, *this, &service::Requestleave_cluster, answer_by(&handlers::leave_cluster));
+  serve(at, *this, &service::Requestshow_config, answer_by(&handlers::show_config));
+  serve(at, *this, &service::Requestreload, answer_by(&handlers::reload));
+  serve(at, *this, &service::Requestdiff_config, answer_by(&handlers::diff_config));
+  serve(at, *this, &service::Requestadd_host, answer_by(&handlers::add_host));
+  serve(at, *this, &service::Requestset_host, answer_by(&handlers::set_host));
+  serve(at, *this, &service::Requestremove_host, answer_by(&handlers::remove_host));
+  serve(at, *this, &service::Requestlist_hosts, answer_by(&handlers::list_hosts));
+  serve(at, *this, &service::Requeststop, answer_by(&handlers::stop));
+  file_sender::wait(at, jobs_, [this, &at] { return backup(at); });
+  file_sender::wait(at, jobs_, [this, &at] { return export_data(at); });
+  import_receiver::wait(at, jobs_, runner_, [this, &at](auto* context, auto* from, void* tag) { Requestimport_data(context, from, &at.queue(), &at.queue(), tag); });
+}
 } // namespace
 
 struct admin_service::impl {
   handlers service;
-  std::unique_ptr<grpc::Server> server;
-  std::string file;
+  admin_socket socket;
 };
 
-admin_service::admin_service(runner& r, changes& c, std::function<void()> stop) : impl_(new impl{{r, c, std::move(stop)}, nullptr, {}}) {}
+admin_service::admin_service(runner& r, changes& c, std::function<void()> stop) : impl_(new impl{{r, c, std::move(stop)}, {}}) {}
 
 admin_service::~admin_service() { close(); }
 
 base::result<void, std::string> admin_service::listen(const std::string& socket_file) {
-  if (socket_file.size() > 100)
-    return base::fail("the path of the administration socket is too long: " + socket_file);
-  unlink(socket_file.c_str()); // what a killed server left; another one would hold the ports
-  auto before = umask(0177);   // the socket is its owner's alone from the first moment
   grpc::ServerBuilder b;
-  b.AddListeningPort("unix:" + socket_file, grpc::InsecureServerCredentials());
   b.RegisterService(&impl_->service);
   b.SetMaxReceiveMessageSize(1 << 20);
-  impl_->server = b.BuildAndStart();
-  umask(before);
-  if (!impl_->server)
-    return base::fail("the administration socket " + socket_file + " cannot be opened");
-  impl_->file = socket_file;
-  return {};
+  auto ok = impl_->socket.listen(socket_file, b);
+  if (ok)
+    impl_->service.start(impl_->socket);
+  return ok;
 }
 
-void admin_service::close() {
-  if (!impl_->server)
-    return;
-  impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds{2});
-  impl_->server = nullptr;
-  unlink(impl_->file.c_str());
-}
+void admin_service::close() { impl_->socket.close(); }
 
 } // namespace server

@@ -1,5 +1,6 @@
 // Links between nodes of one process, over real sockets.
 #include "tests/cluster_rpc/nodes.hpp"
+#include <atomic>
 #include <string>
 
 using namespace rpc_tests;
@@ -261,4 +262,34 @@ TEST_CASE("a link that is silent for too long ends") {
   REQUIRE(h.until([&] { return a.link_to("b") && b.link_to("a"); }));
   REQUIRE(h.until([&] { return !a.link_to("b") && !b.link_to("a"); }, 3s));
   CHECK(a.last.cause == close_cause::idle);
+}
+
+TEST_CASE_FIXTURE(pair_of_nodes, "work on the thread of a node's links: when it is woken, when its time has come, and not after its end") {
+  auto& thread = *a.service->thread();
+  std::atomic<int> rounds{0};
+  std::atomic<std::chrono::nanoseconds> wait{1h};
+  std::atomic<std::thread::id> where;
+  thread.start([&] {
+    where = std::this_thread::get_id();
+    ++rounds;
+    return wait.load();
+  });
+  CHECK(h.until([&] { return rounds > 0; })); // once soon
+  CHECK(where.load() != std::this_thread::get_id());
+  for (int i = 0; i < 100; ++i) {
+    int before = rounds;
+    thread.wake();
+    REQUIRE(h.until([&] { return rounds > before; }));
+  }
+  wait = 1ms;
+  thread.wake();
+  int before = rounds;
+  CHECK(h.until([&] { return rounds > before + 20; })); // by itself
+  link();                                              // and the links go on beside it
+  thread.stop();
+  before = rounds;
+  thread.wake();
+  CHECK(a.service->send(a.link_to("b"), "still") == wire::sent::ok);
+  CHECK(h.until([&] { return b.count() == 1; }));
+  CHECK(rounds == before);
 }

@@ -1,6 +1,7 @@
 // Who gets no link: the reason is seen on both sides, and nothing else is harmed.
 #include "base/metrics.hpp"
 #include "tests/cluster_rpc/nodes.hpp"
+#include "tests/server/taken_port.hpp"
 
 using namespace rpc_tests;
 using wire::close_cause;
@@ -183,4 +184,23 @@ TEST_CASE("dials that find nobody") {
   REQUIRE(h.until([&] { return a.closings.contains(link) && a.closings.contains(nobody); }));
   CHECK((a.closings[link].cause == close_cause::unreachable || a.closings[link].cause == close_cause::timeout));
   CHECK(a.closings[nobody].cause == close_cause::connection_refused);
+}
+
+TEST_CASE("a dial that is not answered can be ended, by whoever dialled and by the end of the node") {
+  home h;
+  folder files;
+  ca authority;
+  server_tests::taken_port silent; // takes connections and says nothing
+  auto there = "127.0.0.1:" + std::to_string(silent.port);
+  node a{h, files, authority, "a"};
+  auto given_up = a.service->dial(there, "");
+  h.run_for(200ms); // it has begun
+  a.service->close(given_up, {refusal_code::leaving, "not wanted any more"});
+  REQUIRE(h.until([&] { return a.closings.contains(given_up); }));
+  CHECK(a.closings[given_up].cause == close_cause::refused_here);
+  a.service->dial(there, "");
+  h.run_for(200ms);
+  auto began = std::chrono::steady_clock::now();
+  a.service->stop();
+  CHECK(std::chrono::steady_clock::now() - began < 2s);
 }
