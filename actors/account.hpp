@@ -215,6 +215,7 @@ private:
   request_ref asked_; // what a module thinks about: answer_request() goes on with it
   std::unique_ptr<std::vector<visitor>> visitors_;
   std::unique_ptr<std::deque<given>> given_; // the last ones
+  std::unique_ptr<std::deque<base::u128>> settled_; // what was to be stored and then acknowledged; the last ones
   std::vector<xmpp::jid_ref> changing_; // contacts whose subscription stanza is being handled
   std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
   std::list<modules::entity_event> early_; // until the rows that modules preload are there

@@ -13,8 +13,11 @@ void account::remember_given(const xmpp::delivery& what) {
   given_->push_back({what.what->stanza_id, what.shared});
 }
 
-/// Another one of those that were given it has acknowledged it.
+/// A client of this account has acknowledged it: another one of those that were given it, or the same one, whose session has gone on
+/// at another node, from where the word came faster.
 bool account::has_arrived(base::u128 id) const {
+  if (settled_ && std::ranges::find(*settled_, id) != settled_->end())
+    return true;
   return given_ && std::ranges::any_of(*given_, [&](auto& g) { return g.id == id && g.share->is_settled.load(std::memory_order_relaxed); });
 }
 
@@ -37,6 +40,12 @@ void account::on(modules::event::spool& e, effects& out) {
 }
 
 void account::on(modules::event::settled& e, effects& out) {
+  constexpr std::size_t most = 128;
+  if (!settled_)
+    settled_ = std::make_unique<std::deque<base::u128>>();
+  std::ranges::copy(e.stanza_ids, std::back_inserter(*settled_));
+  while (settled_->size() > most)
+    settled_->pop_front();
   modules::message_settled ev{e.session, e.stanza_ids, *this, out, has_begun_anew_};
   (void)host_->view.settled.run(ev);
 }

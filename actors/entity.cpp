@@ -59,7 +59,7 @@ void entity::carry_out(modules::effects& todo) {
 }
 
 bool entity::has_work() const {
-  return !sessions_.empty() || !machine_->is_idle() || !under_way_.empty() || !waiting_.empty();
+  return !sessions_.empty() || passages_ || !machine_->is_idle() || !under_way_.empty() || !waiting_.empty();
 }
 
 bool entity::end_if_idle() {
@@ -111,9 +111,11 @@ void entity::forget(std::uint64_t session) {
 }
 
 void entity::on_attach(modules::attach_request who) {
+  std::optional<attached> before;
   if (auto* again = find_attached(who.session)) {
     if (again->where == who.where) // it was not sure
       return;
+    before = *again;
     forget(who.session); // it goes on elsewhere, and must be told all anew
     home_.around().registry().withdraw(where_, who.session);
     step(modules::event::detach{who.session, true, true});
@@ -122,6 +124,8 @@ void entity::on_attach(modules::attach_request who) {
     return turn_away(who.where, who.session, {});
   idle_.cancel();
   sessions_.push_back({who.session, who.where, who.full, who.clock, who.limit});
+  if (before)
+    begin_passage(*before);
   if (who.before) { // it has been let in
     sessions_.back().is_bound = true;
     home_.around().registry().publish(where_, {who.full, who.where, who.session, who.clock, who.before->priority, who.before->is_available});
@@ -134,6 +138,7 @@ void entity::on_detach(std::uint64_t session, bool is_silent) {
   if (!find_attached(session))
     return;
   forget(session);
+  end_passage(session);
   home_.around().registry().withdraw(where_, session);
   step(modules::event::detach{session, is_silent});
 }
@@ -159,6 +164,8 @@ void entity::tell_unspooled(const cluster::place& to, xmpp::delivery&& what) {
 }
 
 void entity::on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids) {
+  if (ids.empty()) // the word that went behind all it was sent at its old place
+    return end_passage(session);
   if (find_attached(session) || !home_.around().peers()) [[likely]]
     return step(modules::event::settled{session, std::move(ids)});
   tell({session, from, nullptr, 0, nullptr}, [ids](actors::session& s) { s.on_settled_elsewhere(ids); },
@@ -261,6 +268,8 @@ void entity::carry(modules::effect::deliver& e) {
     e.what.what->completion = {id(), next_number_, home_.index(), 0};
     awaited_.push_back({next_number_++, std::move(e.then)});
   }
+  if (passages_ && hold_for_passage(e)) [[unlikely]]
+    return;
   auto* a = find_receiver(e.session);
   if (!a) [[unlikely]]
     return deliver_unattached(e.session, std::move(e.what));

@@ -141,6 +141,10 @@ private:
   void say(const attached& to, cluster::control what, xmpp::delivery stanza = {});
   void say(cluster::peer_number to, std::uint64_t session, cluster::control what, xmpp::delivery stanza = {});
   void turn_away(const cluster::place& where, std::uint64_t session, xmpp::delivery&& what);
+  // --- entity_passages.cpp
+  void begin_passage(const attached& before);
+  [[nodiscard]] bool hold_for_passage(modules::effect::deliver& e);
+  void end_passage(std::uint64_t session);
   /// To one of its sessions, wherever it is: `here` on its reactor, or `there` to its node.
   template <class F>
   void tell(const attached& to, F here, cluster::control there, xmpp::delivery stanza = {}) {
@@ -185,6 +189,14 @@ private:
   std::vector<std::unique_ptr<named_timer>> timers_;
   net::timer idle_;
   std::vector<move_mark> marks_; // that wait for what is held here
+  struct passages {
+    struct held { xmpp::delivery what; base::time_point since; };
+    struct passage { std::uint64_t session; std::vector<held> waiting; };
+    std::vector<passage> all;
+    std::size_t bytes = 0; // of all that waits
+    net::timer limit;
+  };
+  std::unique_ptr<passages> passages_; // of sessions that have just gone on at another node; mostly null
   cluster::peer_number owner_ = cluster::self; // else everything is passed on
   bool is_removed_ = false;
   bool owes_look_ = false; // what is still being stored here: the owner must hear of it

@@ -180,7 +180,7 @@ void entity::on_mark(move_mark m) {
 }
 
 void entity::answer_marks() {
-  if (owner_ == cluster::self && (!under_way_.empty() || !waiting_.empty() || machine_->has_held()))
+  if (passages_ || (owner_ == cluster::self && (!under_way_.empty() || !waiting_.empty() || machine_->has_held())))
     return;
   for (auto& m : std::exchange(marks_, {}))
     m.go_on(home_, where_.bare, owner_);

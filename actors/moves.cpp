@@ -17,11 +17,6 @@ constexpr int id_bits = 48; // of a mark: below the reactor's number
 constexpr std::size_t most_waiting = 1'024, most_bytes = 8u << 20; // for one account; on one reactor
 constexpr std::size_t most_kept = 1'024; // accounts, before old ones are looked for
 
-base::metrics::counter& held() {
-  static auto& all = base::metrics::make_counter("covey_stanzas_held_total", "Stanzas that waited until what was sent before them to an account's old node was through.");
-  return all;
-}
-
 /// It answers here and now, and what is done behind the answer (an account that is removed) must come behind it.
 bool is_said_by_server(const xmpp::stanza& s, const xmpp::jid& to) { return !s.from || s.from->is_domain() || (s.from->is_bare() && same_bare(*s.from, to)); }
 
@@ -31,6 +26,11 @@ void send_mark(home& at, peer_number to, const move_mark& m, const xmpp::jid_ref
   at.for_peers(to_peers::send{to, std::move(p)});
 }
 } // namespace
+
+void count_held() {
+  static auto& all = base::metrics::make_counter("covey_stanzas_held_total", "Stanzas that waited until what was sent before them to an old node was through.");
+  all.add();
+}
 
 // --- the mark
 
@@ -87,7 +87,7 @@ bool move_keeper::hold(xmpp::delivery& what) {
     release(m);
     return false;
   }
-  held().add();
+  count_held();
   if (m.waiting.empty()) {
     ++waiting_;
     node.operations.fetch_add(1, std::memory_order_relaxed); // the node does not end meanwhile

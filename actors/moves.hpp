@@ -25,6 +25,9 @@ struct move_mark {
   void answer(home& at) const;
 };
 
+/// One stanza more that had to wait, for the metric.
+void count_held();
+
 /// Of one reactor, and on its thread.
 class move_keeper {
 public:

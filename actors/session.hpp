@@ -26,6 +26,7 @@ public:
   // --- where several nodes are (session_elsewhere.cpp)
   /// From its account on another node; not charged yet.
   void on_remote_deliver(xmpp::delivery&& what);
+  void on_passage();
   void on_said(cluster::peer_number from, const cluster::control& c, xmpp::delivery&& what);
   /// What its account knows of it, for every node to see, and for the account should it move.
   void on_view(const modules::session_view& v);
@@ -192,6 +193,7 @@ private:
   void say_to_successor(cluster::control what, xmpp::delivery stanza = {});
   void adopt(cluster::peer_number from, const cluster::control& c, xmpp::delivery&& presence);
   void on_adopted();
+  void leave_moved();
 
   home& home_;
   host_ref host_;

@@ -61,8 +61,9 @@ void session::say_to_successor(control what, xmpp::delivery stanza) {
   if (!stanza.to)
     stanza.to = bare_;
   bool is_handed = what.what == control::kind::handed;
+  bool is_word = what.what == control::kind::recent && what.ids.empty(); // which must not pass what waits for credit
   auto p = cluster::make_control(session_id_, std::move(what), std::move(stanza));
-  p.needs_credit = static_cast<bool>(p.what.what);
+  p.needs_credit = p.what.what || is_word;
   p.has_completion = is_handed && p.what.what && p.what.what->completion;
   home_.for_peers(to_peers::send{successor_.node, std::move(p)});
 }
@@ -109,7 +110,7 @@ void session::send_value() {
   for (auto& d : doubles)
     route_again(home_, std::move(d));
   forget_open();
-  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { on_adopted(); }); }));
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { leave_moved(); }); }));
 }
 
 /// What its client has had, so that nothing comes twice on one stream because it has moved.
@@ -138,14 +139,38 @@ void session::know(const std::vector<base::u128>& ids) {
   recent_->overtake(home_.now()); // nobody has said how they came
 }
 
+/// Its row goes. What its account has sent here is passed on until the word comes that goes behind it.
 void session::on_adopted() {
+  constexpr auto at_most = std::chrono::seconds{2}; // an account that did not know of this place sends none
   if (stage_ != place_in_time::moved || is_ended_)
     return;
-  is_ended_ = true;
   publish(true);
+  home_.for_peers(to_peers::relocated{session_id_, {}, here()});
   if (account_at_ == cluster::self)
     home_.post_to_entity(charged_account(), [](entity& e) { e.check_owner(); });
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { leave_moved(); }); }));
+}
+
+void session::leave_moved() {
+  if (stage_ != place_in_time::moved || is_ended_)
+    return;
+  if (is_published_)
+    on_adopted();
+  is_ended_ = true;
+  home_.for_peers(to_peers::relocated{session_id_, here(), {}});
   home_.end(*this);
+}
+
+/// Behind all that its account has sent to this place: it goes on as that does, and is answered where the session is.
+void session::on_passage() {
+  if (stage_ == place_in_time::moved && successor_.node != cluster::self) {
+    say_to_successor({.what = control::kind::recent});
+    return leave_moved();
+  }
+  if (stage_ == place_in_time::moved)
+    return home_.post<session>(successor_.reactor, successor_.ref, [](session& s) { s.on_passage(); });
+  if (!is_ended_)
+    tell_settled({});
 }
 
 // --- the new one

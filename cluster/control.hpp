@@ -30,7 +30,8 @@ struct control {
     take_over,  // clock: what its client had handled
     not_resumed, // with has_list, clock: what this side had handled
     handed,     // the parcel's stanza is not acknowledged; flag has_list: an account keeps it
-    recent,     // ids, each two names of what its client has been sent lately (0: none)
+    recent,     // ids, each two names of what its client has been sent lately (0: none); without any: the word that goes behind all that
+                // the account sent to the old place, from there to the new one, which answers by `settled` without ids
     adopt,      // that was all: full, clock, ids (handled, epoch; window in ms, sent and acknowledged), flags, priority, jids: who
                 // had directed presence; the parcel has the presence
     adopted,    // back: the old place may go

@@ -341,3 +341,18 @@ TEST_CASE_FIXTURE(account_fixture, "removal: what waits in line behind it is ref
   CHECK(has(got, "-> ", "type='unsubscribed'", "to='both@d'"));
   CHECK(engine.rows() == 0);
 }
+
+TEST_CASE_FIXTURE(account_fixture, "what a client has acknowledged need not be stored, though the word for that comes later by another way") {
+  attach(1, "r");
+  auto late = stanza("<message id='m'><body>x</body></message>", "c@b/z", "a@b/r");
+  late->stanza_id = {1, 2};
+  late->completion = {9, 1, 0, 0};
+  CHECK(step(modules::event::spool{1, {{late, {}}}}) == lines{"complete 3"}); // nobody keeps messages here
+  step(modules::event::settled{1, {{1, 2}}});
+  CHECK(step(modules::event::spool{1, {{late, {}}}}) == lines{"complete 0"});
+  std::vector<base::u128> others;
+  for (std::uint64_t n = 0; n < 128; ++n)
+    others.push_back({2, n});
+  step(modules::event::settled{1, others}); // so many are remembered
+  CHECK(step(modules::event::spool{1, {{late, {}}}}) == lines{"complete 3"});
+}

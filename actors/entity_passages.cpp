@@ -1,0 +1,84 @@
+// Order where a session goes on at another node (session_handover.cpp): what it was sent at its old place comes to the new one by
+// way of that. A word goes the same way behind it and comes back; until then what is for that session waits here.
+#include "actors/entity.hpp"
+#include "actors/node.hpp"
+#include "actors/peers.hpp"
+#include "actors/session.hpp"
+#include <algorithm>
+
+namespace actors {
+
+using cluster::control;
+
+namespace {
+constexpr auto patience = std::chrono::seconds{2}; // the old place may be gone, or of a build that does not know the word
+constexpr std::size_t most_waiting = 1'024;        // of one session, and
+constexpr std::size_t most_bytes = 1u << 20;       // of one address: then order is worth less than that they come
+
+auto find(auto& all, std::uint64_t session) { return std::ranges::find(all, session, [](auto& p) { return p.session; }); }
+} // namespace
+
+void entity::begin_passage(const attached& before) {
+  auto* others = home_.around().peers();
+  if (passages_ && find(passages_->all, before.session) != passages_->all.end())
+    return; // it has moved on already, and was sent nothing at the place between
+  if (before.where.node == cluster::self) {
+    home_.post<session>(before.where.reactor, before.where.ref, [](session& s) { s.on_passage(); });
+  } else if (others->is_alive(before.where.node)) {
+    auto word = cluster::make_control(before.session, {.what = control::kind::recent}, {nullptr, before.full});
+    word.needs_credit = true; // it must not pass what waits for that
+    home_.for_peers(to_peers::send{before.where.node, std::move(word)});
+  } else {
+    return;
+  }
+  if (!passages_)
+    passages_ = std::make_unique<passages>();
+  passages_->all.push_back({before.session, {}});
+  passages_->limit = home_.loop().after(patience, [this] {
+    home_.guard(id(), [this] {
+      while (passages_)
+        end_passage(passages_->all.back().session);
+    });
+  });
+}
+
+/// True: it waits.
+bool entity::hold_for_passage(modules::effect::deliver& e) {
+  auto p = find(passages_->all, e.session);
+  if (p == passages_->all.end())
+    return false;
+  auto cost = e.what.what->cost();
+  if (p->waiting.size() == most_waiting || passages_->bytes + cost > most_bytes) {
+    end_passage(e.session);
+    return false;
+  }
+  count_held();
+  passages_->bytes += cost;
+  p->waiting.push_back({std::move(e.what), home_.now()});
+  return true;
+}
+
+/// What waited goes to wherever the session is now.
+void entity::end_passage(std::uint64_t session) {
+  if (!passages_)
+    return;
+  auto p = find(passages_->all, session);
+  if (p == passages_->all.end())
+    return;
+  auto waiting = std::move(p->waiting);
+  for (auto& h : waiting)
+    passages_->bytes -= h.what.what->cost();
+  passages_->all.erase(p);
+  if (passages_->all.empty())
+    passages_ = nullptr;
+  for (auto& h : waiting) {
+    home_.around().stamp(h.what, home_.now() - h.since);
+    modules::effect::deliver again{session, std::move(h.what), {}};
+    carry(again);
+  }
+  answer_marks();
+  if (!has_work())
+    rest();
+}
+
+} // namespace actors

@@ -1,0 +1,53 @@
+// Order where a session goes on at another node while its account lives at a third one.
+#include "tests/support/small_cluster.hpp"
+
+using namespace actors;
+using namespace actors::testing;
+using namespace std::chrono_literals;
+
+namespace {
+std::string next_body(small_client& c) {
+  auto got = c.read_until("</body>");
+  auto at = got.rfind("<body>");
+  return at == got.npos ? got : got.substr(at);
+}
+
+/// c's account lives with its older session at node 2. Another one has gone on from node 0 to node 1, while the first message is
+/// still on its way from node 2 to node 0.
+struct late_message {
+  small_cluster nodes{3};
+  std::unique_ptr<small_client> older = nodes.come(2, "c", "y", 0), sender = nodes.come(2, "s", "s", 1), receiver = nodes.come(0, "c", "x", 0);
+  late_message() {
+    receiver->send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    auto enabled = receiver->read_until("max=");
+    auto from = enabled.find(" id='") + 5;
+    auto id = enabled.substr(from, enabled.find('\'', from) - from);
+    REQUIRE(receiver->ping());
+    nodes.cut(2, 0);
+    sender->send(message("c@b/x", 1));
+    REQUIRE(sender->ping());
+    receiver->shut();
+    receiver = nodes[1].connect(0);
+    REQUIRE(receiver->login_only("c"));
+    receiver->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='1'/>");
+    REQUIRE(receiver->sees("/>"));
+    sender->send(message("c@b/x", 2));
+    REQUIRE(sender->ping());
+  }
+};
+} // namespace
+
+TEST_CASE_FIXTURE(late_message, "passages: what is sent to a session's new place does not overtake what was sent to its old one") {
+  CHECK(receiver->hears_nothing(300ms));
+  nodes.mend(2, 0);
+  CHECK(next_body(*receiver) == "<body>1</body>");
+  CHECK(next_body(*receiver) == "<body>2</body>");
+  sender->send(message("c@b/x", 3));
+  CHECK(next_body(*receiver) == "<body>3</body>");
+}
+
+TEST_CASE_FIXTURE(late_message, "passages: where the old place is not reached it is waited for no longer than a moment") {
+  CHECK(next_body(*receiver) == "<body>2</body>");
+  nodes.mend(2, 0);
+  CHECK(next_body(*receiver) == "<body>1</body>"); // late, and not lost
+}
