@@ -106,6 +106,8 @@ void peers::stop() {
     std::lock_guard guard{mutex_};
     thread_ = nullptr;
   }
+  while (waking_.load(std::memory_order_acquire) > 0)
+    std::this_thread::yield();
   own_thread_ = nullptr;
   while (has_jobs())
     step();
@@ -121,24 +123,31 @@ void peers::leave() {
 // --- the thread
 
 void peers::post(std::function<void()> f) {
-  cluster::wire::worker* wakes = nullptr;
+  cluster::wire::worker* sleeper = nullptr;
   {
     std::lock_guard guard{mutex_};
     auto now = clock_();
     jobs_.push_back({std::move(f), now});
-    wakes = want(now);
+    sleeper = want(now);
   }
-  if (wakes)
-    wakes->wake();
+  wake(sleeper);
 }
 
-/// Of what has been posted. Whom to wake, outside the lock; null: nobody.
+/// Of what has been posted. Whom to wake(), outside the lock, at which he would stop at once; null: nobody.
 cluster::wire::worker* peers::want(base::time_point due) {
   due_ = std::min(due_, due);
-  if (!sleeps_until_ || *sleeps_until_ <= due)
+  if (!thread_ || !sleeps_until_ || *sleeps_until_ <= due)
     return nullptr;
   sleeps_until_.reset();
+  waking_.fetch_add(1, std::memory_order_relaxed);
   return thread_;
+}
+
+void peers::wake(cluster::wire::worker* sleeper) {
+  if (!sleeper)
+    return;
+  sleeper->wake();
+  waking_.fetch_sub(1, std::memory_order_release);
 }
 
 void peers::begin() {
@@ -163,7 +172,6 @@ std::chrono::nanoseconds peers::run() {
     do_round(jobs);
   auto now = clock_();
   std::lock_guard guard{mutex_};
-  gathers_until_ = mesh_.stanzas_at();
   auto until = std::min(wanted(), due_);
   if (until > now)
     sleeps_until_ = until;
@@ -173,7 +181,6 @@ std::chrono::nanoseconds peers::run() {
 void peers::take_jobs(std::vector<job>& to) {
   to.swap(jobs_);
   due_ = base::time_point::max();
-  items_ = 0;
 }
 
 bool peers::has_jobs() {
@@ -406,32 +413,26 @@ void peers::closed(wire::link_id link, const wire::closing& how) {
 
 // --- from the reactors
 
-/// The thread is not woken for what it would only keep: stanzas behind a frame that has just gone, and answers, which wait
-/// for company.
+/// The thread is not woken for answers, which wait for company anyway.
 void peers::take(peer_batch batch) {
-  constexpr std::size_t many = cluster::limits::stanzas; // a frame of its own
   const cluster::pace_options pace;
-  cluster::wire::worker* wakes = nullptr;
+  auto now = clock_(), due = now + pace.totals;
+  for (auto& i : batch)
+    if (auto* e = std::get_if<to_peers::ended>(&i); e && (e->how == modules::outcome::acknowledged || e->how == modules::outcome::stored))
+      due = std::min(due, now + pace.answers);
+    else if (!std::holds_alternative<to_peers::handled>(i))
+      due = now;
+  auto carry_all = [this, all = std::move(batch)]() mutable {
+    for (auto& i : all)
+      std::visit([this](auto& one) { carry(one); }, i);
+  };
+  cluster::wire::worker* sleeper = nullptr;
   {
     std::lock_guard guard{mutex_};
-    auto now = clock_(), due = now + pace.totals;
-    for (auto& i : batch)
-      if (std::holds_alternative<to_peers::send>(i))
-        due = std::min(due, gathers_until_);
-      else if (auto* e = std::get_if<to_peers::ended>(&i); e && (e->how == modules::outcome::acknowledged || e->how == modules::outcome::stored))
-        due = std::min(due, now + pace.answers);
-      else if (!std::holds_alternative<to_peers::handled>(i))
-        due = now;
-    items_ += batch.size();
-    jobs_.push_back({[this, all = std::move(batch)]() mutable {
-                       for (auto& i : all)
-                         std::visit([this](auto& one) { carry(one); }, i);
-                     },
-                     now});
-    wakes = want(items_ < many ? due : now);
+    jobs_.push_back({std::move(carry_all), now});
+    sleeper = want(due);
   }
-  if (wakes)
-    wakes->wake();
+  wake(sleeper);
 }
 
 void peers::carry(to_peers::send& i) {

@@ -147,6 +147,7 @@ private:
   [[nodiscard]] bool has_jobs();
   void take_jobs(std::vector<job>& to);
   [[nodiscard]] cluster::wire::worker* want(base::time_point due);
+  void wake(cluster::wire::worker* sleeper);
   void do_round(std::vector<job>& jobs);
   void look_at_time(base::time_point came);
   void tick();
@@ -247,10 +248,9 @@ private:
   std::mutex mutex_; // of what follows
   std::vector<job> jobs_;
   base::time_point due_ = base::time_point::max();     // some of these are to be done by then
-  std::size_t items_ = 0;                              // of reactors, in these
   cluster::wire::worker* thread_ = nullptr;
   std::optional<base::time_point> sleeps_until_;       // nothing: it does not sleep, or has been woken
-  base::time_point gathers_until_{};                   // no stanza goes before
+  std::atomic<int> waking_{0};                         // threads that have yet to wake it
   bool has_joined_ = false;
   std::deque<std::uint64_t> broadcasts_; // the last ones that came
   std::condition_variable joined_;

@@ -57,14 +57,6 @@ base::time_point mesh::wanted_at() const {
   return rows_.has_work() ? base::time_point{} : next_turn_.value_or(next_due_);
 }
 
-base::time_point mesh::stanzas_at() const {
-  auto first = base::time_point::max();
-  for (const auto& p : peers_)
-    if (p.established)
-      first = std::min(first, p.stanzas_at);
-  return first == base::time_point::max() ? base::time_point{} : first;
-}
-
 void mesh::refill(base::time_point now) {
   auto a_second = std::max(pace_.frames, pace_.of_peer * static_cast<double>(peers_.size() - 1));
   room_ = std::min(pace_.burst, room_ + a_second * std::chrono::duration<double>(now - refilled_).count());

@@ -76,8 +76,6 @@ public:
   void go_on(base::time_point now, effects& out);
   /// time_point::max(): nothing is left to do.
   [[nodiscard]] base::time_point wanted_at() const;
-  /// No stanza that is sent now goes before, unless a frame is full.
-  [[nodiscard]] base::time_point stanzas_at() const;
   /// What this machine is given from now on has waited for so long; zero: nothing waits. A backlog here is no silence of others.
   void behind(base::duration d) { members_.behind(d); }
 
