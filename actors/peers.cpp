@@ -123,30 +123,25 @@ void peers::leave() {
 // --- the thread
 
 void peers::post(std::function<void()> f) {
+  auto now = clock_();
+  post({std::move(f), now}, now);
+}
+
+void peers::post(job j, base::time_point due) {
   cluster::wire::worker* sleeper = nullptr;
   {
     std::lock_guard guard{mutex_};
-    auto now = clock_();
-    jobs_.push_back({std::move(f), now});
-    sleeper = want(now);
+    jobs_.push_back(std::move(j));
+    due_ = std::min(due_, due);
+    if (thread_ && sleeps_until_ && *sleeps_until_ > due) {
+      sleeper = thread_;
+      sleeps_until_.reset();
+      waking_.fetch_add(1, std::memory_order_relaxed);
+    }
   }
-  wake(sleeper);
-}
-
-/// Of what has been posted. Whom to wake(), outside the lock, at which he would stop at once; null: nobody.
-cluster::wire::worker* peers::want(base::time_point due) {
-  due_ = std::min(due_, due);
-  if (!thread_ || !sleeps_until_ || *sleeps_until_ <= due)
-    return nullptr;
-  sleeps_until_.reset();
-  waking_.fetch_add(1, std::memory_order_relaxed);
-  return thread_;
-}
-
-void peers::wake(cluster::wire::worker* sleeper) {
   if (!sleeper)
     return;
-  sleeper->wake();
+  sleeper->wake(); // without the lock, at which he would stop at once
   waking_.fetch_sub(1, std::memory_order_release);
 }
 
@@ -426,13 +421,7 @@ void peers::take(peer_batch batch) {
     for (auto& i : all)
       std::visit([this](auto& one) { carry(one); }, i);
   };
-  cluster::wire::worker* sleeper = nullptr;
-  {
-    std::lock_guard guard{mutex_};
-    jobs_.push_back({std::move(carry_all), now});
-    sleeper = want(due);
-  }
-  wake(sleeper);
+  post({std::move(carry_all), now}, due);
 }
 
 void peers::carry(to_peers::send& i) {

@@ -141,13 +141,13 @@ private:
 
   // --- the thread
   void post(std::function<void()> f);
+  /// Nobody minds if the thread sleeps until then.
+  void post(job j, base::time_point due);
   [[nodiscard]] base::result<void, std::string> open(const make_transport& make);
   void begin();
   [[nodiscard]] std::chrono::nanoseconds run();
   [[nodiscard]] bool has_jobs();
   void take_jobs(std::vector<job>& to);
-  [[nodiscard]] cluster::wire::worker* want(base::time_point due);
-  void wake(cluster::wire::worker* sleeper);
   void do_round(std::vector<job>& jobs);
   void look_at_time(base::time_point came);
   void tick();

@@ -194,6 +194,7 @@ private:
   void adopt(cluster::peer_number from, const cluster::control& c, xmpp::delivery&& presence);
   void on_adopted();
   void leave_moved();
+  void withdraw_moved();
 
   home& home_;
   host_ref host_;

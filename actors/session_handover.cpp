@@ -144,18 +144,23 @@ void session::on_adopted() {
   constexpr auto at_most = std::chrono::seconds{2}; // an account that did not know of this place sends none
   if (stage_ != place_in_time::moved || is_ended_)
     return;
-  publish(true);
+  withdraw_moved();
   home_.for_peers(to_peers::relocated{session_id_, {}, here()});
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { leave_moved(); }); }));
+}
+
+void session::withdraw_moved() {
+  if (!is_published_)
+    return;
+  publish(true);
   if (account_at_ == cluster::self)
     home_.post_to_entity(charged_account(), [](entity& e) { e.check_owner(); });
-  leaves_ = std::make_unique<net::timer>(home_.loop().after(at_most, [this] { home_.guard(id(), [this] { leave_moved(); }); }));
 }
 
 void session::leave_moved() {
   if (stage_ != place_in_time::moved || is_ended_)
     return;
-  if (is_published_)
-    on_adopted();
+  withdraw_moved();
   is_ended_ = true;
   home_.for_peers(to_peers::relocated{session_id_, here(), {}});
   home_.end(*this);

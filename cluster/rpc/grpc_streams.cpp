@@ -88,6 +88,21 @@ grpc::Status status_of(const wire::refusal& why) {
   return {grpc::StatusCode::ABORTED, std::string{to_text(why.code)}, encode(why).SerializeAsString()};
 }
 
+void call_stream::begin_call() { self_ = shared_from_this(); }
+
+/// The last is that of the end, or one that was begun before it.
+void call_stream::end_operation() {
+  if (--under_way_ > 0)
+    return;
+  auto self = std::move(self_);
+  owner()->on_gone(self);
+}
+
+void call_stream::on_written(bool ok) {
+  on_write_done(ok);
+  end_operation();
+}
+
 void dialled_stream::prepare(loop& at, const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
                              const grpc::ChannelArguments& arguments) {
   check_->verify = [authorities = who.authorities, node](const std::string& chain) -> base::result<std::string, wire::refusal> {
@@ -102,13 +117,13 @@ void dialled_stream::prepare(loop& at, const std::string& address, const wire::h
 }
 
 void dialled_stream::start() {
-  self_ = shared_from_this();
-  under_way_.add();
+  begin_call();
+  begin_operation();
   stream_->StartCall(&started_);
 }
 
 void dialled_stream::read() {
-  under_way_.add();
+  begin_operation();
   stream_->Read(&in_, &read_);
 }
 
@@ -141,30 +156,23 @@ void dialled_stream::on_packet(bool ok) {
 }
 
 void dialled_stream::start_write(const packet& p) {
-  under_way_.add();
+  begin_operation();
   stream_->Write(p, &written_);
-}
-
-void dialled_stream::on_written(bool ok) {
-  on_write_done(ok);
-  end_operation();
 }
 
 void dialled_stream::finish(const wire::refusal* ours) {
   if (ours) {
-    under_way_.add();
+    begin_operation();
     stream_->WritesDone(&all_written_);
   }
   end_half();
 }
 
-void dialled_stream::on_all_written(bool) { end_operation(); }
-
 /// How it ended is asked for when nothing is read or written any more.
 void dialled_stream::end_half() {
   if (--open_halves_ > 0)
     return;
-  under_way_.add();
+  begin_operation();
   stream_->Finish(&status_, &finished_);
 }
 
@@ -190,21 +198,13 @@ void dialled_stream::on_status(bool) {
   end_operation();
 }
 
-/// The last is that of the status, or one that was begun before it.
-void dialled_stream::end_operation() {
-  if (!under_way_.remove())
-    return;
-  auto self = std::move(self_);
-  owner()->on_gone(self);
-}
-
 void accepted_stream::start() {
-  self_ = shared_from_this();
+  begin_call();
   read();
 }
 
 void accepted_stream::read() {
-  under_way_.add();
+  begin_operation();
   call_->stream.Read(&in_, &read_);
 }
 
@@ -223,27 +223,13 @@ void accepted_stream::on_packet(bool ok) {
 }
 
 void accepted_stream::start_write(const packet& p) {
-  under_way_.add();
+  begin_operation();
   call_->stream.Write(p, &written_);
 }
 
-void accepted_stream::on_written(bool ok) {
-  on_write_done(ok);
-  end_operation();
-}
-
 void accepted_stream::finish(const wire::refusal* ours) {
-  under_way_.add();
+  begin_operation();
   call_->stream.Finish(ours ? status_of(*ours) : grpc::Status::OK, &finished_);
-}
-
-void accepted_stream::on_finished(bool) { end_operation(); }
-
-void accepted_stream::end_operation() {
-  if (!under_way_.remove())
-    return;
-  auto self = std::move(self_);
-  owner()->on_gone(self);
 }
 
 } // namespace cluster::rpc

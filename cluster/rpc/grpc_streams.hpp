@@ -28,20 +28,27 @@ struct peer_check {
 [[nodiscard]] std::shared_ptr<grpc::ChannelCredentials> credentials_for(const std::string& certificate, const std::string& key,
                                                                         std::shared_ptr<peer_check> check);
 
-/// What of a call is under way; it ends when nothing is.
-class call_count {
-public:
-  void add() { ++n_; }
-  /// True: that was the last.
-  [[nodiscard]] bool remove() { return --n_ == 0; }
-
-private:
-  std::atomic<int> n_{0};
-};
-
-class dialled_stream final : public stream {
+/// A stream by operations of a call: it is gone when none is under way.
+class call_stream : public stream {
 public:
   using stream::stream;
+
+protected:
+  void begin_call();
+  /// Before each operation, and behind each.
+  void begin_operation() { ++under_way_; }
+  void end_operation();
+  void on_written(bool ok);
+  operation_of<call_stream> written_{*this, &call_stream::on_written};
+
+private:
+  std::atomic<int> under_way_{0};
+  stream_ref self_; // gRPC's reference
+};
+
+class dialled_stream final : public call_stream {
+public:
+  using call_stream::call_stream;
   /// The call exists from here on, and may be ended by any thread; start() sends it.
   void prepare(loop& at, const std::string& address, const wire::hello& own, const identity& who, const std::string& node,
                const grpc::ChannelArguments& arguments);
@@ -50,19 +57,17 @@ public:
 private:
   void on_started(bool ok);
   void on_packet(bool ok);
-  void on_written(bool ok);
-  void on_all_written(bool ok);
+  void on_all_written(bool) { end_operation(); }
   void on_status(bool ok);
   void read();
   void end_half();
-  void end_operation();
   void start_write(const packet& p) override;
   void finish(const wire::refusal* ours) override;
   void cancel() override { context_.TryCancel(); }
   [[nodiscard]] std::string bears() const override;
 
   using call = dialled_stream;
-  operation_of<call> started_{*this, &call::on_started}, read_{*this, &call::on_packet}, written_{*this, &call::on_written},
+  operation_of<call> started_{*this, &call::on_started}, read_{*this, &call::on_packet},
       all_written_{*this, &call::on_all_written}, finished_{*this, &call::on_status};
   grpc::ClientContext context_;
   std::shared_ptr<peer_check> check_ = std::make_shared<peer_check>();
@@ -70,48 +75,44 @@ private:
   std::unique_ptr<grpc::ClientAsyncReaderWriter<packet, packet>> stream_;
   packet in_;
   grpc::Status status_;
-  call_count under_way_;
   std::atomic<int> open_halves_{2}; // reading, and writing
   bool has_read_ = false;           // the loop's thread
-  stream_ref self_;                 // gRPC's reference
 };
 
 /// A call that has come, or is waited for.
-struct accepted_call {
+template <class Out, class In>
+struct served_call {
   grpc::ServerContext context;
-  grpc::ServerAsyncReaderWriter<covey::link::packet, covey::link::packet> stream{&context};
+  grpc::ServerAsyncReaderWriter<Out, In> stream{&context};
 };
+using accepted_call = served_call<covey::link::packet, covey::link::packet>;
 
-class accepted_stream final : public stream {
+class accepted_stream final : public call_stream {
 public:
   accepted_stream(std::shared_ptr<stream_owner> owner, wire::link_id id, const wire::transport_limits& limits, base::time_point now,
                   std::unique_ptr<accepted_call> c)
-    : stream(std::move(owner), id, false, limits, now), call_(std::move(c)) {}
+    : call_stream(std::move(owner), id, false, limits, now), call_(std::move(c)) {}
   void start();
 
 private:
   void on_packet(bool ok);
-  void on_written(bool ok);
-  void on_finished(bool ok);
+  void on_finished(bool) { end_operation(); }
   void read();
-  void end_operation();
   void start_write(const packet& p) override;
   void finish(const wire::refusal* ours) override;
   void cancel() override { call_->context.TryCancel(); }
 
   using call = accepted_stream;
-  operation_of<call> read_{*this, &call::on_packet}, written_{*this, &call::on_written}, finished_{*this, &call::on_finished};
+  operation_of<call> read_{*this, &call::on_packet}, finished_{*this, &call::on_finished};
   const std::unique_ptr<accepted_call> call_;
   packet in_;
-  call_count under_way_;
-  stream_ref self_; // gRPC's reference
 };
 
-/// Ends a call (accepted_call, join_call) that has not begun.
-template <class Call>
-void refuse(std::unique_ptr<Call> c, const grpc::Status& why) {
+/// Ends a call that has not begun.
+template <class Out, class In>
+void refuse(std::unique_ptr<served_call<Out, In>> c, const grpc::Status& why) {
   struct refusing final : operation {
-    std::unique_ptr<Call> of;
+    std::unique_ptr<served_call<Out, In>> of;
     void done(bool) override { delete this; }
   };
   auto* r = new refusing;

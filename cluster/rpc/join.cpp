@@ -3,7 +3,6 @@
 #include "base/log.hpp"
 #include "base/metrics.hpp"
 #include "cluster/link_rules.hpp"
-#include "cluster/rpc/grpc_streams.hpp"
 
 namespace cluster::rpc {
 

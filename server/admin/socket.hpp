@@ -2,7 +2,6 @@
 // gRPC: all who do share one epoll set, and would take the links' events (cluster/rpc/loop.hpp) only to pass them on.
 #pragma once
 #include "base/result.hpp"
-#include <atomic>
 #include <condition_variable>
 #include <grpcpp/grpcpp.h>
 #include <memory>
@@ -20,7 +19,7 @@ public:
   ~admin_socket() { close(); }
   /// Errors: a text for the operator. Whoever `b` serves begins with its calls once this has returned.
   [[nodiscard]] base::result<void, std::string> listen(const std::string& file, grpc::ServerBuilder& b);
-  /// Ends what has begun, if that takes longer than two seconds; then removes the file.
+  /// Cancels what has begun, if that takes longer than two seconds, and waits until it is over; then removes the file.
   void close();
   [[nodiscard]] grpc::ServerCompletionQueue& queue() { return *queue_; }
   /// A call is under way: its operations (cluster/rpc/operation.hpp) are waited for, even if whoever asked has gone.
@@ -39,7 +38,7 @@ private:
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::unique_ptr<grpc::Server> server_;
   std::mutex mutex_; // of what follows
-  std::condition_variable wake_;
+  std::condition_variable wake_, over_; // the second: no call is left
   std::size_t connections_ = 0, calls_ = 0;
   bool is_closing_ = false;
   std::thread acceptor_, server_thread_;

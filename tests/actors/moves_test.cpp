@@ -9,11 +9,6 @@ using namespace actors::testing;
 using namespace std::chrono_literals;
 
 namespace {
-std::string next_body(small_client& c) {
-  auto got = c.read_until("</body>");
-  auto at = got.rfind("<body>");
-  return at == got.npos ? got : got.substr(at);
-}
 std::uint64_t held() {
   return base::metrics::make_counter("covey_stanzas_held_total", "Stanzas that waited until what was sent before them to an account's old node was through.").value();
 }

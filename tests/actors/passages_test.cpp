@@ -6,12 +6,6 @@ using namespace actors::testing;
 using namespace std::chrono_literals;
 
 namespace {
-std::string next_body(small_client& c) {
-  auto got = c.read_until("</body>");
-  auto at = got.rfind("<body>");
-  return at == got.npos ? got : got.substr(at);
-}
-
 /// c's account lives with its older session at node 2. Another one has gone on from node 0 to node 1, while the first message is
 /// still on its way from node 2 to node 0.
 struct late_message {

@@ -96,6 +96,13 @@ private:
   int pings_ = 0;
 };
 
+/// Up to the end of the next body that comes to this client, from where that begins.
+inline std::string next_body(small_client& c) {
+  auto got = c.read_until("</body>");
+  auto at = got.rfind("<body>");
+  return at == got.npos ? got : got.substr(at);
+}
+
 /// Of a node among others (small_cluster.hpp): whose rows it shares, and its part in the cluster.
 struct small_surroundings {
   std::unique_ptr<storage::engine> engine;
