@@ -83,7 +83,7 @@ void account::release_messages(std::uint64_t session, effects& out) {
     return;
   m->holds_messages = false;
   m->held_bytes = 0;
-  for (auto& d : take_stamped(*m))
+  for (auto& d : take_stamped(*m, std::chrono::seconds{2}))
     out.deliver(session, std::move(d));
   if (m->is_unserved && is_ready(*m))
     on_ready(*m, out);
@@ -123,10 +123,10 @@ bool account::has_held() const {
 }
 
 /// What was said later may have overtaken it: to another session of the account, or to this one.
-std::vector<xmpp::delivery> account::take_stamped(member& m) const {
+std::vector<xmpp::delivery> account::take_stamped(member& m, base::duration least) const {
   std::vector<xmpp::delivery> all;
   for (auto now = node_.clock().now(); auto& h : std::exchange(m.held, {})) {
-    node_.stamp(h.what, now - h.since);
+    node_.stamp(h.what, now - h.since, least);
     all.push_back(std::move(h.what));
   }
   return all;
@@ -135,7 +135,7 @@ std::vector<xmpp::delivery> account::take_stamped(member& m) const {
 /// What was held for a session that gets no more, nobody has acknowledged, and nobody else here holds: one message to several of
 /// them goes its way anew once, and those that have been given it know it.
 std::vector<xmpp::delivery> account::take_held(member& m) const {
-  auto all = take_stamped(m);
+  auto all = take_stamped(m, {});
   std::erase_if(all, [this](auto& d) {
     auto holds_it = [&](auto& other) { return std::ranges::any_of(other.held, [&](auto& o) { return o.what.what == d.what; }); };
     bool is_settled = d.shared && d.shared->is_settled.load(std::memory_order_relaxed);

@@ -125,7 +125,7 @@ private:
   void give(member& to, const xmpp::delivery& what, effects& out);
   void remember_given(const xmpp::delivery& what);
   [[nodiscard]] bool has_arrived(base::u128 id) const;
-  [[nodiscard]] std::vector<xmpp::delivery> take_stamped(member& m) const;
+  [[nodiscard]] std::vector<xmpp::delivery> take_stamped(member& m, base::duration least) const;
   [[nodiscard]] std::vector<xmpp::delivery> take_held(member& m) const;
   void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
   void refresh_copies(effects& out);

@@ -187,6 +187,11 @@ void entity::on_moved(std::uint64_t session, const cluster::place& from, const c
   home_.post<actors::session>(from.reactor, from.ref, [is_attached](actors::session& s) { s.on_moved(is_attached); });
 }
 
+void entity::on_left(std::uint64_t session, const cluster::place& from) {
+  if (auto* a = find_attached(session); a && a->where == from)
+    on_detach(session);
+}
+
 void entity::remove(std::function<void(base::result<void, storage::errc>)> then) {
   step(modules::event::remove{[&h = home_, me = id(), then = std::move(then)](base::result<void, storage::errc> r) {
     then(r); // the answer first: its own stream is among those that end
@@ -326,6 +331,7 @@ void entity::carry(modules::effect::accept& e) {
     return;
   a->full = e.full;
   a->is_bound = true;
+  is_beginning_ = false;
   home_.around().registry().publish(where_, {e.full, a->where, e.session, a->clock, 0, false});
   tell(*a, [full = e.full](session& s) { s.on_accepted(full); }, {.what = cluster::control::kind::accepted, .full = e.full});
 }

@@ -25,6 +25,8 @@ public:
   void on_stanza(xmpp::delivery&& what) {
     if (owner_ != cluster::self) [[unlikely]]
       return pass_on(std::move(what));
+    if (is_beginning_ && goes_back(what)) [[unlikely]]
+      return;
     if (is_leased_ && !may_act()) [[unlikely]]
       return decline(std::move(what));
     step(modules::event::stanza{std::move(what)});
@@ -39,6 +41,8 @@ public:
   void on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids);
   /// The session goes on at another place; its old one hears of it behind all that was sent there.
   void on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to);
+  /// The session was to go on elsewhere, and nobody has taken it there.
+  void on_left(std::uint64_t session, const cluster::place& from);
   // --- where several nodes are (entity_elsewhere.cpp)
   /// From a session or for one, of another node.
   void on_said(cluster::peer_number from, const cluster::parcel& p);
@@ -114,6 +118,7 @@ private:
   void carry(modules::effect::unspooled& e);
   void tell_unspooled(const cluster::place& to, xmpp::delivery&& what);
   void pass_on(xmpp::delivery&& what);
+  [[nodiscard]] bool goes_back(xmpp::delivery& what);
   void send_to_session(cluster::peer_number at, std::uint64_t session, xmpp::delivery&& what);
   void deliver_unattached(std::uint64_t session, xmpp::delivery&& what);
   void decline(xmpp::delivery&& what);
@@ -198,6 +203,7 @@ private:
   };
   std::unique_ptr<passages> passages_; // of sessions that have just gone on at another node; mostly null
   cluster::peer_number owner_ = cluster::self; // else everything is passed on
+  bool is_beginning_ = false; // with a session that has not been let in
   bool is_removed_ = false;
   bool owes_look_ = false; // what is still being stored here: the owner must hear of it
   bool has_written_ = false; // while no session was here: one elsewhere may not know of it

@@ -100,7 +100,20 @@ bool entity::may_begin_with(const modules::attach_request& who) {
   if (there ? there->node != cluster::self : who.where.node != cluster::self)
     return false;
   owner_ = cluster::self;
+  is_beginning_ = true;
   begin_anew();
+  return true;
+}
+
+/// Until that session has been let in everybody's stanzas go to where the address was, and so do those of this node: what it has
+/// sent there may still be held there. True: it has been passed on.
+bool entity::goes_back(xmpp::delivery& what) {
+  auto& others = *home_.around().peers();
+  is_beginning_ = !others.rows().home_of(*where_.bare);
+  auto owner = is_beginning_ ? others.owner_of(*where_.bare).node : cluster::self;
+  if (owner == cluster::self || what.hops > 0 || is_said_by_server(*what.what, *where_.bare)) // the second came from there
+    return false;
+  send_to_peer(home_, owner, std::move(what));
   return true;
 }
 

@@ -17,15 +17,14 @@ constexpr int id_bits = 48; // of a mark: below the reactor's number
 constexpr std::size_t most_waiting = 1'024, most_bytes = 8u << 20; // for one account; on one reactor
 constexpr std::size_t most_kept = 1'024; // accounts, before old ones are looked for
 
-/// It answers here and now, and what is done behind the answer (an account that is removed) must come behind it.
-bool is_said_by_server(const xmpp::stanza& s, const xmpp::jid& to) { return !s.from || s.from->is_domain() || (s.from->is_bare() && same_bare(*s.from, to)); }
-
 void send_mark(home& at, peer_number to, const move_mark& m, const xmpp::jid_ref& bare) {
   auto p = cluster::make_control(0, {.what = control::kind::passing, .clock = m.id, .code = m.hops, .text = m.origin}, {nullptr, bare});
   p.needs_credit = true; // it must not pass what waits for that
   at.for_peers(to_peers::send{to, std::move(p)});
 }
 } // namespace
+
+bool is_said_by_server(const xmpp::stanza& s, const xmpp::jid& to) { return !s.from || s.from->is_domain() || (s.from->is_bare() && same_bare(*s.from, to)); }
 
 void count_held() {
   static auto& all = base::metrics::make_counter("covey_stanzas_held_total", "Stanzas that waited until what was sent before them to an old node was through.");

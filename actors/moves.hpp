@@ -25,6 +25,8 @@ struct move_mark {
   void answer(home& at) const;
 };
 
+/// It answers here and now, and what is done behind the answer (an account that is removed) must come behind it.
+[[nodiscard]] bool is_said_by_server(const xmpp::stanza& s, const xmpp::jid& to);
 /// One stanza more that had to wait, for the metric.
 void count_held();
 

@@ -239,8 +239,9 @@ private:
   bool has_mail_ = false;
 
   mutable std::shared_mutex candidates_mutex_;
-  candidates_ref candidates_, candidates_before_; // the second until then
-  base::time_point before_until_{};
+  candidates_ref candidates_;
+  struct former { candidates_ref candidates; base::time_point until; };
+  std::deque<former> former_; // nodes that come back one after the other are several in a moment
   std::vector<cluster::peer_number> alive_;
   std::vector<std::string> names_; // by number, of those that are there
   std::map<std::string, cluster::peer_number, std::less<>> by_name_;

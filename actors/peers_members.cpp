@@ -14,6 +14,7 @@ using cluster::peer_state;
 namespace {
 constexpr std::size_t most_gone = 65'536; // sessions that are looked for once more
 constexpr std::size_t most_written = 65'536; // accounts; beyond, what is stored waits for the next login
+constexpr std::size_t most_former = 8;    // lists of candidates
 constexpr auto remembered = std::chrono::seconds{60};
 constexpr auto tell_after = std::chrono::milliseconds{100};
 } // namespace
@@ -30,9 +31,9 @@ std::string_view to_text(cluster::peer_state s) {
 }
 
 void peers::update_candidates() {
-  if (candidates_before_ && now_ >= before_until_) {
+  if (!former_.empty() && now_ >= former_.front().until) {
     std::lock_guard guard{candidates_mutex_};
-    candidates_before_ = nullptr;
+    former_.pop_front();
   }
   auto fresh = mesh_.candidates();
   std::vector<peer_number> alive;
@@ -52,8 +53,9 @@ void peers::update_candidates() {
   std::lock_guard guard{candidates_mutex_};
   names_ = std::move(names);
   by_name_ = std::move(by_name);
-  candidates_before_ = std::exchange(candidates_, std::move(shown));
-  before_until_ = now_ + cluster::table::move_age * tick_every;
+  if (former_.size() == most_former)
+    former_.pop_front();
+  former_.push_back({std::exchange(candidates_, std::move(shown)), now_ + cluster::table::move_age * tick_every});
   alive_ = std::move(alive);
 }
 
@@ -125,15 +127,15 @@ bool peers::wait_until_joined(base::duration at_most) {
 }
 
 std::vector<peer_number> peers::hashed_lately(const xmpp::jid& bare) const {
-  candidates_ref now, before;
+  std::vector<candidates_ref> lists{candidates()};
   {
     std::shared_lock guard{candidates_mutex_};
-    now = candidates_;
-    before = candidates_before_;
+    for (auto& f : former_)
+      lists.push_back(f.candidates);
   }
-  std::vector<peer_number> all{cluster::table::hashed(bare, *now).node};
-  if (before)
-    if (auto n = cluster::table::hashed(bare, *before).node; n != all.front())
+  std::vector<peer_number> all;
+  for (auto& list : lists)
+    if (auto n = cluster::table::hashed(bare, *list).node; std::ranges::find(all, n) == all.end())
       all.push_back(n);
   return all;
 }

@@ -160,6 +160,8 @@ void session::withdraw_moved() {
 void session::leave_moved() {
   if (stage_ != place_in_time::moved || is_ended_)
     return;
+  if (is_published_ && account_at_ == cluster::self) // nobody has adopted it: it ends here. An account elsewhere sees that by the row
+    home_.post_to_entity(charged_account(), [sid = session_id_, me = here()](entity& e) { e.on_left(sid, me); });
   withdraw_moved();
   is_ended_ = true;
   home_.for_peers(to_peers::relocated{session_id_, here(), {}});

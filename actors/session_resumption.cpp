@@ -126,7 +126,7 @@ void session::resume_now() {
   stage_ = place_in_time::own;
   auto& m = *managed_;
   m.is_asked = m.owes_ack = m.owes_answer = false;
-  m.lost = {};
+  m.lost = m.asked = {};
   forget_open();
   stream_->on_resumed(full_, completed_mark(), limit_);
   if (!stream_)
@@ -137,7 +137,6 @@ void session::resume_now() {
     stream_->send(std::move(again));
   }
   set_inactive(false); // XEP-0352 section 5.1
-  m.asked = {};
   if (!m.queue.empty())
     want_ack();
   arm_next();

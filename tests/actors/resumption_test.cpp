@@ -209,3 +209,19 @@ TEST_CASE("what bounced counts as handled when its sender has acknowledged the e
     CHECK(handled(*again, "2") == "2");
   }
 }
+
+TEST_CASE("resumption: who is given presence that waited for him has time to acknowledge it") {
+  small_node node{2, small_node::quick()};
+  auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 1);
+  auto id = enabled(*a);
+  a->shut();
+  std::this_thread::sleep_for(std::chrono::milliseconds{100}); // the presence must find it without a stream
+  c->send("<presence to='a@b/x'/>");
+  REQUIRE(c->ping());
+  auto again = node.connect(1);
+  REQUIRE(again->login_only("a"));
+  again->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='0'/>");
+  REQUIRE(again->sees("<r xmlns='urn:xmpp:sm:3'/>"));
+  std::this_thread::sleep_for(std::chrono::milliseconds{300}); // longer than a session waits before it looks after its acks
+  CHECK(again->ping());
+}
