@@ -27,6 +27,8 @@ public:
   std::vector<xmpp::delivery> take_held() override;
   [[nodiscard]] bool has_held() const override;
   std::vector<modules::event::outbound> take_outbound() override;
+  [[nodiscard]] std::vector<base::u128> arrived_lately() const override;
+  void know_arrived(const std::vector<base::u128>& stanza_ids) override;
   [[nodiscard]] std::shared_ptr<const modules::session_view> recall(std::uint64_t session) const override;
   [[nodiscard]] bool is_void() const override { return (exists_ == presence_of_rows::absent || is_removed_) && is_idle(); }
 
@@ -81,6 +83,7 @@ private:
   void answer_request(const xmpp::stanza_ref& presence, bool is_approved, effects& out) override;
   [[nodiscard]] bool enqueue(operation op, effects& out, std::uint32_t bytes = least_operation) override;
   void finish(effects& out) override;
+  [[nodiscard]] bool has_arrived(base::u128 stanza_id) const override;
   void hold_messages(std::uint64_t session) override;
   void release_messages(std::uint64_t session, effects& out) override;
 
@@ -124,7 +127,6 @@ private:
   [[nodiscard]] std::uint64_t find_unattached(const xmpp::jid& full) const;
   void give(member& to, const xmpp::delivery& what, effects& out);
   void remember_given(const xmpp::delivery& what);
-  [[nodiscard]] bool has_arrived(base::u128 id) const;
   [[nodiscard]] std::vector<xmpp::delivery> take_stamped(member& m, base::duration least) const;
   [[nodiscard]] std::vector<xmpp::delivery> take_held(member& m) const;
   void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
@@ -215,7 +217,7 @@ private:
   request_ref asked_; // what a module thinks about: answer_request() goes on with it
   std::unique_ptr<std::vector<visitor>> visitors_;
   std::unique_ptr<std::deque<given>> given_; // the last ones
-  std::unique_ptr<std::deque<base::u128>> settled_; // what was to be stored and then acknowledged; the last ones
+  std::unique_ptr<std::deque<base::u128>> arrived_; // what a client has acknowledged, where somebody may have it stored; the last ones
   std::vector<xmpp::jid_ref> changing_; // contacts whose subscription stanza is being handled
   std::vector<xmpp::delivery> waiting_; // until it is known that the account exists
   std::list<modules::entity_event> early_; // until the rows that modules preload are there

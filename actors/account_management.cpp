@@ -16,9 +16,29 @@ void account::remember_given(const xmpp::delivery& what) {
 /// A client of this account has acknowledged it: another one of those that were given it, or the same one, whose session has gone on
 /// at another node, from where the word came faster.
 bool account::has_arrived(base::u128 id) const {
-  if (settled_ && std::ranges::find(*settled_, id) != settled_->end())
+  if (arrived_ && std::ranges::find(*arrived_, id) != arrived_->end())
     return true;
   return given_ && std::ranges::any_of(*given_, [&](auto& g) { return g.id == id && g.share->is_settled.load(std::memory_order_relaxed); });
+}
+
+void account::know_arrived(const std::vector<base::u128>& stanza_ids) {
+  constexpr std::size_t most = 128;
+  if (!arrived_)
+    arrived_ = std::make_unique<std::deque<base::u128>>();
+  std::ranges::copy_if(stanza_ids, std::back_inserter(*arrived_), [this](auto& id) { return !has_arrived(id); });
+  while (arrived_->size() > most)
+    arrived_->pop_front();
+}
+
+std::vector<base::u128> account::arrived_lately() const {
+  std::vector<base::u128> all;
+  if (arrived_)
+    all.assign(arrived_->begin(), arrived_->end());
+  if (given_)
+    for (auto& g : *given_)
+      if (g.share->is_settled.load(std::memory_order_relaxed))
+        all.push_back(g.id);
+  return all;
 }
 
 void account::on(modules::event::sent& e, effects& out) {
@@ -40,12 +60,7 @@ void account::on(modules::event::spool& e, effects& out) {
 }
 
 void account::on(modules::event::settled& e, effects& out) {
-  constexpr std::size_t most = 128;
-  if (!settled_)
-    settled_ = std::make_unique<std::deque<base::u128>>();
-  std::ranges::copy(e.stanza_ids, std::back_inserter(*settled_));
-  while (settled_->size() > most)
-    settled_->pop_front();
+  know_arrived(e.stanza_ids);
   modules::message_settled ev{e.session, e.stanza_ids, *this, out, has_begun_anew_};
   (void)host_->view.settled.run(ev);
 }

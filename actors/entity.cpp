@@ -19,6 +19,7 @@ std::unique_ptr<modules::entity_machine> entity::make_machine() const {
 entity::entity(home& h, cluster::address& where, host_ref host)
   : home_(h), where_(where), host_(std::move(host)), is_leased_(host_->is_shared && host_->view.entities.contains(where.bare->local())), machine_(make_machine()) {
   owner_ = find_owner();
+  begun_ = home_.now();
   rest();
 }
 
@@ -120,17 +121,27 @@ void entity::on_attach(modules::attach_request who) {
     home_.around().registry().withdraw(where_, who.session);
     step(modules::event::detach{who.session, true, true});
   }
-  if (owner_ != cluster::self && !may_begin_with(who))
+  if (owner_ != cluster::self && !may_begin_with(who)) {
+    attached there[]{{who.session, who.where, who.full, 0, nullptr}};
+    send_words(there); // it will ask where the account is for this one, too
     return turn_away(who.where, who.session, {});
+  }
   idle_.cancel();
   sessions_.push_back({who.session, who.where, who.full, who.clock, who.limit});
+  bool awaits_word = who.awaits_word;
   if (before)
     begin_passage(*before);
+  if (awaits_word)
+    await_word(who.session);
   if (who.before) { // it has been let in
     sessions_.back().is_bound = true;
     home_.around().registry().publish(where_, {who.full, who.where, who.session, who.clock, who.before->priority, who.before->is_available});
   }
+  bool is_waited_for = before || awaits_word;
+  auto session = who.session;
   step(modules::event::attach{std::move(who)});
+  if (!is_waited_for)
+    end_passage(session); // of one that has just been found in the table
   look_for_sessions();
 }
 
@@ -173,6 +184,7 @@ void entity::on_settled(const cluster::place& from, std::uint64_t session, std::
 }
 
 void entity::on_arrived(std::vector<base::u128> ids) {
+  machine_->know_arrived(ids); // also before it is known here that the address has moved to this node
   if (owner_ == cluster::self)
     step(modules::event::arrived{std::move(ids)});
 }
@@ -238,11 +250,13 @@ void entity::attach_again(const std::vector<std::shared_ptr<const modules::sessi
 void entity::on_crash(std::string_view) {
   auto views = recall_sessions();
   auto held = machine_->take_held();
+  auto arrived = machine_->arrived_lately();
   waiting_.clear();
   under_way_.clear(); // what was asked for the old state is not for the new one
   awaited_.clear();
   timers_.clear();
   machine_ = make_machine();
+  machine_->know_arrived(arrived);
   attach_again(views);
   for (auto& d : held)
     route_again(home_, std::move(d));
@@ -277,7 +291,7 @@ void entity::carry(modules::effect::deliver& e) {
     return;
   auto* a = find_receiver(e.session);
   if (!a) [[unlikely]]
-    return deliver_unattached(e.session, std::move(e.what));
+    return deliver_unattached(e);
   if (a->where.node != cluster::self) [[unlikely]] {
     if (!e.what.to && !e.what.what->to)
       e.what.to = a->full;

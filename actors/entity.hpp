@@ -120,7 +120,7 @@ private:
   void pass_on(xmpp::delivery&& what);
   [[nodiscard]] bool goes_back(xmpp::delivery& what);
   void send_to_session(cluster::peer_number at, std::uint64_t session, xmpp::delivery&& what);
-  void deliver_unattached(std::uint64_t session, xmpp::delivery&& what);
+  void deliver_unattached(modules::effect::deliver& e);
   void decline(xmpp::delivery&& what);
   /// Of what exists once in the cluster: this node has it, at this moment.
   [[nodiscard]] bool may_act() const;
@@ -148,6 +148,10 @@ private:
   void turn_away(const cluster::place& where, std::uint64_t session, xmpp::delivery&& what);
   // --- entity_passages.cpp
   void begin_passage(const attached& before);
+  void await_word(std::uint64_t session);
+  [[nodiscard]] bool may_await(std::uint64_t session);
+  void send_words(std::span<const attached> to);
+  void send_word(const attached& to);
   [[nodiscard]] bool hold_for_passage(modules::effect::deliver& e);
   void end_passage(std::uint64_t session);
   /// To one of its sessions, wherever it is: `here` on its reactor, or `there` to its node.
@@ -202,6 +206,7 @@ private:
     net::timer limit;
   };
   std::unique_ptr<passages> passages_; // of sessions that have just gone on at another node; mostly null
+  base::time_point begun_{}; // since then this address lives here
   cluster::peer_number owner_ = cluster::self; // else everything is passed on
   bool is_beginning_ = false; // with a session that has not been let in
   bool is_removed_ = false;

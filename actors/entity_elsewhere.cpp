@@ -83,11 +83,14 @@ void entity::mend_sessions(std::uint8_t looks) {
 /// Its rows are what counts. What the address had begun in the store when it was here before goes on, and is waited for by
 /// whatever is read from now on; only then is the machine gone that began it.
 void entity::begin_anew() {
+  begun_ = home_.now();
   if (under_way_.empty() && waiting_.empty() && awaited_.empty())
     return on_crash({});
   auto views = recall_sessions();
   auto held = machine_->take_held();
+  auto arrived = machine_->arrived_lately();
   finishing_.push_back(std::exchange(machine_, make_machine()));
+  machine_->know_arrived(arrived);
   timers_.clear();
   attach_again(views);
   for (auto& d : held) // to the new one: by the old one they would be overtaken
@@ -122,6 +125,7 @@ void entity::give_up() {
   auto said = machine_->take_outbound();
   auto all = std::exchange(sessions_, {});
   former_.assign(all.begin(), all.end());
+  send_words(all);
   for (auto& a : all) {
     home_.around().registry().withdraw(where_, a.session);
     step(modules::event::detach{a.session, true, true});
@@ -132,6 +136,8 @@ void entity::give_up() {
     if (auto* a = find_receiver(s.session))
       turn_away(a->where, s.session, std::move(s.what));
   timers_.clear();
+  if (auto ids = machine_->arrived_lately(); !ids.empty())
+    say(owner_, 0, {.what = control::kind::arrived, .ids = std::move(ids)}, {nullptr, where_.bare});
   for (auto& d : machine_->take_held())
     pass_on(std::move(d));
   answer_marks();
@@ -155,12 +161,15 @@ void entity::send_to_session(cluster::peer_number at, std::uint64_t session, xmp
 }
 
 /// The table may know a session that has not come to its account yet.
-void entity::deliver_unattached(std::uint64_t session, xmpp::delivery&& what) {
+void entity::deliver_unattached(modules::effect::deliver& e) {
+  auto [session, what] = std::tie(e.session, e.what);
   auto* others = home_.around().peers();
   auto& to = what.to ? what.to : what.what->to;
   auto there = others && to && !to->is_bare() ? others->rows().find(*to) : std::nullopt;
   if (!there || there->session != session)
     return route_again(home_, std::move(what));
+  if (may_await(session) && hold_for_passage(e))
+    return;
   if (there->node != cluster::self)
     return send_to_session(there->node, session, std::move(what));
   home_.pass_or_return<&actors::session::on_remote_deliver>(there->reactor, there->ref, std::move(what));
@@ -248,6 +257,7 @@ void entity::on_remote_attach(cluster::peer_number from, const cluster::parcel& 
     who.before = std::make_shared<const modules::session_view>(view_of(c, p.session, full, p.what.what));
     who.has_moved = true;
     who.was_lost = c.has(control::was_lost);
+    who.awaits_word = c.has(control::awaits_word);
   }
   on_attach(std::move(who));
 }

@@ -23,23 +23,51 @@ void entity::begin_passage(const attached& before) {
   if (passages_ && find(passages_->all, before.session) != passages_->all.end())
     return; // it has moved on already, and was sent nothing at the place between
   if (before.where.node == cluster::self) {
-    home_.post<session>(before.where.reactor, before.where.ref, [](session& s) { s.on_passage(); });
+    home_.post<session>(before.where.reactor, before.where.ref, [](session& s) { s.on_passage(cluster::self); });
   } else if (others->is_alive(before.where.node)) {
-    auto word = cluster::make_control(before.session, {.what = control::kind::recent}, {nullptr, before.full});
-    word.needs_credit = true; // it must not pass what waits for that
-    home_.for_peers(to_peers::send{before.where.node, std::move(word)});
+    send_word(before);
   } else {
     return;
   }
+  await_word(before.session);
+}
+
+/// What is for that session waits until end_passage(), or for so long.
+void entity::await_word(std::uint64_t session) {
+  if (passages_ && find(passages_->all, session) != passages_->all.end())
+    return;
   if (!passages_)
     passages_ = std::make_unique<passages>();
-  passages_->all.push_back({before.session, {}});
+  passages_->all.push_back({session, {}});
   passages_->limit = home_.loop().after(patience, [this] {
     home_.guard(id(), [this] {
       while (passages_)
         end_passage(passages_->all.back().session);
     });
   });
+}
+
+/// The address lives here since a moment, and this session has yet to say whether something is on its way to it.
+bool entity::may_await(std::uint64_t session) {
+  if (home_.now() - begun_ >= patience)
+    return false;
+  await_word(session);
+  return true;
+}
+
+/// Where this address lived until now: behind all that was sent to its sessions on other nodes.
+void entity::send_words(std::span<const attached> to) {
+  auto& others = *home_.around().peers();
+  for (auto& a : to)
+    if (a.where.node != cluster::self && others.is_alive(a.where.node))
+      send_word(a);
+}
+
+/// It must not pass what waits for credit.
+void entity::send_word(const attached& to) {
+  auto word = cluster::make_control(to.session, {.what = control::kind::recent}, {nullptr, to.full});
+  word.needs_credit = true;
+  home_.for_peers(to_peers::send{to.where.node, std::move(word)});
 }
 
 /// True: it waits.
@@ -49,6 +77,7 @@ bool entity::hold_for_passage(modules::effect::deliver& e) {
     return false;
   auto cost = e.what.what->cost();
   if (p->waiting.size() == most_waiting || passages_->bytes + cost > most_bytes) {
+    begun_ = {};
     end_passage(e.session);
     return false;
   }

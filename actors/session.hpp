@@ -26,7 +26,7 @@ public:
   // --- where several nodes are (session_elsewhere.cpp)
   /// From its account on another node; not charged yet.
   void on_remote_deliver(xmpp::delivery&& what);
-  void on_passage();
+  void on_passage(cluster::peer_number from);
   void on_said(cluster::peer_number from, const cluster::control& c, xmpp::delivery&& what);
   /// What its account knows of it, for every node to see, and for the account should it move.
   void on_view(const modules::session_view& v);
@@ -225,6 +225,7 @@ private:
   std::uint64_t clock_ = 0;             // taken when it was bound
   std::uint32_t epoch_ = 0;             // hand-overs
   cluster::peer_number account_at_ = cluster::self;
+  cluster::peer_number word_from_ = cluster::self; // all that the account has sent from that node has come; self: no such word
   bool is_bound_ = false, is_published_ = false;
   bool is_ended_ = false, is_inactive_ = false, pauses_ = false;
   bool has_forgotten_ = false; // what was open when it was resumed: its client sends that again

@@ -168,14 +168,16 @@ void session::leave_moved() {
   home_.end(*this);
 }
 
-/// Behind all that its account has sent to this place: it goes on as that does, and is answered where the session is.
-void session::on_passage() {
+/// Behind all that its account has sent to this place, or from that node: it goes on as that does, and is answered where the
+/// session is.
+void session::on_passage(cluster::peer_number from) {
   if (stage_ == place_in_time::moved && successor_.node != cluster::self) {
     say_to_successor({.what = control::kind::recent});
     return leave_moved();
   }
   if (stage_ == place_in_time::moved)
-    return home_.post<session>(successor_.reactor, successor_.ref, [](session& s) { s.on_passage(); });
+    return home_.post<session>(successor_.reactor, successor_.ref, [from](session& s) { s.on_passage(from); });
+  word_from_ = from;
   if (!is_ended_)
     tell_settled({});
 }
@@ -211,6 +213,7 @@ void session::adopt(cluster::peer_number from, const control& c, xmpp::delivery&
   publish();
   account_at_ = from;
   say({.what = control::kind::adopted});
+  account_at_ = cluster::self; // that was the old place's node, and nothing is known of the account's
   check_account(true);
   for (auto& d : std::exchange(early_, {}))
     on_remote_deliver(std::move(d));

@@ -29,6 +29,7 @@ struct session::managed {
   base::time_point told_at{}; // when the last <a/> went out
   std::uint32_t told = 0;     // and what it said
   bool is_asked = false; // an <r/> is unanswered
+  bool is_doubted = false; // for too long; what has come meanwhile is read first
   bool owes_answer = false; // the last <r/> has had none
   bool owes_ack = false; // an <r/> of the client was answered before all had ended
 };

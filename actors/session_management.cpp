@@ -11,6 +11,7 @@ using xmpp::stanza_kind;
 
 namespace {
 constexpr std::size_t ask_at_once = 256;               // that many unasked: now, not in 100 ms
+constexpr auto look_once_more = std::chrono::seconds{1}; // before a client counts as lost
 } // namespace
 
 // --- what the client says
@@ -51,7 +52,7 @@ void session::on_ack(const xmpp::element& e) {
     auto sent = managed_->queue.sent();
     return stream_->close_with(management::handled_too_high_xml(*h, sent), xmpp::stream_errc::undefined_condition);
   }
-  managed_->is_asked = false;
+  managed_->is_asked = managed_->is_doubted = false;
   acknowledge(*h);
   if (!managed_->queue.empty())
     want_ack();
@@ -320,7 +321,9 @@ void session::on_time() {
   }
   if (stream_ && m.is_asked && stream_->below().waits_for_link())
     m.asked = now; // it may have answered, we do not listen
-  if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout) {
+  if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout && !std::exchange(m.is_doubted, true)) {
+    m.asked = now + look_once_more - limits.ack_timeout; // this node may have stood still, not the client
+  } else if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout) {
     base::log::info("session.silent", "the client did not acknowledge in time; its connection counts as lost",
                     {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"peer", stream_->below().socket().peer()}});
     return stream_->below().abort(); // comes back as on_stream_lost()

@@ -13,7 +13,7 @@ void session::detach() {
   stream_ = nullptr;
   pauses_ = false;
   auto& m = *managed_;
-  m.is_asked = false;
+  m.is_asked = m.is_doubted = false;
   m.lost = home_.now();
   if (stage_ == place_in_time::silent) // the second stream went before it was told
     stage_ = place_in_time::own;
@@ -125,7 +125,7 @@ void session::resume_now() {
     return postpone_resumption();
   stage_ = place_in_time::own;
   auto& m = *managed_;
-  m.is_asked = m.owes_ack = m.owes_answer = false;
+  m.is_asked = m.is_doubted = m.owes_ack = m.owes_answer = false;
   m.lost = m.asked = {};
   forget_open();
   stream_->on_resumed(full_, completed_mark(), limit_);

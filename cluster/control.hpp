@@ -11,7 +11,8 @@ struct control {
   enum class kind : std::uint8_t {
     // to the account
     attach,     // full, clock, flags; with `is_back`: it was attached elsewhere, and the parcel has its last presence; with
-                // `was_lost`: and that node is lost
+                // `was_lost`: and that node is lost; with `awaits_word`: what the account sent from there may be on its way, and
+                // `settled` without ids comes behind it
     detach,
     settled,    // ids
     no_room,    // the parcel's stanza found none; flag is_full: the session closes
@@ -31,7 +32,8 @@ struct control {
     not_resumed, // with has_list, clock: what this side had handled
     handed,     // the parcel's stanza is not acknowledged; flag has_list: an account keeps it
     recent,     // ids, each two names of what its client has been sent lately (0: none); without any: the word that goes behind all that
-                // the account sent to the old place, from there to the new one, which answers by `settled` without ids
+                // the account sent to the old place, from there to the new one, which answers by `settled` without ids. Or behind
+                // all that it sent from its own old place
     adopt,      // that was all: full, clock, ids (handled, epoch; window in ms, sent and acknowledged), flags, priority, jids: who
                 // had directed presence; the parcel has the presence
     adopted,    // back: the old place may go
@@ -44,7 +46,8 @@ struct control {
     passed,     // the answer: clock; there is nothing of that any more on the way
   };
   static constexpr auto last = kind::passed;
-  enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64, was_lost = 128 };
+  enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64, was_lost = 128,
+                             awaits_word = is_full }; // of attach
 
   kind what = kind::detach;
   xmpp::jid_ref full = {};

@@ -283,7 +283,7 @@ private:
       return false;
     }
     auto m = tables::decode_offline(row);
-    if (m && m->expires_us && m->expires_us <= now) {
+    if (m && ((m->expires_us && m->expires_us <= now) || account.has_arrived(id))) { // the second: it was stored for one of several sessions
       forget(account, row.key, id, m->stanza.size(), out);
       return false;
     }

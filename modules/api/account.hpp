@@ -48,6 +48,8 @@ public:
   /// and it was not taken.
   [[nodiscard]] virtual bool enqueue(std::function<void(effects&)> operation, effects& out, std::uint32_t bytes = least_operation) = 0;
   virtual void finish(effects& out) = 0;
+  /// A client of this account has acknowledged the message, so far as is remembered: the last ones are.
+  [[nodiscard]] virtual bool has_arrived(base::u128 stanza_id) const = 0;
   /// Messages to this session wait (IQs and presence do not) until released; RFC 6121 section 8.
   virtual void hold_messages(std::uint64_t session) = 0;
   virtual void release_messages(std::uint64_t session, effects& out) = 0;

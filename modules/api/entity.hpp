@@ -16,6 +16,7 @@ struct attach_request {
   bool wants_copies = false; // asked for carbons together with its resource (XEP-0386)
   std::shared_ptr<const session_view> before = {}; // it was here already, until the machine crashed; or at another node
   bool has_moved = false;    // from another node: something may have been stored for it meanwhile
+  bool awaits_word = false;  // there: what the account sent from there may be on its way
   bool was_lost = false;     // and that node is lost: words to contacts, and from them, may be, too
 };
 
@@ -64,6 +65,10 @@ public:
   [[nodiscard]] virtual bool has_held() const { return false; }
   /// The same for what its sessions have said and it has not looked at.
   virtual std::vector<event::outbound> take_outbound() { return {}; }
+  /// The same for the messages of which it knows that a client has acknowledged them: who comes after it, here or on another node,
+  /// must not give them to somebody again.
+  [[nodiscard]] virtual std::vector<base::u128> arrived_lately() const { return {}; }
+  virtual void know_arrived(const std::vector<base::u128>&) {}
   /// The same for what is known of a session.
   [[nodiscard]] virtual std::shared_ptr<const session_view> recall(std::uint64_t) const { return nullptr; }
   /// Idle, and not even worth the wait: nothing is behind this address.

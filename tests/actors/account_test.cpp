@@ -355,4 +355,7 @@ TEST_CASE_FIXTURE(account_fixture, "what a client has acknowledged need not be s
     others.push_back({2, n});
   step(modules::event::settled{1, others}); // so many are remembered
   CHECK(step(modules::event::spool{1, {{late, {}}}}) == lines{"complete 3"});
+  machine().know_arrived({{1, 2}}); // as it was said at another node
+  CHECK(machine().arrived_lately().back() == base::u128{1, 2});
+  CHECK(step(modules::event::spool{1, {{late, {}}}}) == lines{"complete 0"});
 }

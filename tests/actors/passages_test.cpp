@@ -45,3 +45,28 @@ TEST_CASE_FIXTURE(late_message, "passages: where the old place is not reached it
   nodes.mend(2, 0);
   CHECK(next_body(*receiver) == "<body>1</body>"); // late, and not lost
 }
+
+TEST_CASE("passages: what an account sends from its new place does not overtake what it sent from its old one") {
+  small_cluster nodes{3};
+  auto oldest = nodes.come(2, "c", "y", 0), sender = nodes.come(1, "s", "s", 1), receiver = nodes.come(0, "c", "x", 0);
+  oldest->send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+  auto enabled = oldest->read_until("max=");
+  auto from = enabled.find(" id='") + 5;
+  auto id = enabled.substr(from, enabled.find('\'', from) - from);
+  REQUIRE(oldest->ping());
+  nodes.cut(2, 0);
+  sender->send(message("c@b/x", 1));
+  REQUIRE(sender->ping());
+  oldest->shut();
+  oldest = nodes[1].connect(0);
+  REQUIRE(oldest->login_only("c"));
+  oldest->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='1'/>");
+  REQUIRE(oldest->sees("/>"));
+  REQUIRE(small_node::wait_until([&] { return nodes.home_of("c", 0) == "n1" && nodes.home_of("c", 1) == "n1"; }));
+  sender->send(message("c@b/x", 2));
+  REQUIRE(sender->ping());
+  CHECK(receiver->hears_nothing(300ms));
+  nodes.mend(2, 0);
+  CHECK(next_body(*receiver) == "<body>1</body>");
+  CHECK(next_body(*receiver) == "<body>2</body>");
+}

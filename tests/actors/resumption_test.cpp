@@ -225,3 +225,27 @@ TEST_CASE("resumption: who is given presence that waited for him has time to ack
   std::this_thread::sleep_for(std::chrono::milliseconds{300}); // longer than a session waits before it looks after its acks
   CHECK(again->ping());
 }
+
+TEST_CASE("whose ack is read only after the node stood still is not taken for silent") {
+  auto settings = small_node::quick();
+  settings.ack_timeout = std::chrono::milliseconds{500};
+  small_node node{1, settings};
+  auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 0);
+  REQUIRE(!enabled(*c).empty());
+  a->send(message("c@b/y", "one"));
+  REQUIRE(c->sees("<r xmlns='urn:xmpp:sm:3'/>"));
+  node.around.homes()[0]->post_from_anywhere([](home&) { std::this_thread::sleep_for(std::chrono::milliseconds{800}); });
+  std::this_thread::sleep_for(std::chrono::milliseconds{850}); // timers first, then sockets
+  c->send("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+  CHECK(c->ping());
+}
+
+TEST_CASE("who does not acknowledge in time is taken for silent") {
+  auto settings = small_node::quick();
+  settings.ack_timeout = std::chrono::milliseconds{100};
+  small_node node{1, settings};
+  auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 0);
+  REQUIRE(!enabled(*c).empty());
+  a->send(message("c@b/y", "one"));
+  CHECK(c->read_until("never").find("<r xmlns='urn:xmpp:sm:3'/>") != std::string::npos); // and then the end of the connection
+}

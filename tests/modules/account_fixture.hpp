@@ -220,8 +220,10 @@ public:
     if (!operations_.empty())
       operations_.front()(out);
   }
+  bool has_arrived(base::u128 stanza_id) const override { return std::ranges::find(arrived, stanza_id) != arrived.end(); }
   void hold_messages(std::uint64_t) override {}
   void release_messages(std::uint64_t, effects&) override {}
+  std::vector<base::u128> arrived;   // what the account is to know
   std::vector<std::string> said;     // presence in a session's name, subscriptions in the account's
   std::vector<std::string> answered; // requests that filters took
   [[nodiscard]] bool is_at_rest() const { return operations_.empty(); }

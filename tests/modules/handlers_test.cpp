@@ -57,6 +57,7 @@ struct known_account final : account_view {
   void answer_request(const xmpp::stanza_ref&, bool, effects&) override {}
   bool enqueue(std::function<void(effects&)>, effects&, std::uint32_t) override { return false; }
   void finish(effects&) override {}
+  bool has_arrived(base::u128) const override { return false; }
   void hold_messages(std::uint64_t) override {}
   void release_messages(std::uint64_t, effects&) override {}
 

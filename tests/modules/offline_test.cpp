@@ -73,6 +73,16 @@ TEST_CASE_FIXTURE(fixture, "offline: an ack that comes before there is a count o
   CHECK(rows() == 1);
 }
 
+TEST_CASE_FIXTURE(fixture, "offline: what another node has stored, and a client of the account has acknowledged, is not given again") {
+  auto out = spool(1);
+  settle(out);
+  leave(7);
+  arrived = {{1, 0}};
+  log_in(8);
+  CHECK(delivered.empty());
+  CHECK(rows() == 0);
+}
+
 TEST_CASE_FIXTURE(fixture, "offline: one ack is enough, though two devices asked for the same message to be kept") {
   join(8, "phone");
   auto first = spool(1), second = spool(1, 8); // both wait for the count

@@ -2,6 +2,8 @@
 #pragma once
 #include "net/client_socket.hpp"
 #include "tests/sim_nodes/history.hpp"
+#include <deque>
+#include <functional>
 #include <memory>
 
 namespace sim_nodes {
@@ -28,6 +30,8 @@ struct pipe {
   duration delay = 1ms;                  // at most, one way
   time_point last_up{}, last_down{};     // arrivals
   std::size_t slow = 0;                  // so many bytes are taken from the server at a time; 0: all
+  struct unread { std::size_t bytes; std::function<void()> when_read; };
+  std::deque<unread> unread_by_server;   // it may stop reading for a while, and with the connection it is lost
 };
 using pipe_ref = std::shared_ptr<pipe>;
 

@@ -295,13 +295,27 @@ void server::accept(const pipe_ref& p) {
 }
 
 void server::take(const pipe_ref& p, std::string bytes, std::function<void()> when_read) {
-  post([this, p, bytes = std::move(bytes), when_read = std::move(when_read)] {
+  post([this, p, bytes = std::move(bytes), when_read = std::move(when_read)]() mutable {
     if (!p->socket)
       return;
     loops_[p->reactor]->jump(s_.w.now());
+    p->unread_by_server.push_back({bytes.size(), std::move(when_read)});
     p->socket->arrive(bytes);
-    when_read();
   });
+}
+
+void server::was_read(std::uint32_t number, std::size_t bytes) {
+  auto i = pipes_.find(number);
+  if (i == pipes_.end())
+    return;
+  for (auto& all = i->second->unread_by_server; bytes > 0 && !all.empty();) {
+    auto n = std::min(bytes, all.front().bytes);
+    bytes -= n;
+    if ((all.front().bytes -= n) > 0)
+      continue;
+    s_.w.after(0ns, std::move(all.front().when_read)); // once what was read has been handled
+    all.pop_front();
+  }
 }
 
 void server::on_far_end_gone(const pipe_ref& p, bool is_reset) {

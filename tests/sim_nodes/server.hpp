@@ -86,6 +86,7 @@ private:
 
   // --- net::far_end, inside a turn of a home
   void received(std::uint32_t number, std::string_view bytes) override;
+  void was_read(std::uint32_t number, std::size_t bytes) override;
   void closed(std::uint32_t number) override;
 
   /// Runs it now, or when the process goes on.

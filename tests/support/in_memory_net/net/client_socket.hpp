@@ -27,6 +27,7 @@ public:
   virtual ~far_end() = default;
   virtual void received(std::uint32_t number, std::string_view bytes) = 0;
   virtual void closed(std::uint32_t number) = 0;
+  virtual void was_read(std::uint32_t, std::size_t) {}
 };
 
 class client_socket {
@@ -83,6 +84,7 @@ public:
     if (!coming_.empty()) {
       auto n = coming_.copy(to, size);
       coming_.remove_prefix(n);
+      told_read(n);
       return n;
     }
     auto n = waiting_.copy(to, size);
@@ -92,6 +94,7 @@ public:
       waiting_.erase(0, n);
     if (n == 0)
       ec = over_ ? over_ : asio::error::would_block;
+    told_read(n);
     return n;
   }
   [[nodiscard]] bool has_buffered() const { return false; }
@@ -135,6 +138,10 @@ public:
   void abort() { close(); }
 
 private:
+  void told_read(std::size_t n) {
+    if (far_ && n > 0)
+      far_->was_read(number_, n);
+  }
   void wake() {
     if (!reader_ || (waiting_.empty() && !over_))
       return;
