@@ -394,7 +394,8 @@ void session::end() {
 
 /// Whoever holds one of its stanzas may lose it: somebody must be there to send it again (session_completions.cpp).
 void session::leave() {
-  constexpr auto at_most = std::chrono::minutes{2}; // longer than storing or three more tries may take
+  // longer than storing or three more tries may take; where it goes on elsewhere its client sends again what has had no outcome
+  auto at_most = stage_ == place_in_time::moved ? std::chrono::seconds{30} : std::chrono::seconds{120};
   drop_told();
   if (open_count() == 0)
     return home_.end(*this);

@@ -214,7 +214,7 @@ private:
   std::unique_ptr<xmpp::stream::recent_ids> recent_; // written to its client, and may come again
   std::unique_ptr<xmpp::stream::bind_extras> extras_; // until it is bound
   std::vector<xmpp::delivery> early_;   // came before what it takes over
-  struct handed { xmpp::delivery what; bool is_spooled; };
+  struct handed { xmpp::delivery what; bool is_spooled, may_be_stored; };
   std::vector<handed> handed_;          // of what it takes over from another node
   std::unique_ptr<net::timer> leaves_;  // whose own stanzas are still under way, and that is no session any more
   cluster::place successor_;            // who takes over; then everything goes there

@@ -123,7 +123,7 @@ void session::on_said(cluster::peer_number from, const control& c, xmpp::deliver
       return;
     case control::kind::not_resumed:
       return on_not_found(c.has(control::has_list) ? std::optional{static_cast<std::uint32_t>(c.clock)} : std::nullopt);
-    case control::kind::handed: return stage_ == place_in_time::taking_over ? handed_.push_back({std::move(what), c.has(control::has_list)}) : route_again(home_, std::move(what));
+    case control::kind::handed: return stage_ == place_in_time::taking_over ? handed_.push_back({std::move(what), c.has(control::has_list), c.has(control::is_full)}) : route_again(home_, std::move(what));
     case control::kind::recent: return c.ids.empty() ? on_passage(from) : know(c.ids);
     case control::kind::adopt: return adopt(from, c, std::move(what));
     case control::kind::adopted: return on_adopted();

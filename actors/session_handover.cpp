@@ -87,7 +87,9 @@ void session::send_value() {
   for (auto& e : m->queue.entries()) {
     limit_->used.release(e.what.what->cost());
     home_.around().stamp(e.what, home_.now() - e.since);
-    say_to_successor({.what = control::kind::handed, .flags = static_cast<std::uint8_t>(e.is_spooled ? control::has_list : 0)}, std::move(e.what));
+    bool need_not_be = e.what.shared && e.what.shared->is_settled.load(std::memory_order_relaxed); // another session's client has it
+    auto flags = static_cast<std::uint8_t>((e.is_spooled || need_not_be ? control::has_list : 0) | (e.may_be_stored ? control::is_full : 0));
+    say_to_successor({.what = control::kind::handed, .flags = flags}, std::move(e.what));
   }
   auto ms = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(m->window).count());
   tell_recent();
@@ -206,7 +208,9 @@ void session::adopt(cluster::peer_number from, const control& c, xmpp::delivery&
     remember(w.what);
     w.what.is_managed = true;
     managed_->queue.push(std::move(w.what), home_.now());
-    managed_->queue.entries().back().is_spooled = w.is_spooled;
+    auto& kept = managed_->queue.entries().back();
+    kept.is_spooled = w.is_spooled;
+    kept.may_be_stored = w.may_be_stored;
   }
   is_bound_ = true;
   stage_ = place_in_time::silent;

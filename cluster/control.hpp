@@ -30,7 +30,7 @@ struct control {
     // to the session, which goes on at another node (XEP-0198 section 5): from there, then there
     take_over,  // clock: what its client had handled
     not_resumed, // with has_list, clock: what this side had handled
-    handed,     // the parcel's stanza is not acknowledged; flag has_list: an account keeps it
+    handed,     // the parcel's stanza is not acknowledged; flag has_list: an account keeps it; is_full: perhaps
     recent,     // ids, each two names of what its client has been sent lately (0: none); without any: the word that goes behind all that
                 // the account sent to the old place, from there to the new one, which answers by `settled` without ids. Or behind
                 // all that it sent from its own old place
