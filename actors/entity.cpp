@@ -183,12 +183,6 @@ void entity::on_settled(const cluster::place& from, std::uint64_t session, std::
        {.what = cluster::control::kind::elsewhere, .ids = ids}, {nullptr, where_.bare});
 }
 
-void entity::on_arrived(std::vector<base::u128> ids) {
-  machine_->know_arrived(ids); // also before it is known here that the address has moved to this node
-  if (owner_ == cluster::self)
-    step(modules::event::arrived{std::move(ids)});
-}
-
 void entity::on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to) {
   auto* a = find_attached(session);
   bool is_attached = a && a->where == from;

@@ -37,7 +37,6 @@ public:
   void on_detach(std::uint64_t session, bool is_silent = false);
   void on_sent(std::uint64_t session, xmpp::stanza_ref what) { step(modules::event::sent{session, std::move(what)}); }
   void on_spool(const cluster::place& from, std::uint64_t session, std::vector<xmpp::delivery> what);
-  void on_arrived(std::vector<base::u128> ids);
   void on_settled(const cluster::place& from, std::uint64_t session, std::vector<base::u128> ids);
   /// The session goes on at another place; its old one hears of it behind all that was sent there.
   void on_moved(std::uint64_t session, const cluster::place& from, const cluster::place& to);
@@ -53,6 +52,8 @@ public:
   /// All its sessions there are gone with their node.
   void on_peer_lost(cluster::peer_number n);
   void on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
+  /// Clients have acknowledged these; `hops`: how often that word was passed on.
+  void on_arrived(std::vector<base::u128> ids, std::uint64_t hops = 0);
   /// Another node has written rows of this address; `hops`: how often that word was passed on.
   void look_again(std::uint64_t hops);
   /// Goes behind all that this address was sent until now, wherever that went.

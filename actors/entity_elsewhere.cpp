@@ -268,7 +268,7 @@ void entity::on_said(cluster::peer_number from, const cluster::parcel& p) {
   if (is_control && p.said->what == kind::look_again)
     return look_again(p.said->clock);
   if (is_control && p.said->what == kind::arrived)
-    return on_arrived(p.said->ids);
+    return on_arrived(p.said->ids, p.said->clock);
   if (is_control && p.said->what == kind::attach)
     return on_remote_attach(from, p);
   if (is_control && p.said->what == kind::remove)
@@ -319,6 +319,14 @@ void entity::on_peer_lost(cluster::peer_number n) {
 }
 
 void entity::on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::lost{std::move(sessions)}); }
+void entity::on_arrived(std::vector<base::u128> ids, std::uint64_t hops) {
+  machine_->know_arrived(ids); // also before it is known here that the address has moved to this node
+  if (owner_ == cluster::self)
+    return step(modules::event::arrived{std::move(ids)});
+  if (hops < most_words)
+    say(owner_, 0, {.what = control::kind::arrived, .clock = hops + 1, .ids = std::move(ids)}, {nullptr, where_.bare});
+}
+
 void entity::look_again(std::uint64_t hops) {
   if (owner_ == cluster::self)
     return step(modules::event::look_again{});

@@ -17,7 +17,7 @@ struct control {
     settled,    // ids
     no_room,    // the parcel's stanza found none; flag is_full: the session closes
     look_again, // the owner of before may have stored something; no session; clock: how often it was passed on
-    arrived,    // ids: of messages that others of its sessions were given, too; no session
+    arrived,    // ids: of messages that others of its sessions were given, too; no session; clock: how often it was passed on
     remove,     // without a session of its own to say it: it goes, its sessions do not yet; clock: names the question
     // to the session
     accepted,   // full
