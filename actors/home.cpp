@@ -229,12 +229,10 @@ void home::watch_outbox(outbox& box, home& target) {
 }
 
 void home::flush_peers() {
-  if (auto* others = node_.peers()) {
-    auto usual = for_peers_.size();
-    others->take(std::exchange(for_peers_, {}));
-    for_peers_.reserve(usual);
-  }
-  for_peers_.clear();
+  if (auto* others = node_.peers())
+    for_peers_ = others->take(std::move(for_peers_));
+  else
+    for_peers_.clear();
 }
 
 void home::to_peer(cluster::peer_number to, cluster::parcel&& p) {

@@ -22,6 +22,7 @@ constexpr auto longest_round = std::chrono::milliseconds{10}; // of jobs, before
 constexpr std::size_t most_unsent = 65'536;
 constexpr std::uint64_t most_cost = 12u << 20;
 constexpr std::uint8_t most_hops = UINT8_MAX;
+constexpr std::size_t most_spare = 8, most_spare_items = 1'024; // batches whose memory is kept, and of each
 
 /// Not for one address there: nobody asks for it again.
 bool is_for_node(const cluster::parcel& p) {
@@ -124,13 +125,18 @@ void peers::leave() {
 
 void peers::post(std::function<void()> f) {
   auto now = clock_();
-  post({std::move(f), now}, now);
+  (void)post({std::move(f), now}, now);
 }
 
-void peers::post(job j, base::time_point due) {
+peer_batch peers::post(job j, base::time_point due) {
+  peer_batch spare;
   cluster::wire::worker* sleeper = nullptr;
   {
     std::lock_guard guard{mutex_};
+    if (!j.f && !spare_.empty()) {
+      spare = std::move(spare_.back());
+      spare_.pop_back();
+    }
     jobs_.push_back(std::move(j));
     due_ = std::min(due_, due);
     if (thread_ && sleeps_until_ && *sleeps_until_ > due) {
@@ -139,10 +145,11 @@ void peers::post(job j, base::time_point due) {
       waking_.fetch_add(1, std::memory_order_relaxed);
     }
   }
-  if (!sleeper)
-    return;
-  sleeper->wake(); // without the lock, at which he would stop at once
-  waking_.fetch_sub(1, std::memory_order_release);
+  if (sleeper) {
+    sleeper->wake(); // without the lock, at which he would stop at once
+    waking_.fetch_sub(1, std::memory_order_release);
+  }
+  return spare;
 }
 
 void peers::begin() {
@@ -157,14 +164,13 @@ std::chrono::nanoseconds peers::run() {
     auto at = std::min(mesh_.wanted_at(), last_tick_ + tick_every);
     return lost_.empty() && found_.empty() ? at : std::min(at, tell_at_);
   };
-  std::vector<job> jobs;
   {
     std::lock_guard guard{mutex_};
     sleeps_until_.reset();
-    take_jobs(jobs);
+    take_jobs();
   }
-  if (!jobs.empty() || wanted() <= clock_())
-    do_round(jobs);
+  if (!doing_.empty() || wanted() <= clock_())
+    do_round();
   auto now = clock_();
   std::lock_guard guard{mutex_};
   auto until = std::min(wanted(), due_);
@@ -173,8 +179,10 @@ std::chrono::nanoseconds peers::run() {
   return std::max(until - now, base::duration{});
 }
 
-void peers::take_jobs(std::vector<job>& to) {
-  to.swap(jobs_);
+void peers::take_jobs() {
+  doing_.swap(jobs_);
+  for (; !spent_.empty() && spare_.size() < most_spare; spent_.pop_back())
+    spare_.push_back(std::move(spent_.back()));
   due_ = base::time_point::max();
 }
 
@@ -184,22 +192,23 @@ bool peers::has_jobs() {
 }
 
 void peers::step() {
-  std::vector<job> jobs;
   {
     std::lock_guard guard{mutex_};
-    take_jobs(jobs);
+    take_jobs();
   }
-  do_round(jobs);
+  do_round();
 }
 
-void peers::do_round(std::vector<job>& jobs) {
-  look_at_time(jobs.empty() ? clock_() : jobs.front().came);
-  for (auto& j : jobs) {
+void peers::do_round() {
+  look_at_time(doing_.empty() ? clock_() : doing_.front().came);
+  for (auto& j : doing_) {
     look_at_time(j.came);
-    j.f();
+    j.f ? j.f() : carry(j.batch);
     carry();
   }
-  jobs.clear();
+  doing_.clear();
+  if (doing_.capacity() > most_spare_items)
+    doing_ = {};
   end_round();
 }
 
@@ -409,7 +418,7 @@ void peers::closed(wire::link_id link, const wire::closing& how) {
 // --- from the reactors
 
 /// The thread is not woken for answers, which wait for company anyway.
-void peers::take(peer_batch batch) {
+peer_batch peers::take(peer_batch batch) {
   const cluster::pace_options pace;
   auto now = clock_(), due = now + pace.totals;
   for (auto& i : batch)
@@ -417,11 +426,15 @@ void peers::take(peer_batch batch) {
       due = std::min(due, now + pace.answers);
     else if (!std::holds_alternative<to_peers::handled>(i))
       due = now;
-  auto carry_all = [this, all = std::move(batch)]() mutable {
-    for (auto& i : all)
-      std::visit([this](auto& one) { carry(one); }, i);
-  };
-  post({std::move(carry_all), now}, due);
+  return post({{}, now, std::move(batch)}, due);
+}
+
+void peers::carry(peer_batch& batch) {
+  for (auto& i : batch)
+    std::visit([this](auto& one) { carry(one); }, i);
+  batch.clear();
+  if (batch.capacity() <= most_spare_items && spent_.size() < most_spare)
+    spent_.push_back(std::move(batch));
 }
 
 void peers::carry(to_peers::send& i) {

@@ -94,7 +94,8 @@ public:
   /// False: that broadcast has come before.
   [[nodiscard]] bool is_new(std::uint64_t broadcast);
   /// From a reactor, after a turn.
-  void take(peer_batch batch);
+  /// Returns an empty one to go on with, with the memory of an earlier one if there is.
+  [[nodiscard]] peer_batch take(peer_batch batch);
   /// Its rows are not what other nodes know.
   void changed(const xmpp::jid_ref& bare, bool is_removed);
   /// Of the account, while none of its sessions was here: one that is elsewhere, and not seen now, has it look for that as soon as
@@ -120,8 +121,9 @@ public:
 private:
   static constexpr auto tick_every = std::chrono::milliseconds{250};
   struct job {
-    std::function<void()> f;
+    std::function<void()> f; // none: the batch
     base::time_point came;
+    peer_batch batch{};
   };
   using candidates_ref = std::shared_ptr<const std::vector<cluster::candidate>>;
   /// What came for one reactor in one step.
@@ -142,13 +144,13 @@ private:
   // --- the thread
   void post(std::function<void()> f);
   /// Nobody minds if the thread sleeps until then.
-  void post(job j, base::time_point due);
+  peer_batch post(job j, base::time_point due);
   [[nodiscard]] base::result<void, std::string> open(const make_transport& make);
   void begin();
   [[nodiscard]] std::chrono::nanoseconds run();
   [[nodiscard]] bool has_jobs();
-  void take_jobs(std::vector<job>& to);
-  void do_round(std::vector<job>& jobs);
+  void take_jobs();
+  void do_round();
   void look_at_time(base::time_point came);
   void tick();
   bool hear_of_writes();
@@ -162,6 +164,7 @@ private:
   void carry(cluster::effects::arrival& a);
   void carry(const cluster::effects::peer_change& e);
   void carry(cluster::news& n);
+  void carry(peer_batch& batch);
   void carry(to_peers::send& i);
   void carry(to_peers::ended& i);
   void carry(to_peers::row& i);
@@ -209,6 +212,8 @@ private:
   cluster::effects todo_;
   base::time_point now_{}, last_tick_{};
   base::time_point came_{}; // what is being handled
+  std::vector<job> doing_;
+  std::vector<peer_batch> spent_; // empty, and soon in spare_
   base::time_point round_ended_{};
   std::unordered_map<cluster::connection, cluster::wire::link_id> links_;
   struct line { cluster::connection c; bool is_open; };
@@ -248,6 +253,7 @@ private:
   std::deque<told_names> told_;
   std::mutex mutex_; // of what follows
   std::vector<job> jobs_;
+  std::vector<peer_batch> spare_; // for take()
   base::time_point due_ = base::time_point::max();     // some of these are to be done by then
   cluster::wire::worker* thread_ = nullptr;
   std::optional<base::time_point> sleeps_until_;       // nothing: it does not sleep, or has been woken

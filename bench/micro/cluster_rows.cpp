@@ -159,7 +159,7 @@ struct member {
     actors::peer_batch batch;
     for (auto& r : rows)
       batch.emplace_back(actors::to_peers::row{std::move(r), false});
-    others->take(std::move(batch));
+    (void)others->take(std::move(batch));
   }
   [[nodiscard]] const cluster::table& rows() const { return others->rows(); }
 
