@@ -10,9 +10,6 @@ namespace actors {
 
 namespace {
 constexpr auto room_after = std::chrono::seconds{1};
-constexpr auto settle_after = std::chrono::milliseconds{500}; // its other sessions come meanwhile, and the word of the node before
-constexpr auto settle_first = std::chrono::milliseconds{200}; // another device may come at another node in the same moment
-constexpr std::uint8_t most_settle_waits = 6;                 // that node may be lost
 } // namespace
 
 using xmpp::stanza_errc;
@@ -210,6 +207,8 @@ xmpp::jid_ref account::settle_conflict(const modules::attach_request& who, effec
       break;
   }
   out.end_session(other->view.id, xmpp::stream_errc::conflict, "replaced by a new session with this resource");
+  if (other->is_elsewhere && settle_waits_ == 0)
+    look_in_a_moment(out); // what its client has acknowledged may be on its way
   modules::event::detach gone{other->view.id}; // its own detach, when it comes, finds nothing left to do
   on(gone, out);
   return who.full;
@@ -254,11 +253,8 @@ void account::on(modules::event::attach& e, effects& out) {
   out.share(e.who.session, snapshot_); // before it can say anything
   refresh_copies(out);
   out.accept(e.who.session, full);
-  if (members_.size() == 1 && settle_waits_ == 0 && node_.peers() && node_.peers()->has_successor()) {
-    settle_waits_ = 1;
-    has_word_ = true;
-    out.set_timer(settle, settle_first);
-  }
+  if (members_.size() == 1 && settle_waits_ == 0 && node_.peers() && node_.peers()->has_successor())
+    look_in_a_moment(out);
   for (auto& d : std::exchange(waiting_, {}))
     handle(d, out);
 }
@@ -439,12 +435,8 @@ void account::on(modules::event::no_room& e, effects& out) {
 
 /// Sessions that had no room get what was kept for them meanwhile, once they have read.
 void account::on(modules::event::timer& e, effects& out) {
-  if (e.id == settle && settle_waits_ > 0) {
-    if (!has_word_ && settle_waits_++ < most_settle_waits)
-      return out.set_timer(settle, settle_after);
-    settle_waits_ = 0;
-    return look_for_messages(out);
-  }
+  if (e.id == settle && settle_waits_ > 0)
+    return on_settle_time(out);
   if (e.id != look_for_room)
     return;
   bool some_are_full = false;
@@ -464,55 +456,6 @@ void account::on(modules::event::timer& e, effects& out) {
   }
   if (some_are_full)
     out.set_timer(look_for_room, room_after);
-}
-
-void account::on(modules::event::look_again&, effects& out) {
-  read_roster_again(out);
-  has_word_ = true;
-  if (settle_waits_ == 0)
-    look_for_messages(out);
-}
-
-void account::read_roster_again(effects& out) {
-  (void)enqueue([this](effects& o) { // it may have changed these rows, too
-    has_roster_ = false;
-    read_roster(o, [this](std::optional<storage::errc>, effects& o1) {
-      for (auto& m : members_)
-        if (m.view.is_introduced && std::any_of(contacts_.begin(), contacts_.end(), [](auto& c) { return c.state.pending_in; }))
-          deliver_requests(m.view.id, o1);
-      finish(o1);
-    });
-  }, out);
-}
-
-/// What is stored may be a session's that is still on its way here, or be acknowledged already at the node where the account
-/// was: given now, it would come twice.
-void account::settle_later(effects& out) {
-  settle_waits_ = 1;
-  out.set_timer(settle, settle_after);
-  read_roster_again(out);
-}
-
-void account::look_for_messages(effects& out) {
-  bool is_first = true;
-  for (std::size_t k = 0; k < members_.size(); ++k) {
-    auto& m = members_[k];
-    if (!is_ready(m) || !(std::exchange(is_first, false) || m.is_unserved))
-      continue;
-    if (m.holds_messages)
-      m.is_unserved = true; // what is being read for it may be older than what there is to find
-    else
-      on_ready(m, out);
-  }
-}
-
-/// It may have what is stored for the account.
-void account::on_ready(member& m, effects& out) {
-  m.is_unserved = settle_waits_ > 0;
-  if (m.is_unserved)
-    return;
-  modules::session_ready ev{m.view.id, *this, out};
-  (void)host_->view.ready.run(ev);
 }
 
 void account::on_iq(xmpp::delivery& what, effects& out) {

@@ -110,16 +110,20 @@ private:
   void on(modules::event::no_room& e, effects& out);
   void on(modules::event::lost& e, effects& out);        // account_presence.cpp
   void on(modules::event::found_again& e, effects& out); // account_presence.cpp
-  void on(modules::event::look_again& e, effects& out);
-  void read_roster_again(effects& out);
-  void settle_later(effects& out);
-  void look_for_messages(effects& out);
-  void on_ready(member& m, effects& out);
   void refuse_absent(const xmpp::stanza& what, effects& out);
   void handle(xmpp::delivery& what, effects& out);
   void wait_for_change(const xmpp::delivery& what, effects& out);
   void process(xmpp::delivery& what, effects& out);
   xmpp::jid_ref settle_conflict(const modules::attach_request& who, effects& out, std::optional<xmpp::stanza_error>& refused);
+
+  // --- when what is stored is looked for (account_settling.cpp)
+  void on(modules::event::look_again& e, effects& out);
+  void read_roster_again(effects& out);
+  void settle_later(effects& out);
+  void look_in_a_moment(effects& out);
+  void on_settle_time(effects& out);
+  void look_for_messages(effects& out);
+  void on_ready(member& m, effects& out);
 
   // --- messages and IQs (account.cpp)
   void on_message(xmpp::delivery& what, effects& out);

@@ -22,7 +22,7 @@ def of_talks(results):
     mine, theirs = results.get("crossings", {}).get("talks", {}), results.get("ejabberd", {}).get("talks", {})
     limits = {"one crossing": 2.5, "two crossings": 4}
     lines = ["## Messages between nodes", "",
-             "A hundred pairs, 100 bytes of body, µs of CPU (user and system, of all nodes together) per message. On one node; sender and receiver on two; the",
+             "A hundred pairs where nothing else is said, 100 bytes of body, µs of CPU (user and system, of all nodes together) per message. On one node; sender and receiver on two; the",
              "receiver's account on a third, where its other device came first. How often a message crosses was checked by the bytes that each node sends.",
              "Covey's links have mutual TLS, ejabberd's have none. Ratios are medians of rounds in turn.", "",
              "| load | way | target | covey | met | covey, µs | messages a second | p50, µs | p99, µs | ejabberd | ejabberd, µs | p50, µs | p99, µs |", "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]

@@ -281,6 +281,19 @@ TEST_CASE_FIXTURE(account_fixture, "account: resources in conflict, by each poli
   CHECK(attach(5, "other") == lines{"refuse 5 resource-constraint"});
 }
 
+TEST_CASE_FIXTURE(account_fixture, "account: who replaces a session on another node is given what is stored once that one's last acks may be here") {
+  int asked = 0;
+  at->view.ready.add_observer(modules::stage::delivery, "test", [&](modules::session_ready&) { ++asked; });
+  step(modules::event::attach{{1, *xmpp::with_resource(*bare, "r"), {2, 0, 1}, 1, {}}});
+  say(1, "<presence/>");
+  CHECK(asked == 1);
+  attach(2, "r");
+  say(2, "<presence/>");
+  CHECK(asked == 1);
+  step(modules::event::timer{2}); // account::settle
+  CHECK(asked == 2);
+}
+
 // --- removal
 
 TEST_CASE_FIXTURE(account_fixture, "removal: contacts are told as if every subscription had been cancelled, then the rows go") {
