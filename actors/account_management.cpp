@@ -23,9 +23,11 @@ bool account::has_arrived(base::u128 id) const {
 
 void account::know_arrived(const std::vector<base::u128>& stanza_ids) {
   constexpr std::size_t most = 128;
+  if (stanza_ids.empty())
+    return;
   if (!arrived_)
     arrived_ = std::make_unique<std::deque<base::u128>>();
-  std::ranges::copy_if(stanza_ids, std::back_inserter(*arrived_), [this](auto& id) { return !has_arrived(id); });
+  std::ranges::copy_if(stanza_ids, std::back_inserter(*arrived_), [this](auto& id) { return id && !has_arrived(id); });
   while (arrived_->size() > most)
     arrived_->pop_front();
 }

@@ -114,7 +114,8 @@ bool entity::goes_back(xmpp::delivery& what) {
   auto& others = *home_.around().peers();
   is_beginning_ = !others.rows().home_of(*where_.bare);
   auto owner = is_beginning_ ? others.owner_of(*where_.bare).node : cluster::self;
-  if (owner == cluster::self || what.hops > 0 || is_said_by_server(*what.what, *where_.bare)) // the second came from there
+  bool came_from_there = what.hops > 0;
+  if (owner == cluster::self || came_from_there || is_said_by_server(*what.what, *where_.bare))
     return false;
   send_to_peer(home_, owner, std::move(what));
   return true;
