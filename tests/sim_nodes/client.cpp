@@ -126,6 +126,7 @@ void client::watch(stream_id stream) {
 }
 
 void client::gone() {
+  is_ack_due_ = false;
   pipe_ = nullptr;
   phase_ = phase::off;
   around_.moved(who_.account);
@@ -385,9 +386,10 @@ void client::on_element(std::string_view e) {
     if (std::exchange(is_ack_due_, true))
       return;
     world_.after(std::max<duration>(who_.ack_delay, deaf_until_ - world_.now()), [this, stream = pipe_->stream] {
+      if (!pipe_ || pipe_->stream != stream)
+        return;
       is_ack_due_ = false;
-      if (pipe_ && pipe_->stream == stream)
-        send_ack();
+      send_ack();
     });
     return;
   }
