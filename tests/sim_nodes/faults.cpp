@@ -7,6 +7,8 @@ namespace sim_nodes {
 void run::plan_faults() {
   constexpr duration pauses[]{400ms, 1500ms, 4s, 8s}; // calm runs find what storms hide
   fault_pause_ = pauses[world_.luck.below(4)];
+  if (is_about_links())
+    fault_pause_ = pauses[0];
   if (world_.luck.in(6))
     database_.unknown_percent = 1 + static_cast<unsigned>(world_.luck.below(10));
   if (!world_.luck.in(12))
@@ -20,7 +22,8 @@ void run::one_fault() {
   world_.after(luck.between(fault_pause_ / 4, fault_pause_ * 2), [this] { one_fault(); });
   auto n = random_node(), m = (n + 1 + luck.below(hosts_.size() - 1)) % hosts_.size();
   auto& h = hosts_[n];
-  switch (luck.below(32)) {
+  constexpr int of_links[]{15, 31, 31, 31, 31, 15, 31, 13}; // mostly clients in trouble and slow paths
+  switch (is_about_links() ? of_links[luck.below(8)] : static_cast<int>(luck.below(32))) {
   case 0: case 1: case 2: // kill -9, perhaps with a new disk or address
     kill(n, false);
     if (luck.in(6))

@@ -1,5 +1,5 @@
 // sim_nodes --seeds FROM COUNT: that many runs, each from its own seed. sim_nodes --seed N [--trace]: one. As a test: what once
-// failed, then 100 seeds, or 2,000 with COVEY_TEST_LONG=1 or --long; some of them twice, as a seed must decide everything.
+// failed, then 100 seeds and 50 that trouble links, or 2,000 and 1,000 with COVEY_TEST_LONG=1; some of them twice, as a seed must decide everything.
 // Ends with "N passed, N failed".
 #include "base/log.hpp"
 #include "tests/sim_nodes/run.hpp"
@@ -95,15 +95,21 @@ int main(int argc, char** argv) {
   if (twice)
     return differs(twice, argv[0]) ? 1 : 0;
   std::vector<std::uint64_t> all, open;
-  if (count == 0) {
+  bool is_test = count == 0;
+  if (is_test) {
     all = read_seeds("failed_seeds.txt");
     open = read_seeds("open_seeds.txt");
     const char* is_long = std::getenv("COVEY_TEST_LONG");
     count = is_long && *is_long ? long_count : short_count;
   }
-  for (std::uint64_t s = 0; s < count; ++s)
-    if (std::find(open.begin(), open.end(), first + s) == open.end())
-      all.push_back(first + s);
+  auto add = [&](std::uint64_t from, std::uint64_t how_many) {
+    for (std::uint64_t s = from; s < from + how_many; ++s)
+      if (std::find(open.begin(), open.end(), s) == open.end())
+        all.push_back(s);
+  };
+  add(first, count);
+  if (is_test)
+    add(sim_nodes::first_about_links + 1, count / 2);
   std::uint64_t failed = 0;
   for (std::size_t k = 0; k < all.size(); ++k)
     failed += fails(all[k], is_verbose, false, argv[0]) || (k % twice_every == 0 && differs(all[k], argv[0]));
