@@ -16,6 +16,13 @@ std::unique_ptr<modules::entity_machine> entity::make_machine() const {
   return std::make_unique<account>(where_.bare, host_, home_.around());
 }
 
+/// The new one knows what the old one knew to have arrived; that is returned.
+std::unique_ptr<modules::entity_machine> entity::exchange_machine() {
+  auto fresh = make_machine();
+  fresh->know_arrived(machine_->arrived_lately());
+  return std::exchange(machine_, std::move(fresh));
+}
+
 entity::entity(home& h, cluster::address& where, host_ref host)
   : home_(h), where_(where), host_(std::move(host)), is_leased_(host_->is_shared && host_->view.entities.contains(where.bare->local())), machine_(make_machine()) {
   owner_ = find_owner();
@@ -122,23 +129,21 @@ void entity::on_attach(modules::attach_request who) {
     step(modules::event::detach{who.session, true, true});
   }
   if (owner_ != cluster::self && !may_begin_with(who)) {
-    attached there[]{{who.session, who.where, who.full, 0, nullptr}};
-    send_words(there); // it will ask where the account is for this one, too
+    (void)send_word({who.session, who.where, who.full, 0, nullptr}); // it may be waited for where the account is
     return turn_away(who.where, who.session, {});
   }
   idle_.cancel();
   sessions_.push_back({who.session, who.where, who.full, who.clock, who.limit});
-  bool awaits_word = who.awaits_word;
+  auto session = who.session;
+  bool is_waited_for = before || who.awaits_word;
   if (before)
     begin_passage(*before);
-  if (awaits_word)
-    await_word(who.session);
+  if (who.awaits_word)
+    await_word(session);
   if (who.before) { // it has been let in
     sessions_.back().is_bound = true;
     home_.around().registry().publish(where_, {who.full, who.where, who.session, who.clock, who.before->priority, who.before->is_available});
   }
-  bool is_waited_for = before || awaits_word;
-  auto session = who.session;
   step(modules::event::attach{std::move(who)});
   if (!is_waited_for)
     end_passage(session); // of one that has just been found in the table
@@ -244,13 +249,11 @@ void entity::attach_again(const std::vector<std::shared_ptr<const modules::sessi
 void entity::on_crash(std::string_view) {
   auto views = recall_sessions();
   auto held = machine_->take_held();
-  auto arrived = machine_->arrived_lately();
   waiting_.clear();
   under_way_.clear(); // what was asked for the old state is not for the new one
   awaited_.clear();
   timers_.clear();
-  machine_ = make_machine();
-  machine_->know_arrived(arrived);
+  (void)exchange_machine();
   attach_again(views);
   for (auto& d : held)
     route_again(home_, std::move(d));

@@ -138,6 +138,7 @@ private:
   void look_for_sessions(std::uint8_t looks = 0);
   void mend_sessions(std::uint8_t looks);
   [[nodiscard]] std::unique_ptr<modules::entity_machine> make_machine() const;
+  std::unique_ptr<modules::entity_machine> exchange_machine();
   void look_there_again();
   void answer_marks();
   [[nodiscard]] cluster::peer_number find_owner() const;
@@ -146,13 +147,13 @@ private:
   void on_remote_attach(cluster::peer_number from, const cluster::parcel& p);
   void say(const attached& to, cluster::control what, xmpp::delivery stanza = {});
   void say(cluster::peer_number to, std::uint64_t session, cluster::control what, xmpp::delivery stanza = {});
+  void tell_owner(cluster::control what);
   void turn_away(const cluster::place& where, std::uint64_t session, xmpp::delivery&& what);
   // --- entity_passages.cpp
   void begin_passage(const attached& before);
   void await_word(std::uint64_t session);
   [[nodiscard]] bool may_await(std::uint64_t session);
-  void send_words(std::span<const attached> to);
-  void send_word(const attached& to);
+  [[nodiscard]] bool send_word(const attached& to);
   [[nodiscard]] bool hold_for_passage(modules::effect::deliver& e);
   void end_passage(std::uint64_t session);
   /// To one of its sessions, wherever it is: `here` on its reactor, or `there` to its node.

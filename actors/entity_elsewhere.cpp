@@ -88,9 +88,7 @@ void entity::begin_anew() {
     return on_crash({});
   auto views = recall_sessions();
   auto held = machine_->take_held();
-  auto arrived = machine_->arrived_lately();
-  finishing_.push_back(std::exchange(machine_, make_machine()));
-  machine_->know_arrived(arrived);
+  finishing_.push_back(exchange_machine());
   timers_.clear();
   attach_again(views);
   for (auto& d : held) // to the new one: by the old one they would be overtaken
@@ -126,8 +124,8 @@ void entity::give_up() {
   auto said = machine_->take_outbound();
   auto all = std::exchange(sessions_, {});
   former_.assign(all.begin(), all.end());
-  send_words(all);
   for (auto& a : all) {
+    (void)send_word(a);
     home_.around().registry().withdraw(where_, a.session);
     step(modules::event::detach{a.session, true, true});
     if (!a.is_bound) // it does not look for its account by itself
@@ -138,7 +136,7 @@ void entity::give_up() {
       turn_away(a->where, s.session, std::move(s.what));
   timers_.clear();
   if (auto ids = machine_->arrived_lately(); !ids.empty())
-    say(owner_, 0, {.what = control::kind::arrived, .ids = std::move(ids)}, {nullptr, where_.bare});
+    tell_owner({.what = control::kind::arrived, .ids = std::move(ids)});
   for (auto& d : machine_->take_held())
     pass_on(std::move(d));
   answer_marks();
@@ -190,7 +188,7 @@ bool entity::may_act() const { return !is_leased_ || home_.around().peers()->own
 void entity::look_there_again() {
   owes_look_ = false;
   if (owner_ != cluster::self)
-    say(owner_, 0, {.what = control::kind::look_again}, {nullptr, where_.bare});
+    tell_owner({.what = control::kind::look_again});
 }
 
 /// Where this address lives what is held has yet to be handled or passed on; where it does not, all of it has been.
@@ -224,6 +222,8 @@ void entity::say(const attached& to, control what, xmpp::delivery stanza) {
 void entity::say(cluster::peer_number to, std::uint64_t session, control what, xmpp::delivery stanza) {
   home_.for_peers(to_peers::send{to, cluster::make_control(session, std::move(what), std::move(stanza))});
 }
+
+void entity::tell_owner(control what) { say(owner_, 0, std::move(what), {nullptr, where_.bare}); }
 
 /// It is for the account, which is not here: the session looks for it, and says it again.
 void entity::turn_away(const cluster::place& where, std::uint64_t session, xmpp::delivery&& what) {
@@ -320,19 +320,20 @@ void entity::on_peer_lost(cluster::peer_number n) {
 }
 
 void entity::on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::lost{std::move(sessions)}); }
+
 void entity::on_arrived(std::vector<base::u128> ids, std::uint64_t hops) {
   machine_->know_arrived(ids); // also before it is known here that the address has moved to this node
   if (owner_ == cluster::self)
     return step(modules::event::arrived{std::move(ids)});
   if (hops < most_words)
-    say(owner_, 0, {.what = control::kind::arrived, .clock = hops + 1, .ids = std::move(ids)}, {nullptr, where_.bare});
+    tell_owner({.what = control::kind::arrived, .clock = hops + 1, .ids = std::move(ids)});
 }
 
 void entity::look_again(std::uint64_t hops) {
   if (owner_ == cluster::self)
     return step(modules::event::look_again{});
   if (hops < most_words)
-    say(owner_, 0, {.what = control::kind::look_again, .clock = hops + 1}, {nullptr, where_.bare});
+    tell_owner({.what = control::kind::look_again, .clock = hops + 1});
 }
 
 void entity::on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::found_again{std::move(sessions)}); }

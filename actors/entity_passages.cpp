@@ -19,16 +19,12 @@ auto find(auto& all, std::uint64_t session) { return std::ranges::find(all, sess
 } // namespace
 
 void entity::begin_passage(const attached& before) {
-  auto* others = home_.around().peers();
   if (passages_ && find(passages_->all, before.session) != passages_->all.end())
     return; // it has moved on already, and was sent nothing at the place between
-  if (before.where.node == cluster::self) {
+  if (before.where.node == cluster::self)
     home_.post<session>(before.where.reactor, before.where.ref, [](session& s) { s.on_passage(cluster::self); });
-  } else if (others->is_alive(before.where.node)) {
-    send_word(before);
-  } else {
+  else if (!send_word(before))
     return;
-  }
   await_word(before.session);
 }
 
@@ -55,19 +51,14 @@ bool entity::may_await(std::uint64_t session) {
   return true;
 }
 
-/// Where this address lived until now: behind all that was sent to its sessions on other nodes.
-void entity::send_words(std::span<const attached> to) {
-  auto& others = *home_.around().peers();
-  for (auto& a : to)
-    if (a.where.node != cluster::self && others.is_alive(a.where.node))
-      send_word(a);
-}
-
-/// It must not pass what waits for credit.
-void entity::send_word(const attached& to) {
+/// Behind all that it was sent on its node. False: that is this one, or not there.
+bool entity::send_word(const attached& to) {
+  if (to.where.node == cluster::self || !home_.around().peers()->is_alive(to.where.node))
+    return false;
   auto word = cluster::make_control(to.session, {.what = control::kind::recent}, {nullptr, to.full});
-  word.needs_credit = true;
+  word.needs_credit = true; // it must not pass what waits for that
   home_.for_peers(to_peers::send{to.where.node, std::move(word)});
+  return true;
 }
 
 /// True: it waits.

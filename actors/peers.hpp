@@ -143,7 +143,7 @@ private:
 
   // --- the thread
   void post(std::function<void()> f);
-  /// Nobody minds if the thread sleeps until then.
+  /// Nobody minds if the thread sleeps until then. For a batch it returns what take() does.
   peer_batch post(job j, base::time_point due);
   [[nodiscard]] base::result<void, std::string> open(const make_transport& make);
   void begin();

@@ -127,9 +127,10 @@ bool peers::wait_until_joined(base::duration at_most) {
 }
 
 std::vector<peer_number> peers::hashed_lately(const xmpp::jid& bare) const {
-  std::vector<candidates_ref> lists{candidates()};
+  std::vector<candidates_ref> lists;
   {
     std::shared_lock guard{candidates_mutex_};
+    lists.push_back(candidates_);
     for (auto& f : former_)
       lists.push_back(f.candidates);
   }

@@ -321,12 +321,13 @@ void session::on_time() {
   }
   if (stream_ && m.is_asked && stream_->below().waits_for_link())
     m.asked = now; // it may have answered, we do not listen
-  if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout && !std::exchange(m.is_doubted, true)) {
+  if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout) {
+    if (std::exchange(m.is_doubted, true)) {
+      base::log::info("session.silent", "the client did not acknowledge in time; its connection counts as lost",
+                      {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"peer", stream_->below().socket().peer()}});
+      return stream_->below().abort(); // comes back as on_stream_lost()
+    }
     m.asked = now + look_once_more - limits.ack_timeout; // this node may have stood still, not the client
-  } else if (stream_ && m.is_asked && now - m.asked >= limits.ack_timeout) {
-    base::log::info("session.silent", "the client did not acknowledge in time; its connection counts as lost",
-                    {{"stream", std::to_string(log_id_)}, {"jid", full_->full()}, {"peer", stream_->below().socket().peer()}});
-    return stream_->below().abort(); // comes back as on_stream_lost()
   }
   if (stream_ && stage_ == place_in_time::own && m.owes_ack && (m.owes_answer || m.told != completed_mark()))
     tell_handled();

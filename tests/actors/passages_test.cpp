@@ -6,25 +6,27 @@ using namespace actors::testing;
 using namespace std::chrono_literals;
 
 namespace {
+/// c's client loses its connection, and resumes there.
+void go_on(small_node& there, std::unique_ptr<small_client>& client, const std::string& id) {
+  client->shut();
+  client = there.connect(0);
+  REQUIRE(client->login_only("c"));
+  client->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='1'/>");
+  REQUIRE(client->sees("/>"));
+}
+
 /// c's account lives with its older session at node 2. Another one has gone on from node 0 to node 1, while the first message is
 /// still on its way from node 2 to node 0.
 struct late_message {
   small_cluster nodes{3};
   std::unique_ptr<small_client> older = nodes.come(2, "c", "y", 0), sender = nodes.come(2, "s", "s", 1), receiver = nodes.come(0, "c", "x", 0);
   late_message() {
-    receiver->send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
-    auto enabled = receiver->read_until("max=");
-    auto from = enabled.find(" id='") + 5;
-    auto id = enabled.substr(from, enabled.find('\'', from) - from);
+    auto id = receiver->enable();
     REQUIRE(receiver->ping());
     nodes.cut(2, 0);
     sender->send(message("c@b/x", 1));
     REQUIRE(sender->ping());
-    receiver->shut();
-    receiver = nodes[1].connect(0);
-    REQUIRE(receiver->login_only("c"));
-    receiver->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='1'/>");
-    REQUIRE(receiver->sees("/>"));
+    go_on(nodes[1], receiver, id);
     sender->send(message("c@b/x", 2));
     REQUIRE(sender->ping());
   }
@@ -49,19 +51,12 @@ TEST_CASE_FIXTURE(late_message, "passages: where the old place is not reached it
 TEST_CASE("passages: what an account sends from its new place does not overtake what it sent from its old one") {
   small_cluster nodes{3};
   auto oldest = nodes.come(2, "c", "y", 0), sender = nodes.come(1, "s", "s", 1), receiver = nodes.come(0, "c", "x", 0);
-  oldest->send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
-  auto enabled = oldest->read_until("max=");
-  auto from = enabled.find(" id='") + 5;
-  auto id = enabled.substr(from, enabled.find('\'', from) - from);
+  auto id = oldest->enable();
   REQUIRE(oldest->ping());
   nodes.cut(2, 0);
   sender->send(message("c@b/x", 1));
   REQUIRE(sender->ping());
-  oldest->shut();
-  oldest = nodes[1].connect(0);
-  REQUIRE(oldest->login_only("c"));
-  oldest->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='1'/>");
-  REQUIRE(oldest->sees("/>"));
+  go_on(nodes[1], oldest, id);
   REQUIRE(small_node::wait_until([&] { return nodes.home_of("c", 0) == "n1" && nodes.home_of("c", 1) == "n1"; }));
   sender->send(message("c@b/x", 2));
   REQUIRE(sender->ping());

@@ -308,8 +308,7 @@ TEST_CASE("peers: a session that goes on at another node knows what its client w
   auto named = [](const std::string& name) {
     return "<message to='c@b/y' type='chat' id='" + name + "'><origin-id xmlns='urn:xmpp:sid:0' id='" + name + "'/><body>" + name + "</body></message>";
   };
-  c->send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
-  auto id = between(c->read_until("max="), " id='", "'");
+  auto id = c->enable();
   REQUIRE(!id.empty());
   a->send(named("one"));
   REQUIRE(c->sees("<body>one</body>"));

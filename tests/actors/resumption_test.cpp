@@ -7,8 +7,6 @@ using namespace actors;
 using namespace actors::testing;
 
 namespace {
-constexpr auto enable = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
-
 std::string message(const std::string& to, const std::string& name) {
   return "<message to='" + to + "' type='chat' id='" + name + "'><origin-id xmlns='urn:xmpp:sid:0' id='" + name + "'/><body>" + name + "</body></message>";
 }
@@ -23,11 +21,6 @@ std::string between(const std::string& text, std::string_view before, char after
 std::string element(small_client& c, const std::string& word) {
   (void)c.read_until(word);
   return c.read_until("/>");
-}
-/// The id to resume with.
-std::string enabled(small_client& c) {
-  c.send(enable);
-  return between(element(c, "<enabled "), " id='", '\'');
 }
 /// How far what `c` has sent has come: asked until it is `wanted`, or long enough.
 std::string handled(small_client& c, const std::string& wanted) {
@@ -54,8 +47,8 @@ TEST_CASE("resumption: what has not ended in time is sent again, under the same 
     auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 1);
     c->send("<presence/>");
     REQUIRE(c->ping());
-    REQUIRE(!enabled(*c).empty());
-    auto id = enabled(*a);
+    REQUIRE(!c->enable().empty());
+    auto id = a->enable();
     REQUIRE(!id.empty());
     engine.set_delay(std::chrono::seconds{2}); // so that nothing is stored, and c says nothing
     a->send(message("c@b/y", "one") + message("c@b/y", "two") + message("c@b/y", "three"));
@@ -81,7 +74,7 @@ TEST_CASE("a message outlives its sender: its receiver goes after him, and it wa
   c->send("<presence/><enable xmlns='urn:xmpp:sm:3'/>");
   REQUIRE(c->sees("<enabled "));
   REQUIRE(c->ping());
-  REQUIRE(!enabled(*a).empty());
+  REQUIRE(!a->enable().empty());
   a->send(message("c@b/y", "last words") + "</stream:stream>");
   REQUIRE(a->sees("</stream:stream>"));
   REQUIRE(c->sees("<body>last words</body>"));
@@ -96,7 +89,7 @@ TEST_CASE("an error comes with the outcome, though the sender's own account cann
   small_node node{2, slow()};
   auto& engine = dynamic_cast<storage::memory_engine&>(node.store.blocking());
   auto a = node.log_in("a", "x", 0);
-  REQUIRE(!enabled(*a).empty());
+  REQUIRE(!a->enable().empty());
   REQUIRE(a->ping());
   engine.set_delay(std::chrono::seconds{1}); // longer than anybody waits for it: its rows cannot be read
   std::atomic<bool> is_anew{false};
@@ -117,12 +110,12 @@ TEST_CASE("a message that was stored and comes once more: who sent it and who ke
   patient.spool_after = std::chrono::seconds{20};
   small_node node{2, patient};
   auto a = node.log_in("a", "x", 0);
-  REQUIRE(!enabled(*a).empty());
+  REQUIRE(!a->enable().empty());
   node.add_account("c");
   a->send(message("c@b/y", "one"));
   REQUIRE(handled(*a, "1") == "1"); // stored
   auto c = node.log_in("c", "y", 1);
-  REQUIRE(!enabled(*c).empty());
+  REQUIRE(!c->enable().empty());
   a->send(message("c@b/y", "one")); // as if it had not heard that
   REQUIRE(c->sees("<body>one</body>"));
   c->send("<presence/>"); // what is stored is for it, too, and has been read when all these have been answered
@@ -184,7 +177,7 @@ TEST_CASE("what bounced counts as handled when its sender has acknowledged the e
     CAPTURE(has_it);
     small_node node{2, small_node::quick()};
     auto a = node.log_in("a", "x", 0);
-    auto id = enabled(*a);
+    auto id = a->enable();
     REQUIRE(!id.empty());
     a->send(message("nobody@b", "astray"));
     REQUIRE(a->sees("type='error'"));
@@ -213,7 +206,7 @@ TEST_CASE("what bounced counts as handled when its sender has acknowledged the e
 TEST_CASE("resumption: who is given presence that waited for him has time to acknowledge it") {
   small_node node{2, small_node::quick()};
   auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 1);
-  auto id = enabled(*a);
+  auto id = a->enable();
   a->shut();
   std::this_thread::sleep_for(std::chrono::milliseconds{100}); // the presence must find it without a stream
   c->send("<presence to='a@b/x'/>");
@@ -226,26 +219,34 @@ TEST_CASE("resumption: who is given presence that waited for him has time to ack
   CHECK(again->ping());
 }
 
+namespace {
+/// c has been asked for an ack.
+struct asked {
+  explicit asked(std::chrono::milliseconds ack_timeout) : node(1, with(ack_timeout)) {
+    REQUIRE(!c->enable().empty());
+    a->send(message("c@b/y", "one"));
+    REQUIRE(c->sees("<r xmlns='urn:xmpp:sm:3'/>"));
+  }
+  static node_settings with(std::chrono::milliseconds ack_timeout) {
+    auto s = small_node::quick();
+    s.ack_timeout = ack_timeout;
+    return s;
+  }
+  small_node node;
+  std::unique_ptr<small_client> a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 0);
+};
+} // namespace
+
 TEST_CASE("whose ack is read only after the node stood still is not taken for silent") {
-  auto settings = small_node::quick();
-  settings.ack_timeout = std::chrono::milliseconds{500};
-  small_node node{1, settings};
-  auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 0);
-  REQUIRE(!enabled(*c).empty());
-  a->send(message("c@b/y", "one"));
-  REQUIRE(c->sees("<r xmlns='urn:xmpp:sm:3'/>"));
-  node.around.homes()[0]->post_from_anywhere([](home&) { std::this_thread::sleep_for(std::chrono::milliseconds{800}); });
+  asked one{std::chrono::milliseconds{500}};
+  one.node.around.homes()[0]->post_from_anywhere([](home&) { std::this_thread::sleep_for(std::chrono::milliseconds{800}); });
   std::this_thread::sleep_for(std::chrono::milliseconds{850}); // timers first, then sockets
-  c->send("<a xmlns='urn:xmpp:sm:3' h='1'/>");
-  CHECK(c->ping());
+  one.c->send("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+  CHECK(one.c->ping());
 }
 
 TEST_CASE("who does not acknowledge in time is taken for silent") {
-  auto settings = small_node::quick();
-  settings.ack_timeout = std::chrono::milliseconds{100};
-  small_node node{1, settings};
-  auto a = node.log_in("a", "x", 0), c = node.log_in("c", "y", 0);
-  REQUIRE(!enabled(*c).empty());
-  a->send(message("c@b/y", "one"));
-  CHECK(c->read_until("never").find("<r xmlns='urn:xmpp:sm:3'/>") != std::string::npos); // and then the end of the connection
+  asked one{std::chrono::milliseconds{100}};
+  CHECK(!one.c->sees("never")); // but the end of the connection
+  CHECK(!one.c->ping());
 }

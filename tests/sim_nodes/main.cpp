@@ -109,7 +109,7 @@ int main(int argc, char** argv) {
   };
   add(first, count);
   if (is_test)
-    add(sim_nodes::first_about_links + 1, count / 2);
+    add(sim_nodes::first_about_links, count / 2);
   std::uint64_t failed = 0;
   for (std::size_t k = 0; k < all.size(); ++k)
     failed += fails(all[k], is_verbose, false, argv[0]) || (k % twice_every == 0 && differs(all[k], argv[0]));

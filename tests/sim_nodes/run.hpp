@@ -12,7 +12,7 @@ struct report {
   duration virtual_time{};
 };
 
-inline constexpr std::uint64_t first_about_links = 1'000'000;
+inline constexpr std::uint64_t first_about_links = 1'000'001;
 
 class run final : public client_world {
 public:
@@ -83,7 +83,7 @@ private:
   server_options options_;
   const std::uint64_t seed_, crashes_before_;
   /// These seeds lose connections and slow paths down, and little else: what is overtaken, and what comes again, is found sooner.
-  [[nodiscard]] bool is_about_links() const { return seed_ > first_about_links; }
+  [[nodiscard]] bool is_about_links() const { return seed_ >= first_about_links; }
   std::uint64_t lives_ = 0;
   time_point faults_end_{};
   duration fault_pause_{};

@@ -88,6 +88,14 @@ public:
     auto id = "p" + std::to_string(++pings_);
     return send("<iq type='get' id='" + id + "' to='b'><ping xmlns='urn:xmpp:ping'/></iq>") && sees("id='" + id + "' type='result'/>");
   }
+  /// Turns stream management on. The id to resume with.
+  std::string enable() {
+    if (!send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>") || !sees("<enabled ") || !sees(" id='"))
+      return {};
+    auto id = read_until("'");
+    id.pop_back();
+    return sees("/>") ? id : std::string{};
+  }
   void shut() { ::shutdown(fd_, SHUT_RDWR); }
 
 private:
