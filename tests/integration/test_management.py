@@ -72,6 +72,17 @@ class Management(harness.Case):
         c.send(f"<resume xmlns='{sm}' previd='x' h='0'/>")
         self.assertIn("unexpected-request", c.read_until("</failed>"), "it is bound")
 
+    def test_all_in_one_write(self):
+        c = self.raw()
+        c.header()
+        c.plain("alice")
+        c.header()
+        c.send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>hurry</resource></bind></iq>"
+               f"<enable xmlns='{sm}' resume='true'/><presence/><iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq><r xmlns='{sm}'/>")
+        c.read_until("/hurry</jid>")
+        c.read_until("<enabled ")
+        self.assertEqual(self.said(c), 2)
+
     def test_asked_again_and_again(self):
         c = self.managed("carol", "impatient")
         for _ in range(3):  # each is answered, those without news within 100 ms of the last

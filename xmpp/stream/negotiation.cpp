@@ -240,8 +240,6 @@ void negotiation::impl::refuse_starttls() {
 }
 
 void negotiation::impl::when_bound(stanza_ref s) {
-  if (s->kind() == stanza_kind::other)
-    return fail(stream_errc::unsupported_stanza_type);
   if (s->raw_to().empty())
     if (auto answer = answer_when_bound(*s))
       return send(to_string(answer));
