@@ -19,6 +19,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <sched.h>
 #include <set>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -73,6 +74,15 @@ void serve(server::runner& runner, server::changes& changes, server::health& hea
     if (beat.count() > 0 && health.is_alive())
       server::tell_service_manager("WATCHDOG=1");
   }
+}
+
+/// Its threads, all that are started from here on, do not interrupt each other when they are woken (SCHED_BATCH, sched(7)): a
+/// node's reactors and links wake each other all the time, and more is done at once by who may finish first. Who was
+/// started with another policy than the usual one keeps that.
+void let_threads_finish() {
+  sched_param none{};
+  if (sched_getscheduler(0) == SCHED_OTHER)
+    (void)sched_setscheduler(0, SCHED_BATCH, &none); // not allowed in some sandboxes: deploy/covey.service says it, too
 }
 
 /// For `covey doctor`: "good TEXT", "careless TEXT" or "bad TEXT" for each database.
@@ -137,6 +147,7 @@ int main(int argc, char** argv) {
   for (int s : {SIGTERM, SIGINT, SIGHUP})
     sigaddset(&signals, s);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr); // every thread inherits it; serve() takes them
+  let_threads_finish();
 
   auto loaded = server::load_config(file, server::own_environment());
   if (!loaded.problems.empty()) {

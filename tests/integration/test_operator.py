@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # What an operator does to a running server: new settings, certificates and hosts, without a stream that notices.
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -659,6 +660,13 @@ class Unit(Own):
         self.assertIn("limits.roster", server.cli(*words[3:]).stdout)
         self.rewrite(server, "limits.roster = 5", "limits.roster = x")
         self.assertIn(str(server.cli(*words[3:]).returncode), self.line("RestartPreventExitStatus").split())
+
+    def test_threads_that_are_woken_do_not_interrupt(self):
+        self.assertEqual(self.line("CPUSchedulingPolicy"), "batch")
+        pid = self.serve().process.pid
+        threads = [int(t) for t in os.listdir(f"/proc/{pid}/task")]
+        self.assertGreater(len(threads), 1)
+        self.assertEqual({os.sched_getscheduler(t) for t in threads}, {os.SCHED_BATCH})
 
 
 # Logs in with SCRAM-SHA-1, as a client does that never knew Prosody.
