@@ -355,7 +355,7 @@ void account::give_message(std::span<member* const> to, xmpp::delivery what, eff
   if (to.size() > 1 || is_copied) {
     what.shared = new xmpp::delivery_share;
     what.shared->holders.store(static_cast<std::uint32_t>(to.size()), std::memory_order_relaxed);
-    if (std::ranges::any_of(to, &member::is_elsewhere))
+    if (node_.peers()) // a session here may go on at another node
       remember_given(what);
   }
   boost::container::small_vector<std::uint64_t, 4> receivers;
@@ -377,6 +377,10 @@ std::uint64_t account::find_unattached(const xmpp::jid& full) const {
 
 void account::on_message(xmpp::delivery& what, effects& out) {
   auto& s = *what.what;
+  if (what.is_again && has_arrived(s.stanza_id)) [[unlikely]] {
+    what.settle();
+    return out.complete(s.completion, modules::outcome::acknowledged);
+  }
   const auto& to = what.to ? *what.to : *s.to;
   auto type = s.type();
   member* named = to.is_bare() ? nullptr : find_resource(to);

@@ -72,7 +72,7 @@ void account::on(modules::event::arrived& e, effects& out) {
     for (auto& g : *given_)
       if (std::ranges::find(e.stanza_ids, g.id) != e.stanza_ids.end())
         g.share->is_settled.store(true, std::memory_order_relaxed);
-  modules::message_settled ev{0, e.stanza_ids, *this, out};
+  modules::message_settled ev{0, e.stanza_ids, *this, out, e.may_be_stored};
   (void)host_->view.settled.run(ev);
 }
 

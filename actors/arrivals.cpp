@@ -21,7 +21,7 @@ void to_account(home& at, cluster::peer_number from, cluster::parcel&& p) {
   at.post_to_entity(address, [from, p = std::move(p)](entity& e) { e.on_said(from, p); });
 }
 
-move_mark mark_of(const control& c) { return {c.text, c.clock, c.code}; }
+move_mark mark_of(const control& c) { return {c.text, c.clock, c.code, c.type}; }
 
 /// What is in memory of it is dropped; the sessions of one that is gone end.
 void on_changed(home& at, const xmpp::jid_ref& bare, bool is_removed) {

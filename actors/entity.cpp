@@ -121,7 +121,8 @@ void entity::forget(std::uint64_t session) {
 void entity::on_attach(modules::attach_request who) {
   std::optional<attached> before;
   if (auto* again = find_attached(who.session)) {
-    if (again->where == who.where) // it was not sure
+    bool is_from_before = who.epoch < again->epoch && who.epoch > 0; // by a slower link than that from where it is now
+    if (again->where == who.where || is_from_before) // the first: it was not sure
       return;
     before = *again;
     forget(who.session); // it goes on elsewhere, and must be told all anew
@@ -129,7 +130,7 @@ void entity::on_attach(modules::attach_request who) {
     step(modules::event::detach{who.session, true, true});
   }
   if (owner_ != cluster::self && !may_begin_with(who)) {
-    (void)send_word({who.session, who.where, who.full, 0, nullptr}); // it may be waited for where the account is
+    say_last_word({who.session, who.where, who.full, 0, nullptr}); // it may be waited for where the account is
     return turn_away(who.where, who.session, {});
   }
   idle_.cancel();
@@ -142,6 +143,7 @@ void entity::on_attach(modules::attach_request who) {
     await_word(session);
   if (who.before) { // it has been let in
     sessions_.back().is_bound = true;
+    sessions_.back().epoch = who.epoch;
     home_.around().registry().publish(where_, {who.full, who.where, who.session, who.clock, who.before->priority, who.before->is_available});
   }
   step(modules::event::attach{std::move(who)});
@@ -184,6 +186,7 @@ void entity::on_settled(const cluster::place& from, std::uint64_t session, std::
     return end_passage(session);
   if (find_attached(session) || !home_.around().peers()) [[likely]]
     return step(modules::event::settled{session, std::move(ids)});
+  on_arrived(ids, true); // the session may be gone before it hears where its account is
   tell({session, from, nullptr, 0, nullptr}, [ids](actors::session& s) { s.on_settled_elsewhere(ids); },
        {.what = cluster::control::kind::elsewhere, .ids = ids}, {nullptr, where_.bare});
 }

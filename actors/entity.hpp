@@ -53,7 +53,7 @@ public:
   void on_peer_lost(cluster::peer_number n);
   void on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions);
   /// Clients have acknowledged these; `hops`: how often that word was passed on.
-  void on_arrived(std::vector<base::u128> ids, std::uint64_t hops = 0);
+  void on_arrived(std::vector<base::u128> ids, bool may_be_stored = false, std::uint64_t hops = 0);
   /// Another node has written rows of this address; `hops`: how often that word was passed on.
   void look_again(std::uint64_t hops);
   /// Goes behind all that this address was sent until now, wherever that went.
@@ -87,6 +87,7 @@ private:
     std::uint64_t clock;
     base::ref<cluster::session_limit> limit;
     bool is_bound = false;
+    std::uint64_t epoch = 0;
   };
   /// A storage operation: commits that follow each other are submitted without waiting, a load
   /// waits for the commits before it.
@@ -148,12 +149,15 @@ private:
   void say(const attached& to, cluster::control what, xmpp::delivery stanza = {});
   void say(cluster::peer_number to, std::uint64_t session, cluster::control what, xmpp::delivery stanza = {});
   void tell_owner(cluster::control what);
+  void tell_arrived(std::vector<base::u128> ids, bool may_be_stored, std::uint64_t hops);
   void turn_away(const cluster::place& where, std::uint64_t session, xmpp::delivery&& what);
   // --- entity_passages.cpp
   void begin_passage(const attached& before);
   void await_word(std::uint64_t session);
   [[nodiscard]] bool may_await(std::uint64_t session);
-  [[nodiscard]] bool send_word(const attached& to);
+  void say_last_word(const attached& to);
+  [[nodiscard]] cluster::control make_word(bool is_awaited) const;
+  [[nodiscard]] bool send_word(const attached& to, bool is_awaited = false);
   [[nodiscard]] bool hold_for_passage(modules::effect::deliver& e);
   void end_passage(std::uint64_t session);
   /// To one of its sessions, wherever it is: `here` on its reactor, or `there` to its node.
@@ -202,7 +206,11 @@ private:
   std::vector<move_mark> marks_; // that wait for what is held here
   struct passages {
     struct held { xmpp::delivery what; base::time_point since; };
-    struct passage { std::uint64_t session; std::vector<held> waiting; };
+    struct passage {
+      std::uint64_t session;
+      std::vector<held> waiting;
+      std::optional<attached> owed; // the address has left: a word, behind what waits
+    };
     std::vector<passage> all;
     std::size_t bytes = 0; // of all that waits
     net::timer limit;

@@ -125,7 +125,7 @@ void entity::give_up() {
   auto all = std::exchange(sessions_, {});
   former_.assign(all.begin(), all.end());
   for (auto& a : all) {
-    (void)send_word(a);
+    say_last_word(a);
     home_.around().registry().withdraw(where_, a.session);
     step(modules::event::detach{a.session, true, true});
     if (!a.is_bound) // it does not look for its account by itself
@@ -136,7 +136,7 @@ void entity::give_up() {
       turn_away(a->where, s.session, std::move(s.what));
   timers_.clear();
   if (auto ids = machine_->arrived_lately(); !ids.empty())
-    tell_owner({.what = control::kind::arrived, .ids = std::move(ids)});
+    tell_arrived(std::move(ids), true, 0);
   for (auto& d : machine_->take_held())
     pass_on(std::move(d));
   answer_marks();
@@ -259,6 +259,7 @@ void entity::on_remote_attach(cluster::peer_number from, const cluster::parcel& 
     who.has_moved = true;
     who.was_lost = c.has(control::was_lost);
     who.awaits_word = c.has(control::awaits_word);
+    who.epoch = c.ids.empty() ? 0 : c.ids.front().a;
   }
   on_attach(std::move(who));
 }
@@ -269,7 +270,7 @@ void entity::on_said(cluster::peer_number from, const cluster::parcel& p) {
   if (is_control && p.said->what == kind::look_again)
     return look_again(p.said->clock);
   if (is_control && p.said->what == kind::arrived)
-    return on_arrived(p.said->ids, p.said->clock);
+    return on_arrived(p.said->ids, p.said->has(control::is_full), p.said->clock);
   if (is_control && p.said->what == kind::attach)
     return on_remote_attach(from, p);
   if (is_control && p.said->what == kind::remove)
@@ -321,12 +322,16 @@ void entity::on_peer_lost(cluster::peer_number n) {
 
 void entity::on_lost(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::lost{std::move(sessions)}); }
 
-void entity::on_arrived(std::vector<base::u128> ids, std::uint64_t hops) {
+void entity::on_arrived(std::vector<base::u128> ids, bool may_be_stored, std::uint64_t hops) {
   machine_->know_arrived(ids); // also before it is known here that the address has moved to this node
   if (owner_ == cluster::self)
-    return step(modules::event::arrived{std::move(ids)});
+    return step(modules::event::arrived{std::move(ids), may_be_stored});
   if (hops < most_words)
-    tell_owner({.what = control::kind::arrived, .clock = hops + 1, .ids = std::move(ids)});
+    tell_arrived(std::move(ids), may_be_stored, hops + 1);
+}
+
+void entity::tell_arrived(std::vector<base::u128> ids, bool may_be_stored, std::uint64_t hops) {
+  tell_owner({.what = control::kind::arrived, .clock = hops, .flags = static_cast<std::uint8_t>(may_be_stored ? control::is_full : 0), .ids = std::move(ids)});
 }
 
 void entity::look_again(std::uint64_t hops) {

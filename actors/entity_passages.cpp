@@ -22,8 +22,8 @@ void entity::begin_passage(const attached& before) {
   if (passages_ && find(passages_->all, before.session) != passages_->all.end())
     return; // it has moved on already, and was sent nothing at the place between
   if (before.where.node == cluster::self)
-    home_.post<session>(before.where.reactor, before.where.ref, [](session& s) { s.on_passage(cluster::self); });
-  else if (!send_word(before))
+    home_.post<session>(before.where.reactor, before.where.ref, [word = make_word(true)](session& s) { s.on_passage(cluster::self, word); });
+  else if (!send_word(before, true))
     return;
   await_word(before.session);
 }
@@ -34,7 +34,7 @@ void entity::await_word(std::uint64_t session) {
     return;
   if (!passages_)
     passages_ = std::make_unique<passages>();
-  passages_->all.push_back({session, {}});
+  passages_->all.push_back({session, {}, {}});
   passages_->limit = home_.loop().after(patience, [this] {
     home_.guard(id(), [this] {
       while (passages_)
@@ -51,11 +51,23 @@ bool entity::may_await(std::uint64_t session) {
   return true;
 }
 
+/// The address leaves this node: behind all that the session was sent, which may still wait here.
+void entity::say_last_word(const attached& to) {
+  if (passages_)
+    if (auto p = find(passages_->all, to.session); p != passages_->all.end())
+      return void(p->owed = to);
+  (void)send_word(to);
+}
+
+control entity::make_word(bool is_awaited) const {
+  return {.what = control::kind::recent, .flags = static_cast<std::uint8_t>(is_awaited ? control::awaits_word : 0), .text = home_.around().peers()->own_name()};
+}
+
 /// Behind all that it was sent on its node. False: that is this one, or not there.
-bool entity::send_word(const attached& to) {
+bool entity::send_word(const attached& to, bool is_awaited) {
   if (to.where.node == cluster::self || !home_.around().peers()->is_alive(to.where.node))
     return false;
-  auto word = cluster::make_control(to.session, {.what = control::kind::recent}, {nullptr, to.full});
+  auto word = cluster::make_control(to.session, make_word(is_awaited), {nullptr, to.full});
   word.needs_credit = true; // it must not pass what waits for that
   home_.for_peers(to_peers::send{to.where.node, std::move(word)});
   return true;
@@ -86,6 +98,7 @@ void entity::end_passage(std::uint64_t session) {
   if (p == passages_->all.end())
     return;
   auto waiting = std::move(p->waiting);
+  auto owed = std::move(p->owed);
   for (auto& h : waiting)
     passages_->bytes -= h.what.what->cost();
   passages_->all.erase(p);
@@ -96,6 +109,8 @@ void entity::end_passage(std::uint64_t session) {
     modules::effect::deliver again{session, std::move(h.what), {}};
     carry(again);
   }
+  if (owed)
+    (void)send_word(*owed);
   answer_marks();
   if (!has_work())
     rest();

@@ -16,9 +16,10 @@ constexpr std::uint8_t most_hops = 8;
 constexpr int id_bits = 48; // of a mark: below the reactor's number
 constexpr std::size_t most_waiting = 1'024, most_bytes = 8u << 20; // for one account; on one reactor
 constexpr std::size_t most_kept = 1'024; // accounts, before old ones are looked for
+constexpr auto remembered = std::chrono::seconds{15}; // what was passed on: no mark is waited for longer
 
 void send_mark(home& at, peer_number to, const move_mark& m, const xmpp::jid_ref& bare) {
-  auto p = cluster::make_control(0, {.what = control::kind::passing, .clock = m.id, .code = m.hops, .text = m.origin}, {nullptr, bare});
+  auto p = cluster::make_control(0, {.what = control::kind::passing, .clock = m.id, .code = m.hops, .type = m.depth, .text = m.origin}, {nullptr, bare});
   p.needs_credit = true; // it must not pass what waits for that
   at.for_peers(to_peers::send{to, std::move(p)});
 }
@@ -34,23 +35,31 @@ void count_held() {
 // --- the mark
 
 void move_mark::arrive(home& at, const xmpp::jid_ref& bare) && {
+  at.moves.behind_relayed(bare, at.around().peers()->owner_of(*bare).node, depth, [m = std::move(*this), bare](home& there) { m.look_here(there, bare); });
+}
+
+void move_mark::look_here(home& at, const xmpp::jid_ref& bare) const {
   auto& node = at.around();
   if (auto* address = node.registry().charge_if_there(*bare, home::control_cost))
-    return at.post_to_entity(*address, [m = std::move(*this)](entity& e) mutable { e.on_mark(std::move(m)); });
-  go_on(at, bare, node.peers()->owner_of(*bare).node);
+    return at.post_to_entity(*address, [m = *this](entity& e) mutable { e.on_mark(std::move(m)); });
+  pass(at, bare, node.peers()->owner_of(*bare).node);
 }
 
 void move_mark::go_on(home& at, const xmpp::jid_ref& bare, peer_number owner) const {
+  at.moves.behind_relayed(bare, owner, depth, [m = *this, bare, owner](home& there) { m.pass(there, bare, owner); });
+}
+
+void move_mark::pass(home& at, const xmpp::jid_ref& bare, peer_number owner) const {
   if (owner == cluster::self || hops == most_hops)
     return answer(at);
-  send_mark(at, owner, {origin, id, static_cast<std::uint8_t>(hops + 1)}, bare);
+  send_mark(at, owner, {origin, id, static_cast<std::uint8_t>(hops + 1), depth}, bare);
 }
 
 void move_mark::answer(home& at) const {
-  auto* others = at.around().peers();
-  if (origin == others->own_name())
+  auto there = at.around().peers()->find(origin);
+  if (there == cluster::self)
     return move_keeper::tell(at, id);
-  if (auto there = others->find(origin)) // else it does not wait for this one any more
+  if (there) // else it does not wait for this one any more
     at.for_peers(to_peers::send{*there, cluster::make_control(0, {.what = control::kind::passed, .clock = id})});
 }
 
@@ -58,7 +67,7 @@ void move_mark::answer(home& at) const {
 
 bool move_keeper::hold(xmpp::delivery& what) {
   if (what.hops > 0)
-    return false;
+    return !(relayed_.empty() && from_peers_.empty()) && hold_from_peer(what);
   auto& node = home_.around();
   const auto& to = what.to ? *what.to : *what.what->to;
   auto lately = node.peers()->rows().moved(to);
@@ -79,21 +88,52 @@ bool move_keeper::hold(xmpp::delivery& what) {
   if (i == moved_.end() || i->second.marks == 0)
     return false;
   auto& m = i->second;
-  auto cost = what.what->cost();
-  if (m.waiting.size() >= most_waiting || bytes_ + cost > most_bytes) { // then order is worth less than that they come
+  if (!has_room(m.waiting, what)) { // then order is worth less than that they come
     m.marks = 0;
     std::erase_if(marks_, [&](auto& one) { return one.second == m.bare->hash(); });
     release(m);
     return false;
   }
-  count_held();
-  if (m.waiting.empty()) {
+  if (m.waiting.empty())
     ++waiting_;
-    node.operations.fetch_add(1, std::memory_order_relaxed); // the node does not end meanwhile
-  }
-  bytes_ += cost;
-  m.waiting.push_back({std::move(what), home_.now()});
+  keep(m.waiting, what);
   return true;
+}
+
+/// What this reactor has passed on to a third node before may come back, as the address lives here after all: it comes first.
+bool move_keeper::hold_from_peer(xmpp::delivery& what) {
+  constexpr std::uint8_t came_back = 3; // here, there, and here again
+  const auto& to = what.to ? what.to : what.what->to;
+  if (what.hops >= came_back)
+    return false;
+  if (auto waiting = from_peers_.find(to->hash()); waiting != from_peers_.end()) {
+    if (!has_room(waiting->second, what))
+      return false;
+    keep(waiting->second, what);
+    return true;
+  }
+  auto there = relayed_.find(to->hash());
+  if (there == relayed_.end())
+    return false;
+  auto owner = home_.around().peers()->owner_of(*to).node;
+  if (std::ranges::all_of(there->second, [&](auto& r) { return r.to == owner || !may_come_back(r); }))
+    return false;
+  auto bare = xmpp::bare_of(to);
+  keep(from_peers_[bare->hash()], what);
+  behind_relayed(bare, owner, 0, [account = bare->hash()](home& at) { at.moves.route_late(at.moves.from_peers_.extract(account).mapped()); });
+  return true;
+}
+
+bool move_keeper::has_room(const std::vector<late>& waiting, const xmpp::delivery& what) const {
+  return waiting.size() < most_waiting && bytes_ + what.what->cost() <= most_bytes;
+}
+
+void move_keeper::keep(std::vector<late>& waiting, xmpp::delivery& what) {
+  count_held();
+  if (waiting.empty())
+    home_.around().operations.fetch_add(1, std::memory_order_relaxed); // the node does not end meanwhile
+  bytes_ += what.what->cost();
+  waiting.push_back({std::move(what), home_.now()});
 }
 
 /// To every place where it may have been when something was sent there. By way of this node nothing can be passed: that finds the
@@ -108,12 +148,14 @@ void move_keeper::set_marks(moved& m, const cluster::move& what) {
   auto now = others.owner_of(*m.bare).node;
   for (auto n : places)
     if (n != cluster::self && n != now && others.is_alive(n)) {
-      auto id = std::uint64_t{home_.index()} << id_bits | ++last_mark_;
+      auto id = next_mark();
       marks_.emplace(id, m.bare->hash());
       ++m.marks;
       send_mark(home_, n, {others.own_name(), id}, m.bare);
     }
 }
+
+std::uint64_t move_keeper::next_mark() { return std::uint64_t{home_.index()} << id_bits | ++last_mark_; }
 
 void move_keeper::tell(home& at, std::uint64_t mark) {
   if (auto reactor = mark >> id_bits; reactor < at.around().homes().size())
@@ -121,6 +163,11 @@ void move_keeper::tell(home& at, std::uint64_t mark) {
 }
 
 void move_keeper::on_answer(std::uint64_t mark) {
+  if (auto one = behind_.extract(mark)) {
+    forget_relayed(one.mapped());
+    auto& all = *one.mapped().whose;
+    return --all.marks == 0 ? all.then(home_) : void();
+  }
   auto whose = marks_.extract(mark);
   if (!whose)
     return;
@@ -133,14 +180,66 @@ void move_keeper::release(moved& m) {
   if (m.waiting.empty())
     return;
   --waiting_;
+  route_late(std::exchange(m.waiting, {})); // `m` may be gone, or hold again, as soon as one is routed
+}
+
+void move_keeper::route_late(std::vector<late> all) {
   home_.around().operations.fetch_sub(1, std::memory_order_relaxed);
-  auto all = std::exchange(m.waiting, {}); // `m` may be gone, or hold again, as soon as one is routed
   for (auto& d : all) {
     bytes_ -= d.what.what->cost();
     home_.around().stamp(d.what, home_.now() - d.since);
   }
   for (auto& d : all)
     route(home_, std::move(d.what));
+}
+
+// --- what has been passed on
+
+bool move_keeper::may_come_back(const relayed& r) const { return home_.now() - r.last < remembered && home_.around().peers()->is_alive(r.to); }
+
+void move_keeper::note_relayed(const xmpp::jid& to, peer_number node) {
+  auto now = home_.now();
+  if (relayed_.size() >= most_kept && !relayed_.contains(to.hash())) {
+    std::erase_if(relayed_, [&](auto& one) { return std::ranges::all_of(one.second, [&](auto& r) { return now - r.last >= remembered; }); });
+    if (relayed_.size() >= most_kept) // order is worth less than memory
+      return;
+  }
+  auto& all = relayed_[to.hash()];
+  if (auto r = std::ranges::find(all, node, &relayed::to); r != all.end())
+    r->last = now;
+  else
+    all.push_back({node, now});
+}
+
+/// A mark of this node's own to each of those places: the one that waits would take a shorter way than what it is to come behind, for where
+/// the address lives is known better by now.
+void move_keeper::behind_relayed(const xmpp::jid_ref& bare, peer_number owner, std::uint8_t depth, std::function<void(home&)> then) {
+  constexpr std::uint8_t deepest = 3; // two nodes may have passed on to each other
+  auto there = relayed_.find(bare->hash());
+  if (there == relayed_.end() || depth >= deepest)
+    return then(home_);
+  auto& others = *home_.around().peers();
+  auto now = home_.now();
+  auto all = std::make_shared<behind>(behind{0, std::move(then)});
+  for (auto& r : there->second)
+    if (r.to != owner && may_come_back(r)) {
+      auto id = next_mark();
+      behind_.emplace(id, beside{all, bare->hash(), r.to, now});
+      ++all->marks;
+      send_mark(home_, r.to, {others.own_name(), id, 0, static_cast<std::uint8_t>(depth + 1)}, bare);
+    }
+  if (all->marks == 0)
+    all->then(home_);
+}
+
+/// All of that is through.
+void move_keeper::forget_relayed(const beside& mark) {
+  auto there = relayed_.find(mark.account);
+  if (there == relayed_.end())
+    return;
+  std::erase_if(there->second, [&](auto& r) { return r.to == mark.to && r.last <= mark.since; });
+  if (there->second.empty())
+    relayed_.erase(there);
 }
 
 /// Those whose moves nobody remembers.

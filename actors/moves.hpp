@@ -3,6 +3,8 @@
 #pragma once
 #include "base/clock.hpp"
 #include "cluster/table.hpp"
+#include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -17,12 +19,17 @@ struct move_mark {
   std::string origin;    // the node that waits for the answer
   std::uint64_t id = 0;  // there
   std::uint8_t hops = 0; // how often it was passed on
+  std::uint8_t depth = 0; // marks that wait for it in turn
 
   /// On the reactor of `bare`, in order with the stanzas that came for it.
   void arrive(home& at, const xmpp::jid_ref& bare) &&;
   /// To where the address lives; from there it is answered.
   void go_on(home& at, const xmpp::jid_ref& bare, cluster::peer_number owner) const;
   void answer(home& at) const;
+
+private:
+  void look_here(home& at, const xmpp::jid_ref& bare) const;
+  void pass(home& at, const xmpp::jid_ref& bare, cluster::peer_number owner) const;
 };
 
 /// It answers here and now, and what is done behind the answer (an account that is removed) must come behind it.
@@ -35,28 +42,46 @@ class move_keeper {
 public:
   explicit move_keeper(home& h) : home_(h) {}
   /// True: it has been taken, and is routed when those before it are through, or cannot come any more. Costs one load where nobody
-  /// has moved. What has come from another node goes on at once: its order counts there; so does
-  /// what the server itself says, or the account to its own sessions. There are other nodes.
+  /// has moved. What has come from another node goes on at once, as its order counts there, unless some that came before it was passed on
+  /// to a third node and may come back; so does what the server itself says, or the account to its own sessions. There are other nodes.
   [[nodiscard]] bool hold(xmpp::delivery& what);
   /// That mark was answered, or nobody will answer it. On the reactor that set it, from any other.
   static void tell(home& at, std::uint64_t mark);
+  /// A stanza from another node goes on to a third one.
+  void note_relayed(const xmpp::jid& to, cluster::peer_number node);
+  /// `then`, when what this reactor has passed on for that address lately is through, too: by whichever node, but for `owner`, whose link
+  /// the mark takes itself. At once where there is nothing of that.
+  void behind_relayed(const xmpp::jid_ref& bare, cluster::peer_number owner, std::uint8_t depth, std::function<void(home&)> then);
 
 private:
+  struct relayed { cluster::peer_number to; base::time_point last; };
+  struct behind { std::size_t marks; std::function<void(home&)> then; };
+  struct beside { std::shared_ptr<behind> whose; std::uint64_t account; cluster::peer_number to; base::time_point since; };
+  struct late { xmpp::delivery what; base::time_point since; };
   struct moved {
     xmpp::jid_ref bare;
     std::uint64_t number = 0; // of the move, cluster::move
     std::uint32_t marks = 0;  // without an answer: what comes now waits
-    struct late { xmpp::delivery what; base::time_point since; };
     std::vector<late> waiting;
   };
+  [[nodiscard]] bool hold_from_peer(xmpp::delivery& what);
+  [[nodiscard]] bool has_room(const std::vector<late>& waiting, const xmpp::delivery& what) const;
+  void keep(std::vector<late>& waiting, xmpp::delivery& what);
+  void route_late(std::vector<late> all);
   void set_marks(moved& m, const cluster::move& what);
   void on_answer(std::uint64_t mark);
   void release(moved& m);
   void forget_old();
+  void forget_relayed(const beside& mark);
+  [[nodiscard]] bool may_come_back(const relayed& r) const;
+  [[nodiscard]] std::uint64_t next_mark();
 
   home& home_;
   std::unordered_map<std::uint64_t, moved> moved_;          // by hash of the bare JID
   std::unordered_map<std::uint64_t, std::uint64_t> marks_;  // whose they are
+  std::unordered_map<std::uint64_t, std::vector<relayed>> relayed_; // by hash of the bare JID
+  std::unordered_map<std::uint64_t, beside> behind_; // by mark
+  std::unordered_map<std::uint64_t, std::vector<late>> from_peers_; // what waits for what was passed on, by hash of the bare JID
   std::uint64_t last_mark_ = 0;
   std::size_t waiting_ = 0, bytes_ = 0; // accounts; of what waits for them
   std::size_t look_at_ = 0;

@@ -75,7 +75,7 @@ public:
   [[nodiscard]] const ownership& owned() const { return owned_; }
   /// Services that nobody has at this moment, as far as this node knows: who asks them is told to wait.
   [[nodiscard]] std::size_t services_without_owner() const;
-  /// The node of that name, if it is there. Never this one.
+  /// The node of that name, if it is there; this one is `cluster::self`.
   [[nodiscard]] std::optional<cluster::peer_number> find(std::string_view name) const;
   /// Another node is there, and all that those there are have told is here. Blocks until then, at most so long.
   bool wait_until_joined(base::duration at_most);

@@ -162,6 +162,8 @@ std::vector<peers::told_names> peers::told_lately() const {
 }
 
 std::optional<peer_number> peers::find(std::string_view name) const {
+  if (name == own_name())
+    return cluster::self;
   std::shared_lock guard{candidates_mutex_};
   auto i = by_name_.find(name);
   return i == by_name_.end() ? std::nullopt : std::optional{i->second};

@@ -126,6 +126,8 @@ void send_to_peer(home& at, cluster::peer_number to, xmpp::delivery&& what) {
   p.needs_credit = s.type() != stanza_type::result && s.type() != stanza_type::error;
   p.has_completion = static_cast<bool>(s.completion);
   p.order = mix_order(s.from, what.to ? what.to : s.to);
+  if (what.hops > 0) [[unlikely]]
+    at.moves.note_relayed(what.to ? *what.to : *s.to, to);
   if (what.hops < UINT8_MAX)
     ++what.hops;
   p.what = std::move(what);

@@ -26,7 +26,7 @@ public:
   // --- where several nodes are (session_elsewhere.cpp)
   /// From its account on another node; not charged yet.
   void on_remote_deliver(xmpp::delivery&& what);
-  void on_passage(cluster::peer_number from);
+  void on_passage(cluster::peer_number from, const cluster::control& word);
   void on_said(cluster::peer_number from, const cluster::control& c, xmpp::delivery&& what);
   /// What its account knows of it, for every node to see, and for the account should it move.
   void on_view(const modules::session_view& v);
@@ -118,7 +118,8 @@ private:
   void end();
 
   // --- session_elsewhere.cpp
-  void say(cluster::control what, xmpp::delivery stanza = {});
+  void say(cluster::control what, xmpp::delivery stanza = {}) { say_at(account_at_, std::move(what), std::move(stanza)); }
+  void say_at(cluster::peer_number node, cluster::control what, xmpp::delivery stanza = {});
   void send_to_account(cluster::parcel_kind k, xmpp::delivery&& what);
   void publish(bool is_removal = false);
   [[nodiscard]] cluster::place here() const { return {cluster::self, home_.index(), id()}; }
@@ -135,6 +136,7 @@ private:
   void spool(base::time_point now);
   void store(std::vector<xmpp::delivery> late);
   void tell_settled(std::vector<base::u128> ids);
+  void tell_settled_at(cluster::peer_number node, std::vector<base::u128> ids);
   void know(const std::vector<base::u128>& ids);
   void tell_recent();
   void tell_arrived(std::vector<base::u128> ids);

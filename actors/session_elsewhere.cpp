@@ -47,12 +47,12 @@ void session::on_view(const modules::session_view& v) {
     publish();
 }
 
-void session::say(control what, xmpp::delivery stanza) {
+void session::say_at(cluster::peer_number node, control what, xmpp::delivery stanza) {
   stanza.to = bare_;
   auto p = cluster::make_control(session_id_, std::move(what), std::move(stanza));
   p.sender = id();
   p.sender_reactor = home_.index();
-  home_.for_peers(to_peers::send{account_at_, std::move(p)});
+  home_.for_peers(to_peers::send{node, std::move(p)});
 }
 
 void session::send_to_account(parcel_kind k, xmpp::delivery&& what) {
@@ -124,7 +124,7 @@ void session::on_said(cluster::peer_number from, const control& c, xmpp::deliver
     case control::kind::not_resumed:
       return on_not_found(c.has(control::has_list) ? std::optional{static_cast<std::uint32_t>(c.clock)} : std::nullopt);
     case control::kind::handed: return stage_ == place_in_time::taking_over ? handed_.push_back({std::move(what), c.has(control::has_list), c.has(control::is_full)}) : route_again(home_, std::move(what));
-    case control::kind::recent: return c.ids.empty() ? on_passage(from) : know(c.ids);
+    case control::kind::recent: return c.ids.empty() ? on_passage(from, c) : know(c.ids);
     case control::kind::adopt: return adopt(from, c, std::move(what));
     case control::kind::adopted: return on_adopted();
     default: return;
@@ -154,11 +154,11 @@ void session::check_account(bool is_sure) {
   bool was_lost = before != cluster::self && !others->is_alive(before);
   bool awaits_word = before != cluster::self && before != now && !was_lost && before != std::exchange(word_from_, cluster::self);
   if (now == cluster::self) {
-    modules::attach_request who{session_id_, full_, here(), clock_, limit_, v->wants_copies, v, true, awaits_word, was_lost};
+    modules::attach_request who{session_id_, full_, here(), clock_, limit_, v->wants_copies, v, true, awaits_word, was_lost, epoch_ + 1ull};
     return home_.post_to_entity(charged_account(), [who](entity& e) { e.on_attach(who); });
   }
   auto flags = static_cast<std::uint8_t>(c::is_back | (was_lost ? c::was_lost : 0) | (awaits_word ? c::awaits_word : 0) | flags_of(*v));
-  say({.what = c::kind::attach, .full = full_, .clock = clock_, .flags = flags, .priority = v->priority}, {v->presence, {}});
+  say({.what = c::kind::attach, .full = full_, .clock = clock_, .flags = flags, .priority = v->priority, .ids = {{epoch_ + 1ull, 0}}}, {v->presence, {}});
 }
 
 void session::on_peer_lost(cluster::peer_number n) {

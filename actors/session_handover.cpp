@@ -170,18 +170,21 @@ void session::leave_moved() {
   home_.end(*this);
 }
 
-/// Behind all that its account has sent to this place, or from that node: it goes on as that does, and is answered where the
-/// session is.
-void session::on_passage(cluster::peer_number from) {
+/// Behind all that its account has sent from the node that the word names: it goes on as that does, and is answered where the
+/// session is. From a build that names none it is taken for its own.
+void session::on_passage(cluster::peer_number from, const control& word) {
   if (stage_ == place_in_time::moved && successor_.node != cluster::self) {
-    say_to_successor({.what = control::kind::recent});
+    say_to_successor(word);
     return leave_moved();
   }
   if (stage_ == place_in_time::moved)
-    return home_.post<session>(successor_.reactor, successor_.ref, [from](session& s) { s.on_passage(from); });
-  word_from_ = from;
+    return home_.post<session>(successor_.reactor, successor_.ref, [from, word](session& s) { s.on_passage(from, word); });
+  auto said_by = word.text.empty() ? from : home_.around().peers()->find(word.text).value_or(from);
+  bool is_asked = word.has(control::awaits_word) && !word.text.empty();
+  if (!is_asked)
+    word_from_ = said_by;
   if (!is_ended_)
-    tell_settled({});
+    tell_settled_at(is_asked ? said_by : account_at_, {});
 }
 
 // --- the new one

@@ -75,7 +75,7 @@ void session::acknowledge(std::uint32_t h) {
     }
     if (!managed_->doubles.empty()) [[unlikely]]
       acknowledge_doubles(e.what);
-    if (e.is_spooled || e.may_be_stored)
+    if (e.is_spooled || e.may_be_stored || e.what.is_stored || e.what.is_again)
       stored.push_back(s.stanza_id);
     else if (e.what.shared && e.what.shared->is_elsewhere)
       shared.push_back(s.stanza_id);
@@ -91,9 +91,11 @@ void session::acknowledge(std::uint32_t h) {
     stage_ == place_in_time::own ? move_mark() : pass_ended();
 }
 
-void session::tell_settled(std::vector<base::u128> ids) {
-  if (account_at_ != cluster::self) [[unlikely]]
-    return say({.what = cluster::control::kind::settled, .ids = std::move(ids)});
+void session::tell_settled(std::vector<base::u128> ids) { tell_settled_at(account_at_, std::move(ids)); }
+
+void session::tell_settled_at(cluster::peer_number node, std::vector<base::u128> ids) {
+  if (node != cluster::self) [[unlikely]]
+    return say_at(node, {.what = cluster::control::kind::settled, .ids = std::move(ids)});
   home_.post_to_entity(charged_account(), [me = here(), sid = session_id_, ids = std::move(ids)](entity& e) mutable { e.on_settled(me, sid, std::move(ids)); });
 }
 

@@ -100,6 +100,8 @@ void session::adopt(value& from, std::uint32_t h) {
   acknowledge(h);
   for (auto& d : std::exchange(early_, {}))
     on_deliver(std::move(d));
+  if (!snapshot_) // the account may not know where it is
+    check_account(true);
   if (!stream_) // lost again meanwhile
     return detach();
   managed_->resumes_until = home_.now() + home_.around().settings().storage_timeout;

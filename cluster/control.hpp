@@ -10,14 +10,15 @@ namespace cluster {
 struct control {
   enum class kind : std::uint8_t {
     // to the account
-    attach,     // full, clock, flags; with `is_back`: it was attached elsewhere, and the parcel has its last presence; with
+    attach,     // full, clock, flags, ids (one: epoch of the place, and one); with `is_back`: it was attached elsewhere, and the parcel has its last presence; with
                 // `was_lost`: and that node is lost; with `awaits_word`: what the account sent from there may be on its way, and
                 // `settled` without ids comes behind it
     detach,
     settled,    // ids
     no_room,    // the parcel's stanza found none; flag is_full: the session closes
     look_again, // the owner of before may have stored something; no session; clock: how often it was passed on
-    arrived,    // ids: of messages that others of its sessions were given, too; no session; clock: how often it was passed on
+    arrived,    // ids: of messages that others of its sessions were given, too; no session; clock: how often it was passed on; flag is_full:
+                // who had the account before may have them stored
     remove,     // without a session of its own to say it: it goes, its sessions do not yet; clock: names the question
     // to the session
     accepted,   // full
@@ -32,8 +33,8 @@ struct control {
     not_resumed, // with has_list, clock: what this side had handled
     handed,     // the parcel's stanza is not acknowledged; flag has_list: an account keeps it; is_full: perhaps
     recent,     // ids, each two names of what its client has been sent lately (0: none); without any: the word that goes behind all that
-                // the account sent to the old place, from there to the new one, which answers by `settled` without ids. Or behind
-                // all that it sent from its own old place
+                // the account on the node `text` has sent, from place to place as that does. The last of them answers by `settled`
+                // without ids: that node, if the flag awaits_word is set, else wherever the account is now
     adopt,      // that was all: full, clock, ids (handled, epoch; window in ms, sent and acknowledged), flags, priority, jids: who
                 // had directed presence; the parcel has the presence
     adopted,    // back: the old place may go
@@ -47,7 +48,7 @@ struct control {
   };
   static constexpr auto last = kind::passed;
   enum flag : std::uint8_t { is_back = 1, is_available = 2, wants_copies = 4, is_interested = 8, has_list = 16, is_full = 32, is_introduced = 64, was_lost = 128,
-                             awaits_word = is_full }; // of attach
+                             awaits_word = is_full }; // of attach and recent
 
   kind what = kind::detach;
   xmpp::jid_ref full = {};

@@ -6,6 +6,7 @@
 #include "storage/tables.hpp"
 #include "xmpp/im/message_class.hpp"
 #include <algorithm>
+#include <deque>
 #include <optional>
 
 namespace modules {
@@ -16,6 +17,7 @@ constexpr auto ns = "msgoffline";
 constexpr std::size_t page = 64;              // messages read and delivered at once at login
 constexpr std::size_t page_bytes = 32 * 1024; // or so much
 constexpr std::size_t most_unerased = 1'000;  // of one account
+constexpr std::size_t most_kept = 64;         // of one account
 constexpr int most_tries = 10;                // each is as long as the store lets it wait
 
 /// Kept with the account while it is in memory.
@@ -34,6 +36,9 @@ struct mailbox {
     std::size_t bytes;
   };
   std::vector<owned> rows;
+  /// A row of what nobody was there for, lately: it may have come to a session by another way, as its sender did not wait for the store.
+  struct kept_row { base::u128 id; std::uint64_t entry; std::size_t bytes; };
+  std::deque<kept_row> kept;
   /// Acknowledged, and its row may still be there: it is being erased, or the store was away.
   struct erased {
     std::string key; // empty: not known
@@ -180,6 +185,8 @@ private:
         for (auto& r : of(account).rows)
           if (r.id == id)
             r.entry = entry; // of the attempt that was done
+        if (!owner)
+          note_kept(account, {id, entry, bytes}, done);
         return done.complete(what.what->completion, outcome::stored);
       }
       uncount(of(account), bytes);
@@ -192,6 +199,15 @@ private:
         disown(account, id);
       failed(what, owner, account, done, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "the message could not be stored"});
     });
+  }
+
+  void note_kept(account_view& account, const mailbox::kept_row& row, effects& out) {
+    if (account.has_arrived(row.id)) // while it was being written
+      return forget(account, tables::offline_key(*account.bare(), row.entry, row.id), row.id, row.bytes, out);
+    auto& all = of(account).kept;
+    if (all.size() >= most_kept)
+      all.pop_front();
+    all.push_back(row);
   }
 
   /// Nobody knows under which key. It may have been acknowledged meanwhile.
@@ -322,7 +338,10 @@ private:
       for (auto& c : box.coming)
         if (c.id == id)
           is_coming = c.is_settled = true;
-      if (o == box.rows.end()) {
+      auto k = std::ranges::find(box.kept, id, &mailbox::kept_row::id);
+      if (o == box.rows.end() && k != box.kept.end()) {
+        forget(ev.account, tables::offline_key(*ev.account.bare(), k->entry, id), id, k->bytes, ev.out);
+      } else if (o == box.rows.end()) {
         if (ev.has_begun_anew && !is_coming)
           unknown.push_back(id);
       } else if (o->entry == 0) {
@@ -338,10 +357,12 @@ private:
   /// Rows that were kept before this account started again, here or on another node.
   void look_for(std::vector<base::u128> ids, account_view& account, effects& out) {
     auto& late = of(account).unerased;
+    auto before = late.size();
     for (auto& id : ids)
       if (std::ranges::find(late, id, &mailbox::erased::id) == late.end() && late.size() < most_unerased)
         late.push_back({{}, id});
-    find_unerased(account, out);
+    if (late.size() > before)
+      find_unerased(account, out);
   }
 
   void find_unerased(account_view& account, effects& out) {
@@ -401,9 +422,11 @@ private:
 
   void forget(account_view& account, const std::string& key, base::u128 id, std::size_t bytes, effects& out) {
     auto& box = of(account);
-    if (bytes > 0) // else that has been done
+    bool is_counted = bytes > 0 && std::ranges::find(box.unerased, id, &mailbox::erased::id) == box.unerased.end(); // else that has been done
+    if (is_counted)
       uncount(box, bytes);
     disown(account, id);
+    std::erase_if(box.kept, [&](auto& k) { return k.id == id; });
     if (box.scans > 0)
       box.gone.push_back(id);
     mailbox::erased u{key, id};

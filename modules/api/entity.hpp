@@ -18,6 +18,7 @@ struct attach_request {
   bool has_moved = false;    // from another node: something may have been stored for it meanwhile
   bool awaits_word = false;  // there: what the account sent from there may be on its way
   bool was_lost = false;     // and that node is lost: words to contacts, and from them, may be, too
+  std::uint64_t epoch = 0;   // how often it has gone on at another place, and one; 0: not known
 };
 
 namespace event {
@@ -42,7 +43,7 @@ struct spool { std::uint64_t session; std::vector<xmpp::delivery> what; };
 /// The client has acknowledged these after all.
 struct settled { std::uint64_t session; std::vector<base::u128> stanza_ids; };
 /// A session on another node has acknowledged messages that others were given, too.
-struct arrived { std::vector<base::u128> stanza_ids; };
+struct arrived { std::vector<base::u128> stanza_ids; bool may_be_stored = false; };
 struct timer { std::uint32_t id; };
 /// The account goes, with all its rows. `then` once, when they are gone or could not be erased (then nothing has
 /// changed but what its contacts were told; asked again it goes on). Accounts only.

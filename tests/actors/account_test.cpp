@@ -355,6 +355,18 @@ TEST_CASE_FIXTURE(account_fixture, "removal: what waits in line behind it is ref
   CHECK(engine.rows() == 0);
 }
 
+TEST_CASE_FIXTURE(account_fixture, "what a client has acknowledged is not given again, whoever had not heard of that and sends it again") {
+  attach(1, "r");
+  auto again = stanza("<message id='m'><body>x</body></message>", "c@b/z", "a@b/r");
+  again->stanza_id = {1, 2};
+  again->completion = {9, 1, 0, 0};
+  auto come = [&](bool is_again) { return step(modules::event::stanza{{again, {}, {}, false, false, false, is_again}}); };
+  CHECK(who_got(come(true), "<body>x") == "1");
+  step(modules::event::settled{1, {{1, 2}}});
+  CHECK(come(true) == lines{"complete 0"});
+  CHECK(who_got(come(false), "<body>x") == "1"); // another message
+}
+
 TEST_CASE_FIXTURE(account_fixture, "what a client has acknowledged need not be stored, though the word for that comes later by another way") {
   attach(1, "r");
   auto late = stanza("<message id='m'><body>x</body></message>", "c@b/z", "a@b/r");

@@ -3,6 +3,7 @@
 #include "base/metrics.hpp"
 #include "tests/support/small_cluster.hpp"
 #include <future>
+#include <latch>
 
 using namespace actors;
 using namespace actors::testing;
@@ -106,3 +107,37 @@ TEST_CASE("moves: for an old node that says nothing, and to which nothing is und
   CHECK(next_body(*receiver) == "<body>2</body>");
   CHECK(held() == before + 2);
 }
+
+namespace {
+/// Node `by` has just passed something for the account on to node 3, which it does not reach any more.
+struct passed_on {
+  small_cluster nodes{4};
+  std::string name = name_at_two(nodes), address = name + "@b";
+  std::unique_ptr<small_client> sender = nodes.come(0, "s", "s", 0);
+  std::unique_ptr<small_client> receiver;
+  void come_to_one_and_pass_on(std::size_t by) {
+    nodes[1].add_account(name);
+    receiver = nodes.come(1, name, "r", 0);
+    nodes.cut(by, 3);
+    auto& homes = nodes[by].around.homes();
+    std::latch done{static_cast<std::ptrdiff_t>(homes.size())};
+    for (auto* h : homes)
+      h->post_from_anywhere([&, there = *nodes.others(by).find(small_cluster::name_of(3))](home& at) {
+        at.moves.note_relayed(**xmpp::parse_jid(address), there);
+        done.count_down();
+      });
+    done.wait();
+    sender->send(message(address, 1));
+    sender->send(message(address, 2));
+    REQUIRE(sender->ping());
+    CHECK(receiver->hears_nothing(300ms));
+    nodes.mend(by, 3);
+    CHECK(next_body(*receiver) == "<body>1</body>");
+    CHECK(next_body(*receiver) == "<body>2</body>");
+  }
+};
+} // namespace
+
+TEST_CASE_FIXTURE(passed_on, "moves: a mark goes behind what its node passed on elsewhere before it knew better") { come_to_one_and_pass_on(2); }
+
+TEST_CASE_FIXTURE(passed_on, "moves: what comes from another node waits for what was passed on to a third one, and may come back") { come_to_one_and_pass_on(1); }

@@ -21,6 +21,15 @@ struct fixture : account_fixture {
     CHECK(name_of(view.unacknowledged.run(ev)) == "taken");
     return out;
   }
+  /// Nobody is there for it.
+  effects keep(std::uint64_t id) {
+    xmpp::delivery d{stanza("<message type='chat'><body>x</body></message>", "friend@far.example/r", "me@example.org"), {}};
+    d.what->stanza_id = {id, 0};
+    effects out;
+    message_undelivered ev{d, *this, out};
+    CHECK(name_of(view.undelivered.run(ev)) == "taken");
+    return out;
+  }
   effects acknowledge(std::uint64_t id, std::uint64_t session = 7, bool has_begun_anew = false) {
     effects out;
     std::vector<base::u128> ids{{id, 0}};
@@ -80,6 +89,18 @@ TEST_CASE_FIXTURE(fixture, "offline: what another node has stored, and a client 
   arrived = {{1, 0}};
   log_in(8);
   CHECK(delivered.empty());
+  CHECK(rows() == 0);
+}
+
+TEST_CASE_FIXTURE(fixture, "offline: what was stored so late that its sender had sent it again goes when a client acknowledges that") {
+  auto first = keep(1), second = keep(2);
+  settle(first);
+  CHECK(rows() == 1);
+  auto ack = acknowledge(1);
+  settle(ack);
+  CHECK(rows() == 0);
+  arrived = {{2, 0}}; // while it was being written
+  settle(second);
   CHECK(rows() == 0);
 }
 
