@@ -243,6 +243,8 @@ void account::on(modules::event::attach& e, effects& out) {
       catch_up(e.who.session, e.who.was_lost, out);
       settle_later(out);
     }
+    for (auto& d : std::exchange(waiting_, {})) // nobody need look whether there is such an account
+      handle(d, out);
     return;
   }
   m.view.id = e.who.session;

@@ -67,7 +67,7 @@ void entity::carry_out(modules::effects& todo) {
 }
 
 bool entity::has_work() const {
-  return !sessions_.empty() || passages_ || !machine_->is_idle() || !under_way_.empty() || !waiting_.empty();
+  return !sessions_.empty() || passages_ || words_ || !machine_->is_idle() || !under_way_.empty() || !waiting_.empty();
 }
 
 bool entity::end_if_idle() {

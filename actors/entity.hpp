@@ -150,6 +150,8 @@ private:
   void say(cluster::peer_number to, std::uint64_t session, cluster::control what, xmpp::delivery stanza = {});
   void tell_owner(cluster::control what);
   void tell_arrived(std::vector<base::u128> ids, bool may_be_stored, std::uint64_t hops);
+  void pass_words(std::vector<base::u128> ids, bool may_be_stored, bool is_look, std::uint64_t hops);
+  void say_words();
   void turn_away(const cluster::place& where, std::uint64_t session, xmpp::delivery&& what);
   // --- entity_passages.cpp
   void begin_passage(const attached& before);
@@ -215,6 +217,13 @@ private:
     std::size_t bytes = 0; // of all that waits
     net::timer limit;
   };
+  struct words {
+    std::vector<base::u128> ids;
+    bool may_be_stored = false, is_look = false;
+    std::uint64_t hops = 0;
+    net::timer timer;
+  };
+  std::unique_ptr<words> words_; // for the owner, while nodes do not agree who that is; mostly null
   std::unique_ptr<passages> passages_; // of sessions that have just gone on at another node; mostly null
   base::time_point begun_{}; // since then this address lives here
   cluster::peer_number owner_ = cluster::self; // else everything is passed on

@@ -14,6 +14,7 @@ using cluster::parcel_kind;
 
 namespace {
 constexpr std::uint64_t most_words = 8; // from node to node, while they do not agree
+constexpr auto pass_after = std::chrono::milliseconds{250};
 constexpr std::uint32_t session_timer = UINT32_MAX; // beside the machine's own
 constexpr auto look_after = std::chrono::seconds{1};
 constexpr std::uint8_t most_looks = 4; // 1, 2, 4, 8 s: a row may be of a session that is gone
@@ -326,8 +327,7 @@ void entity::on_arrived(std::vector<base::u128> ids, bool may_be_stored, std::ui
   machine_->know_arrived(ids); // also before it is known here that the address has moved to this node
   if (owner_ == cluster::self)
     return step(modules::event::arrived{std::move(ids), may_be_stored});
-  if (hops < most_words)
-    tell_arrived(std::move(ids), may_be_stored, hops + 1);
+  pass_words(std::move(ids), may_be_stored, false, hops);
 }
 
 void entity::tell_arrived(std::vector<base::u128> ids, bool may_be_stored, std::uint64_t hops) {
@@ -337,8 +337,34 @@ void entity::tell_arrived(std::vector<base::u128> ids, bool may_be_stored, std::
 void entity::look_again(std::uint64_t hops) {
   if (owner_ == cluster::self)
     return step(modules::event::look_again{});
-  if (hops < most_words)
-    tell_owner({.what = control::kind::look_again, .clock = hops + 1});
+  pass_words({}, false, true, hops);
+}
+
+/// At once from where the address was. What comes from such a node waits a while, longer each time: rows are slower than words.
+void entity::pass_words(std::vector<base::u128> ids, bool may_be_stored, bool is_look, std::uint64_t hops) {
+  constexpr std::size_t most_ids = 512;
+  if (hops >= most_words)
+    return;
+  if (!words_)
+    words_ = std::make_unique<words>();
+  auto& w = *words_;
+  w.ids.insert(w.ids.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), most_ids - w.ids.size())));
+  w.may_be_stored |= may_be_stored;
+  w.is_look |= is_look;
+  w.hops = std::max(w.hops, hops);
+  if (w.hops == 0)
+    return say_words();
+  w.timer = home_.loop().after(pass_after * static_cast<int>(w.hops), [this] { home_.guard(id(), [this] { say_words(); }); });
+}
+
+void entity::say_words() {
+  auto w = std::move(words_);
+  if (!w->ids.empty())
+    owner_ == cluster::self ? step(modules::event::arrived{std::move(w->ids), w->may_be_stored}) : tell_arrived(std::move(w->ids), w->may_be_stored, w->hops + 1);
+  if (w->is_look)
+    owner_ == cluster::self ? step(modules::event::look_again{}) : tell_owner({.what = control::kind::look_again, .clock = w->hops + 1});
+  if (!has_work())
+    rest();
 }
 
 void entity::on_found_again(std::shared_ptr<const std::vector<xmpp::jid_ref>> sessions) { step(modules::event::found_again{std::move(sessions)}); }

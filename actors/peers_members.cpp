@@ -281,17 +281,16 @@ void peers::tell_what_is_written(const xmpp::jid_ref& bare) {
   carry(one);
 }
 
-/// Of a node that says nothing: what is on the way there holds up what is behind it as long as it may still come, nothing for a moment.
+/// What is on the way to a node, or waits there, holds up what is behind it as long as it may still come: where that node says nothing,
+/// and nothing is on the way, only for a moment.
 void peers::watch_mark(const to_peers::send& i) {
-  constexpr auto longest = std::chrono::seconds{15}; // then it is given up, or has been heard
-  constexpr auto shortest = std::chrono::seconds{1};
   constexpr std::size_t most = 65'536;
   const auto& bare = *i.what.what.to;
   const auto* l = mesh_.link_to(i.to);
   auto waits = [&](const unsent& u) { return u.to == i.to && u.what.is_for(bare); };
   bool is_on_way = (l && l->has_for(bare)) || std::ranges::any_of(unsent_, waits);
   if (marks_.size() < most)
-    return marks_.push_back({i.what.said->clock, now_ + (is_on_way ? longest : shortest)});
+    return marks_.push_back({i.what.said->clock, i.to, is_on_way, now_});
   end_mark(i.what.said->clock);
 }
 
@@ -300,8 +299,11 @@ void peers::end_mark(std::uint64_t id) {
 }
 
 void peers::look_for_marks() {
-  std::erase_if(marks_, [this](auto& m) {
-    if (m.until > now_)
+  constexpr auto longest = std::chrono::seconds{15}; // then it is given up, or has been heard; no store takes longer, either
+  constexpr auto shortest = std::chrono::seconds{1};
+  std::erase_if(marks_, [&](auto& m) {
+    bool may_come = m.is_on_way || mesh_.members().at(m.at).state == peer_state::alive;
+    if (now_ - m.since < (may_come ? longest : shortest))
       return false;
     end_mark(m.id);
     return true;

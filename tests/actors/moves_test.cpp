@@ -98,8 +98,8 @@ TEST_CASE("moves: for an old node that says nothing, and to which nothing is und
   auto name = name_at_two(nodes), address = name + "@b";
   auto sender = nodes.come(0, "s", "s", 0);
   nodes[1].add_account(name);
-  stopped_reactor stopped{nodes[2], address};
   auto receiver = nodes.come(1, name, "r", 0);
+  nodes.cut(0, 2);
   auto before = held();
   sender->send(message(address, 1));
   sender->send(message(address, 2));
