@@ -163,7 +163,7 @@ void move_keeper::tell(home& at, std::uint64_t mark) {
 }
 
 void move_keeper::on_answer(std::uint64_t mark) {
-  if (auto one = behind_.extract(mark)) {
+  if (auto one = own_marks_.extract(mark)) {
     forget_relayed(one.mapped());
     auto& all = *one.mapped().whose;
     return --all.marks == 0 ? all.then(home_) : void();
@@ -224,7 +224,7 @@ void move_keeper::behind_relayed(const xmpp::jid_ref& bare, peer_number owner, s
   for (auto& r : there->second)
     if (r.to != owner && may_come_back(r)) {
       auto id = next_mark();
-      behind_.emplace(id, beside{all, bare->hash(), r.to, now});
+      own_marks_.emplace(id, own_mark{all, bare->hash(), r.to, now});
       ++all->marks;
       send_mark(home_, r.to, {others.own_name(), id, 0, static_cast<std::uint8_t>(depth + 1)}, bare);
     }
@@ -233,7 +233,7 @@ void move_keeper::behind_relayed(const xmpp::jid_ref& bare, peer_number owner, s
 }
 
 /// All of that is through.
-void move_keeper::forget_relayed(const beside& mark) {
+void move_keeper::forget_relayed(const own_mark& mark) {
   auto there = relayed_.find(mark.account);
   if (there == relayed_.end())
     return;

@@ -55,8 +55,9 @@ public:
 
 private:
   struct relayed { cluster::peer_number to; base::time_point last; };
+  /// What waits for marks of this reactor's own, and one of those.
   struct behind { std::size_t marks; std::function<void(home&)> then; };
-  struct beside { std::shared_ptr<behind> whose; std::uint64_t account; cluster::peer_number to; base::time_point since; };
+  struct own_mark { std::shared_ptr<behind> whose; std::uint64_t account; cluster::peer_number to; base::time_point since; };
   struct late { xmpp::delivery what; base::time_point since; };
   struct moved {
     xmpp::jid_ref bare;
@@ -72,7 +73,7 @@ private:
   void on_answer(std::uint64_t mark);
   void release(moved& m);
   void forget_old();
-  void forget_relayed(const beside& mark);
+  void forget_relayed(const own_mark& mark);
   [[nodiscard]] bool may_come_back(const relayed& r) const;
   [[nodiscard]] std::uint64_t next_mark();
 
@@ -80,7 +81,7 @@ private:
   std::unordered_map<std::uint64_t, moved> moved_;          // by hash of the bare JID
   std::unordered_map<std::uint64_t, std::uint64_t> marks_;  // whose they are
   std::unordered_map<std::uint64_t, std::vector<relayed>> relayed_; // by hash of the bare JID
-  std::unordered_map<std::uint64_t, beside> behind_; // by mark
+  std::unordered_map<std::uint64_t, own_mark> own_marks_; // behind what was passed on
   std::unordered_map<std::uint64_t, std::vector<late>> from_peers_; // what waits for what was passed on, by hash of the bare JID
   std::uint64_t last_mark_ = 0;
   std::size_t waiting_ = 0, bytes_ = 0; // accounts; of what waits for them

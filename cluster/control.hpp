@@ -10,9 +10,9 @@ namespace cluster {
 struct control {
   enum class kind : std::uint8_t {
     // to the account
-    attach,     // full, clock, flags, ids (one: epoch of the place, and one); with `is_back`: it was attached elsewhere, and the parcel has its last presence; with
-                // `was_lost`: and that node is lost; with `awaits_word`: what the account sent from there may be on its way, and
-                // `settled` without ids comes behind it
+    attach,     // full, clock, flags; with `is_back`: it was attached elsewhere, ids (one) has the epoch of the place and one, and the
+                // parcel its last presence; with `was_lost`: and that node is lost; with `awaits_word`: what the account sent from there
+                // may be on its way, and `settled` without ids comes behind it
     detach,
     settled,    // ids
     no_room,    // the parcel's stanza found none; flag is_full: the session closes
@@ -43,7 +43,7 @@ struct control {
     broadcast,  // text: a domain, to whose every session the parcel's stanza goes; clock: names it, as it may come again
     removed,    // the answer to `remove`: clock, code (0: it is gone, else storage::errc + 1)
     passing,    // for the address in the parcel, behind what it was sent before it moved: goes after it. clock: names the mark,
-                // text: the node that waits for it, code: how often it was passed on
+                // text: the node that waits for it, code: how often it was passed on, type: how many marks wait for it in turn
     passed,     // the answer: clock; there is nothing of that any more on the way
   };
   static constexpr auto last = kind::passed;

@@ -12,9 +12,13 @@ struct fixture : account_fixture {
     start(make_offline());
     join(7, "pc");
   }
-  effects spool(std::uint64_t id, std::uint64_t session = 7) {
+  xmpp::delivery message(std::uint64_t id) {
     xmpp::delivery d{stanza("<message type='chat'><body>x</body></message>", "friend@far.example/r", "me@example.org"), {}};
     d.what->stanza_id = {id, 0};
+    return d;
+  }
+  effects spool(std::uint64_t id, std::uint64_t session = 7) {
+    auto d = message(id);
     d.what->completion = {1, static_cast<std::uint32_t>(id), 0, 0};
     effects out;
     message_unacknowledged ev{session, d, *this, out};
@@ -23,8 +27,7 @@ struct fixture : account_fixture {
   }
   /// Nobody is there for it.
   effects keep(std::uint64_t id) {
-    xmpp::delivery d{stanza("<message type='chat'><body>x</body></message>", "friend@far.example/r", "me@example.org"), {}};
-    d.what->stanza_id = {id, 0};
+    auto d = message(id);
     effects out;
     message_undelivered ev{d, *this, out};
     CHECK(name_of(view.undelivered.run(ev)) == "taken");
