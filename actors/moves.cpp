@@ -17,6 +17,7 @@ constexpr int id_bits = 48; // of a mark: below the reactor's number
 constexpr std::size_t most_waiting = 1'024, most_bytes = 8u << 20; // for one account; on one reactor
 constexpr std::size_t most_kept = 1'024; // accounts, before old ones are looked for
 constexpr auto remembered = std::chrono::seconds{15}; // what was passed on: no mark is waited for longer
+constexpr std::uint8_t came_back = 3; // here, there, and here again
 
 void send_mark(home& at, peer_number to, const move_mark& m, const xmpp::jid_ref& bare) {
   auto p = cluster::make_control(0, {.what = control::kind::passing, .clock = m.id, .code = m.hops, .type = m.depth, .text = m.origin}, {nullptr, bare});
@@ -35,7 +36,12 @@ void count_held() {
 // --- the mark
 
 void move_mark::arrive(home& at, const xmpp::jid_ref& bare) && {
-  at.moves.behind_relayed(bare, at.around().peers()->owner_of(*bare).node, depth, [m = std::move(*this), bare](home& there) { m.look_here(there, bare); });
+  auto go_on = [m = std::move(*this), bare](home& there) {
+    there.moves.behind_relayed(bare, there.around().peers()->owner_of(*bare).node, m.depth, [m, bare](home& h) { m.look_here(h, bare); });
+  };
+  if (depth > 0) // what waits here may wait for this very mark
+    return go_on(at);
+  at.moves.behind_those_from_peers(bare, std::move(go_on));
 }
 
 void move_mark::look_here(home& at, const xmpp::jid_ref& bare) const {
@@ -52,7 +58,7 @@ void move_mark::go_on(home& at, const xmpp::jid_ref& bare, peer_number owner) co
 void move_mark::pass(home& at, const xmpp::jid_ref& bare, peer_number owner) const {
   if (owner == cluster::self || hops == most_hops)
     return answer(at);
-  send_mark(at, owner, {origin, id, static_cast<std::uint8_t>(hops + 1), depth}, bare);
+  at.moves.pass(*this, bare, owner);
 }
 
 void move_mark::answer(home& at) const {
@@ -70,10 +76,13 @@ bool move_keeper::hold(xmpp::delivery& what) {
     return !(relayed_.empty() && from_peers_.empty()) && hold_from_peer(what);
   auto& node = home_.around();
   const auto& to = what.to ? *what.to : *what.what->to;
-  auto lately = node.peers()->rows().moved(to);
-  if ((!lately && waiting_ == 0) || is_said_by_server(*what.what, to)) [[likely]]
+  auto lately = node.peers()->moved_lately(to);
+  bool have_come_back = node.held_from_peers.load(std::memory_order_relaxed) > 0 || !from_peers_.empty();
+  if ((!lately && waiting_ == 0 && !have_come_back) || is_said_by_server(*what.what, to)) [[likely]]
     return false;
   auto i = moved_.find(to.hash());
+  if (have_come_back && (i == moved_.end() || i->second.waiting.empty()) && hold_with_those_from_peers(what))
+    return true;
   if (lately && (i == moved_.end() || i->second.number != lately->number)) {
     auto h = node.find_host(to.domain());
     if (!h || h->is_pinned) // its accounts stay
@@ -100,18 +109,35 @@ bool move_keeper::hold(xmpp::delivery& what) {
   return true;
 }
 
+/// What was sent from here before, and has come back, may be among those that wait with the address's reactor.
+bool move_keeper::hold_with_those_from_peers(xmpp::delivery& what) {
+  const auto& to = what.to ? what.to : what.what->to;
+  if (auto all = from_peers_.find(to->hash()); all != from_peers_.end())
+    return keep_if_room(all->second.waiting, what);
+  auto reactor = home_.around().reactor_of(*to);
+  if (reactor == home_.index() || has_asked_)
+    return false;
+  auto bare = xmpp::bare_of(to);
+  keep(from_peers_[bare->hash()].waiting, what);
+  home_.post(reactor, [bare, me = home_.index()](home& there) {
+    there.moves.behind_those_from_peers(bare, [account = bare->hash(), me](home& at) {
+      at.post(me, [account](home& mine) {
+        mine.moves.has_asked_ = true;
+        mine.moves.release_from_peers(account);
+        mine.moves.has_asked_ = false;
+      });
+    });
+  });
+  return true;
+}
+
 /// What this reactor has passed on to a third node before may come back, as the address lives here after all: it comes first.
 bool move_keeper::hold_from_peer(xmpp::delivery& what) {
-  constexpr std::uint8_t came_back = 3; // here, there, and here again
   const auto& to = what.to ? what.to : what.what->to;
   if (what.hops >= came_back)
     return false;
-  if (auto waiting = from_peers_.find(to->hash()); waiting != from_peers_.end()) {
-    if (!has_room(waiting->second, what))
-      return false;
-    keep(waiting->second, what);
-    return true;
-  }
+  if (auto all = from_peers_.find(to->hash()); all != from_peers_.end())
+    return keep_if_room(all->second.waiting, what);
   auto there = relayed_.find(to->hash());
   if (there == relayed_.end())
     return false;
@@ -119,8 +145,34 @@ bool move_keeper::hold_from_peer(xmpp::delivery& what) {
   if (std::ranges::all_of(there->second, [&](auto& r) { return r.to == owner || !may_come_back(r); }))
     return false;
   auto bare = xmpp::bare_of(to);
-  keep(from_peers_[bare->hash()], what);
-  behind_relayed(bare, owner, 0, [account = bare->hash()](home& at) { at.moves.route_late(at.moves.from_peers_.extract(account).mapped()); });
+  home_.around().held_from_peers.fetch_add(1, std::memory_order_relaxed);
+  keep(from_peers_[bare->hash()].waiting, what);
+  behind_relayed(bare, owner, 0, [account = bare->hash()](home& at) {
+    at.around().held_from_peers.fetch_sub(1, std::memory_order_relaxed);
+    at.moves.release_from_peers(account);
+  });
+  return true;
+}
+
+void move_keeper::release_from_peers(std::uint64_t account) {
+  auto all = std::move(from_peers_.extract(account).mapped());
+  route_late(std::move(all.waiting));
+  for (auto& then : all.behind)
+    then(home_);
+}
+
+void move_keeper::behind_those_from_peers(const xmpp::jid_ref& bare, std::function<void(home&)> then) {
+  constexpr std::size_t most = 64; // of one account; who asks does not wait for ever
+  auto all = from_peers_.find(bare->hash());
+  if (all == from_peers_.end() || all->second.behind.size() == most)
+    return then(home_);
+  all->second.behind.push_back(std::move(then));
+}
+
+bool move_keeper::keep_if_room(std::vector<late>& waiting, xmpp::delivery& what) {
+  if (!has_room(waiting, what))
+    return false;
+  keep(waiting, what);
   return true;
 }
 
@@ -137,7 +189,7 @@ void move_keeper::keep(std::vector<late>& waiting, xmpp::delivery& what) {
 }
 
 /// To every place where it may have been when something was sent there. By way of this node nothing can be passed: that finds the
-/// entity as long as it holds anything.
+/// entity as long as it holds anything, or waits with what has come back.
 void move_keeper::set_marks(moved& m, const cluster::move& what) {
   auto& others = *home_.around().peers();
   std::vector<peer_number> places{what.from.begin(), what.from.begin() + what.count};
@@ -156,6 +208,20 @@ void move_keeper::set_marks(moved& m, const cluster::move& what) {
 }
 
 std::uint64_t move_keeper::next_mark() { return std::uint64_t{home_.index()} << id_bits | ++last_mark_; }
+
+/// As a mark of this reactor's own: where its next place is lost this node answers, as what was before it is lost there, too.
+void move_keeper::pass(const move_mark& mark, const xmpp::jid_ref& bare, peer_number to) {
+  auto all = std::make_shared<behind>(behind{0, [mark](home& at) { mark.answer(at); }});
+  send_own(all, bare, to, {{}, 0, static_cast<std::uint8_t>(mark.hops + 1), mark.depth});
+}
+
+void move_keeper::send_own(const std::shared_ptr<behind>& whose, const xmpp::jid_ref& bare, peer_number to, move_mark m) {
+  m.origin = home_.around().peers()->own_name();
+  m.id = next_mark();
+  own_marks_.emplace(m.id, own_mark{whose, bare->hash(), to, home_.now()});
+  ++whose->marks;
+  send_mark(home_, to, m, bare);
+}
 
 void move_keeper::tell(home& at, std::uint64_t mark) {
   if (auto reactor = mark >> id_bits; reactor < at.around().homes().size())
@@ -218,16 +284,10 @@ void move_keeper::behind_relayed(const xmpp::jid_ref& bare, peer_number owner, s
   auto there = relayed_.find(bare->hash());
   if (there == relayed_.end() || depth >= deepest)
     return then(home_);
-  auto& others = *home_.around().peers();
-  auto now = home_.now();
   auto all = std::make_shared<behind>(behind{0, std::move(then)});
   for (auto& r : there->second)
-    if (r.to != owner && may_come_back(r)) {
-      auto id = next_mark();
-      own_marks_.emplace(id, own_mark{all, bare->hash(), r.to, now});
-      ++all->marks;
-      send_mark(home_, r.to, {others.own_name(), id, 0, static_cast<std::uint8_t>(depth + 1)}, bare);
-    }
+    if (r.to != owner && may_come_back(r))
+      send_own(all, bare, r.to, {{}, 0, 0, static_cast<std::uint8_t>(depth + 1)});
   if (all->marks == 0)
     all->then(home_);
 }
@@ -244,8 +304,8 @@ void move_keeper::forget_relayed(const own_mark& mark) {
 
 /// Those whose moves nobody remembers.
 void move_keeper::forget_old() {
-  auto& rows = home_.around().peers()->rows();
-  std::erase_if(moved_, [&](auto& one) { return one.second.marks == 0 && !rows.moved(*one.second.bare); });
+  auto& others = *home_.around().peers();
+  std::erase_if(moved_, [&](auto& one) { return one.second.marks == 0 && !others.moved_lately(*one.second.bare); });
   look_at_ = 2 * moved_.size();
 }
 

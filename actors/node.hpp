@@ -188,6 +188,8 @@ public:
   [[nodiscard]] std::size_t session_count() const;
   /// Storage operations that entities wait for.
   std::atomic<std::int64_t> operations{0};
+  /// Addresses for which something from other nodes waits (actors/moves.hpp).
+  std::atomic<std::int64_t> held_from_peers{0};
   std::atomic<std::uint32_t> compressed_streams{0};
   [[nodiscard]] bool is_draining() const { return draining_.load(std::memory_order_relaxed); }
   void drain() { draining_.store(true, std::memory_order_relaxed); }

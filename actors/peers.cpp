@@ -443,7 +443,7 @@ void peers::carry(to_peers::send& i) {
     return todo_.returned.push_back(std::move(i.what));
   }
   constexpr auto patience = std::chrono::seconds{2};
-  if (i.what.said && i.what.said->what == cluster::control::kind::passing && i.what.said->code == 0)
+  if (i.what.said && i.what.said->what == cluster::control::kind::passing)
     watch_mark(i);
   if (!unsent_orders_.contains(i.what.order) && mesh_.send(i.to, std::move(i.what), now_, todo_) != base::room::full)
     return;

@@ -70,6 +70,12 @@ public:
   }
   /// Where it is without a session, and where it was a few seconds ago, when others were there. Any thread.
   [[nodiscard]] std::vector<cluster::peer_number> hashed_lately(const xmpp::jid& bare) const;
+  /// Whether it lives elsewhere than a few seconds ago: by its sessions (table::moved), or without one as others are there now. Mostly
+  /// two loads.
+  [[nodiscard]] std::optional<cluster::move> moved_lately(const xmpp::jid& bare) const {
+    auto m = rows_.moved(bare);
+    return candidates_version_.load(std::memory_order_relaxed) == 0 ? m : moved_by_hashing(bare, m);
+  }
   /// Where a service that exists once is; nothing: nobody has it at this moment.
   [[nodiscard]] std::optional<cluster::peer_number> service_owner(const xmpp::jid& name) const;
   [[nodiscard]] const ownership& owned() const { return owned_; }
@@ -192,6 +198,7 @@ private:
   void forget_told();
   mail& mail_of(std::uint16_t reactor);
   void deliver_mail();
+  [[nodiscard]] std::optional<cluster::move> moved_by_hashing(const xmpp::jid& bare, std::optional<cluster::move> by_rows) const;
   [[nodiscard]] candidates_ref candidates() const {
     std::shared_lock guard{candidates_mutex_};
     return candidates_;
@@ -247,6 +254,8 @@ private:
   candidates_ref candidates_;
   struct former { candidates_ref candidates; base::time_point until; };
   std::deque<former> former_; // nodes that come back one after the other are several in a moment
+  std::atomic<std::uint32_t> candidates_version_{0}; // 0: they have been the same for a while
+  std::uint32_t last_version_ = 0;
   std::vector<cluster::peer_number> alive_;
   std::vector<std::string> names_; // by number, of those that are there
   std::map<std::string, cluster::peer_number, std::less<>> by_name_;

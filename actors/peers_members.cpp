@@ -34,6 +34,8 @@ void peers::update_candidates() {
   if (!former_.empty() && now_ >= former_.front().until) {
     std::lock_guard guard{candidates_mutex_};
     former_.pop_front();
+    if (former_.empty())
+      candidates_version_.store(0, std::memory_order_relaxed);
   }
   auto fresh = mesh_.candidates();
   std::vector<peer_number> alive;
@@ -56,6 +58,7 @@ void peers::update_candidates() {
   if (former_.size() == most_former)
     former_.pop_front();
   former_.push_back({std::exchange(candidates_, std::move(shown)), now_ + cluster::table::move_age * tick_every});
+  candidates_version_.store(++last_version_, std::memory_order_relaxed); // seen with them: both under the lock
   alive_ = std::move(alive);
 }
 
@@ -139,6 +142,17 @@ std::vector<peer_number> peers::hashed_lately(const xmpp::jid& bare) const {
     if (auto n = cluster::table::hashed(bare, *list).node; std::ranges::find(all, n) == all.end())
       all.push_back(n);
   return all;
+}
+
+std::optional<cluster::move> peers::moved_by_hashing(const xmpp::jid& bare, std::optional<cluster::move> by_rows) const {
+  constexpr int version_bits = 40; // above the number of the rows' moves
+  auto version = std::uint64_t{candidates_version_.load(std::memory_order_relaxed)};
+  if (rows_.home_of(bare) || hashed_lately(bare).size() == 1)
+    return by_rows;
+  auto both = by_rows.value_or(cluster::move{});
+  both.number |= version << version_bits;
+  both.was_hashed = true;
+  return both;
 }
 
 bool peers::has_successor() const {

@@ -2,6 +2,7 @@
 #include "actors/router.hpp"
 #include "base/metrics.hpp"
 #include "tests/support/small_cluster.hpp"
+#include <algorithm>
 #include <future>
 #include <latch>
 
@@ -14,11 +15,14 @@ std::uint64_t held() {
   return base::metrics::make_counter("covey_stanzas_held_total", "Stanzas that waited until what was sent before them to an account's old node was through.").value();
 }
 
-/// An account without a session that node 2 answers for, as all see it.
-std::string name_at_two(small_cluster& c) {
+/// An account without a session that this node answers for, as all see it, and did when fewer nodes were there.
+std::string name_at(small_cluster& c, std::size_t node) {
+  auto there = *c.others(0).find(small_cluster::name_of(node));
   for (int n = 0;; ++n) {
     auto name = "m" + std::to_string(n);
-    if (auto owner = c.others(0).owner_of(**xmpp::parse_jid(name + "@b")); c.others(0).name_of(owner.node) == small_cluster::name_of(2))
+    auto bare = *xmpp::parse_jid(name + "@b");
+    if (c.others(0).owner_of(*bare).node == there
+        && std::ranges::all_of(c.others(0).hashed_lately(*bare), [&](auto at) { return at == there || at == cluster::self; }))
       return name;
   }
 }
@@ -45,7 +49,7 @@ private:
 /// The first message is under way to the place that the account had before its session came to node 1.
 struct late_message {
   small_cluster nodes{3};
-  std::string name = name_at_two(nodes), address = name + "@b";
+  std::string name = name_at(nodes, 2), address = name + "@b";
   std::unique_ptr<small_client> sender = nodes.come(0, "s", "s", 0);
   std::unique_ptr<small_client> receiver;
   stopped_reactor stopped{(nodes[2].add_account(name), nodes[1].add_account(name), nodes[2]), address};
@@ -84,6 +88,7 @@ TEST_CASE_FIXTURE(late_message, "moves: what the server or the account itself sa
   say(address);
   CHECK(next_body(*receiver) == "<body>by " + address + "</body>");
   CHECK(held() == before + 1);
+  stopped.go_on();
   CHECK(receiver->sees("<body>by other@b/o</body>")); // before or behind what another node holds
 }
 
@@ -95,7 +100,7 @@ TEST_CASE_FIXTURE(late_message, "moves: where the old node is lost nothing waits
 
 TEST_CASE("moves: for an old node that says nothing, and to which nothing is under way, one waits for a moment") {
   small_cluster nodes{3};
-  auto name = name_at_two(nodes), address = name + "@b";
+  auto name = name_at(nodes, 2), address = name + "@b";
   auto sender = nodes.come(0, "s", "s", 0);
   nodes[1].add_account(name);
   auto receiver = nodes.come(1, name, "r", 0);
@@ -108,16 +113,59 @@ TEST_CASE("moves: for an old node that says nothing, and to which nothing is und
   CHECK(held() == before + 2);
 }
 
-namespace {
-/// Node `by` has just passed something for the account on to node 3, which it does not reach any more.
-struct passed_on {
+TEST_CASE("moves: where an account without a session lives elsewhere as nodes come and go, what is sent there waits, too") {
+  small_cluster nodes{3};
+  auto name = name_at(nodes, 2), address = name + "@b";
+  auto sender = nodes.come(0, "s", "s", 0);
+  for (std::size_t n = 0; n < nodes.size(); ++n)
+    nodes[n].add_account(name);
+  auto before = held();
+  {
+    stopped_reactor stopped{nodes[2], address};
+    sender->send(message(address, 1));
+    REQUIRE(sender->ping());
+    nodes.others(2).drain(); // it owns nothing from now on
+    REQUIRE(small_node::wait_until([&] { return nodes.others(0).name_of(nodes.others(0).owner_of(**xmpp::parse_jid(address)).node) != small_cluster::name_of(2); }));
+    sender->send(message(address, 2));
+    REQUIRE(sender->ping());
+    CHECK(held() == before + 1);
+  }
+  sender->send("<iq type='get' id='q' to='" + address + "'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>");
+  REQUIRE(sender->sees("id='q' type=")); // the account answers behind both
+  auto receiver = nodes.come(1, name, "r", 0);
+  CHECK(next_body(*receiver) == "<body>1</body>");
+  CHECK(next_body(*receiver) == "<body>2</body>");
+}
+
+TEST_CASE("moves: a mark that was passed on to a node that is lost is answered by who passed it on") {
   small_cluster nodes{4};
-  std::string name = name_at_two(nodes), address = name + "@b";
-  std::unique_ptr<small_client> sender = nodes.come(0, "s", "s", 0);
-  std::unique_ptr<small_client> receiver;
-  void come_to_one_and_pass_on(std::size_t by) {
+  auto name = name_at(nodes, 2), address = name + "@b";
+  auto sender = nodes.come(0, "s", "s", 0);
+  for (std::size_t n = 0; n < nodes.size(); ++n)
+    nodes[n].add_account(name);
+  auto receiver = nodes.come(1, name, "r", 0);
+  stopped_reactor stopped{nodes[1], address};
+  auto before = held();
+  sender->send(message(address, 1));
+  REQUIRE(sender->ping());
+  REQUIRE(held() == before + 1);
+  CHECK(receiver->hears_nothing(300ms)); // the mark has come there by way of node 2
+  nodes.kill(1);
+  auto other = nodes[3].log_in(name, "o", 0);
+  other->send("<presence/>");
+  CHECK_FALSE(other->hears_nothing(10s)); // for a node that is there one waits longer
+  CHECK(next_body(*other) == "<body>1</body>");
+}
+
+namespace {
+/// A client at node 1, whose account is known to be at `first` until it comes.
+struct passed_on {
+  explicit passed_on(std::size_t first = 2) : name(name_at(nodes, first)) {
     nodes[1].add_account(name);
     receiver = nodes.come(1, name, "r", 0);
+  }
+  /// Node `by` has just passed something for the account on to node 3, which it does not reach any more.
+  void pass_on_from(std::size_t by) {
     nodes.cut(by, 3);
     auto& homes = nodes[by].around.homes();
     std::latch done{static_cast<std::ptrdiff_t>(homes.size())};
@@ -127,17 +175,40 @@ struct passed_on {
         done.count_down();
       });
     done.wait();
+  }
+  /// One client sends both.
+  void both_wait_for(std::size_t by) {
+    pass_on_from(by);
     sender->send(message(address, 1));
     sender->send(message(address, 2));
     REQUIRE(sender->ping());
+    both_come_when_mended(by);
+  }
+  void both_come_when_mended(std::size_t by) {
     CHECK(receiver->hears_nothing(300ms));
     nodes.mend(by, 3);
     CHECK(next_body(*receiver) == "<body>1</body>");
     CHECK(next_body(*receiver) == "<body>2</body>");
   }
+
+  small_cluster nodes{4};
+  std::string name, address = name + "@b";
+  std::unique_ptr<small_client> sender = nodes.come(0, "s", "s", 0), receiver;
 };
 } // namespace
 
-TEST_CASE_FIXTURE(passed_on, "moves: a mark goes behind what its node passed on elsewhere before it knew better") { come_to_one_and_pass_on(2); }
+TEST_CASE_FIXTURE(passed_on, "moves: a mark goes behind what its node passed on elsewhere before it knew better") { both_wait_for(2); }
 
-TEST_CASE_FIXTURE(passed_on, "moves: what comes from another node waits for what was passed on to a third one, and may come back") { come_to_one_and_pass_on(1); }
+TEST_CASE_FIXTURE(passed_on, "moves: what comes from another node waits for what was passed on to a third one, and may come back") { both_wait_for(1); }
+
+TEST_CASE("moves: what is sent from a node does not overtake what waits there as it came from another one") {
+  passed_on there{1}; // so that nobody waits for an old place
+  auto other = there.nodes.come(1, "o", "o", 0);
+  there.pass_on_from(1);
+  auto before = held();
+  there.sender->send(message(there.address, 1));
+  REQUIRE(small_node::wait_until([&] { return held() == before + 1; }));
+  other->send(message(there.address, 2));
+  REQUIRE(other->ping());
+  there.both_come_when_mended(1);
+}
