@@ -31,9 +31,6 @@ void run::watch() {
       if (!h.running || h.running->is_paused())
         continue;
       owners += h.running->others().owned().fence(*name).has_value();
-      auto seen = h.running->others().alive().size();
-      if (std::exchange(h.sees, seen) > seen)
-        seen_.given_up_nodes.push_back(world_.now());
       for (std::size_t a = 0; a < contacts_.size(); ++a) {
         auto home = h.running->others().owner_of(*account_jid(a));
         auto where = home.node == cluster::self ? h.running->name() : h.running->others().name_of(home.node);

@@ -84,8 +84,8 @@ struct history : sim::verdict {
   }
   /// A process has ended.
   [[nodiscard]] bool lost_something(time_point from, time_point to) const { return is_any_in(losses, from, to); }
-  /// A node has given another one up, whose completions and acks it can have missed. Seen at the next look.
-  [[nodiscard]] bool lost_sight(time_point from, time_point to) const { return is_any_in(given_up_nodes, from, to + looks_every); }
+  /// A node has given another one up, if only for a moment, whose completions and acks it can have missed.
+  [[nodiscard]] bool lost_sight(time_point from, time_point to) const { return is_any_in(given_up_nodes, from, to); }
   [[nodiscard]] bool moved(std::size_t account, time_point from, time_point to) const {
     auto i = moves.find(account);
     return i != moves.end() && is_any_in(i->second, from, to);

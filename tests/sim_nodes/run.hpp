@@ -25,7 +25,6 @@ private:
     std::string address;
     sim_nodes::folder folder;
     std::unique_ptr<sim_nodes::server> running;
-    std::size_t sees = 0; // others
     std::uint64_t life = 0; // of the process
     std::vector<pipe_ref> pipes;
   };

@@ -166,6 +166,9 @@ void server::round() {
 bool server::step(std::size_t unit) {
   if (unit == homes_.size()) {
     peers_->step();
+    auto others = peers_->alive().size();
+    if (std::exchange(sees_, others) > others)
+      s_.seen.given_up_nodes.push_back(s_.w.now());
     return false; // what it does is seen by who gets it
   }
   auto& l = *loops_[unit];

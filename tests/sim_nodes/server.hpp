@@ -99,6 +99,7 @@ private:
   void make_host();
 
   surroundings s_;
+  std::size_t sees_ = 0; // other nodes
   const std::size_t index_;
   folder& folder_;
   const server_options options_;
