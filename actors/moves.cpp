@@ -115,7 +115,7 @@ bool move_keeper::hold_with_those_from_peers(xmpp::delivery& what) {
   if (auto all = from_peers_.find(to->hash()); all != from_peers_.end())
     return keep_if_room(all->second.waiting, what);
   auto reactor = home_.around().reactor_of(*to);
-  if (reactor == home_.index() || has_asked_)
+  if (reactor == home_.index() || has_asked_ || !has_room({}, what))
     return false;
   auto bare = xmpp::bare_of(to);
   keep(from_peers_[bare->hash()].waiting, what);
@@ -142,7 +142,7 @@ bool move_keeper::hold_from_peer(xmpp::delivery& what) {
   if (there == relayed_.end())
     return false;
   auto owner = home_.around().peers()->owner_of(*to).node;
-  if (std::ranges::all_of(there->second, [&](auto& r) { return r.to == owner || !may_come_back(r); }))
+  if (!has_room({}, what) || std::ranges::all_of(there->second, [&](auto& r) { return r.to == owner || !may_come_back(r); }))
     return false;
   auto bare = xmpp::bare_of(to);
   home_.around().held_from_peers.fetch_add(1, std::memory_order_relaxed);
