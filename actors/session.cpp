@@ -234,6 +234,8 @@ void session::on_iq(xmpp::delivery&& what) {
 void session::to_own_account(xmpp::delivery&& what) {
   if (what.what->kind() == stanza_kind::presence && what.what->type() == stanza_type::unavailable)
     leave_directed();
+  if (waits_for_account()) [[unlikely]]
+    return wait_for_account(std::move(what));
   if (account_at_ != cluster::self) [[unlikely]]
     return send_to_account(cluster::parcel_kind::outbound, std::move(what));
   auto own = charge_account();

@@ -110,6 +110,9 @@ private:
   void on_presence(xmpp::delivery&& what);
   void on_iq(xmpp::delivery&& what);
   void to_own_account(xmpp::delivery&& what);
+  [[nodiscard]] bool waits_for_account() const;
+  void wait_for_account(xmpp::delivery&& what);
+  void go_to_account_again();
   void reply(xmpp::stanza_ref what);
   void on_nonza(const xmpp::stanza& s);
   void show_own_account(const xmpp::stanza_ref& what);
@@ -218,6 +221,8 @@ private:
   std::vector<xmpp::delivery> early_;   // came before what it takes over
   struct handed { xmpp::delivery what; bool is_spooled, may_be_stored; };
   std::vector<handed> handed_;          // of what it takes over from another node
+  struct turned_away { std::vector<xmpp::delivery> waiting; std::uint64_t bytes = 0; bool is_waiting = false; net::timer timer; };
+  std::unique_ptr<turned_away> turned_away_; // by its account's node: that is not where it is known to be
   std::unique_ptr<net::timer> leaves_;  // whose own stanzas are still under way, and that is no session any more
   cluster::place successor_;            // who takes over; then everything goes there
   std::uint32_t resumed_at_ = 0;        // what its client had handled

@@ -2,6 +2,7 @@
 // (docs/cluster-internals.md).
 #include "actors/peers.hpp"
 #include "actors/session_managed.hpp"
+#include "base/metrics.hpp"
 #include "xmpp/im/block_list.hpp"
 
 namespace actors {
@@ -175,12 +176,59 @@ void session::on_elsewhere(xmpp::delivery&& what, bool is_returned) {
     return home_.post<session>(successor_.reactor, successor_.ref, [d = std::move(what)](session& s) mutable { s.on_elsewhere(std::move(d)); });
   if (is_ended_)
     return what.what ? home_.complete(what.what->completion, modules::outcome::refused) : void();
+  auto there = home_.around().peers()->rows().home_of(*bare_);
+  bool do_tables_differ = !is_returned && account_at_ == (there ? there->node : cluster::self);
+  if (do_tables_differ || waits_for_account())
+    return wait_for_account(std::move(what));
   check_account(!is_returned || !what.what); // what comes back has its attach before it
   if (what.what) {
     what.to = nullptr;
     if (is_returned && what.hops >= most_returns) // there is a link, and it is full. Its account could not even pass on an error
       return refuse(*what.what, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "it could not be delivered"});
     to_own_account(std::move(what));
+  }
+}
+
+bool session::waits_for_account() const { return turned_away_ && turned_away_->is_waiting; }
+
+/// Its account's node has turned this away, and the table here still names that one: they will agree in a moment. To ask again at once,
+/// for each stanza anew, would fill the links until then.
+void session::wait_for_account(xmpp::delivery&& what) {
+  constexpr auto pause = std::chrono::milliseconds{20};
+  constexpr std::size_t most = 256;
+  constexpr std::uint64_t most_bytes = 1u << 20;
+  if (!turned_away_)
+    turned_away_ = std::make_unique<turned_away>();
+  auto& t = *turned_away_;
+  if (!std::exchange(t.is_waiting, true)) {
+    static auto& all = base::metrics::make_counter("covey_sessions_turned_away_total", "Times that the node of a session's account said that it lives elsewhere, and the table did not say so yet.");
+    all.add();
+    home_.loop().arm(t.timer, pause, [this] { home_.guard(id(), [this] { go_to_account_again(); }); });
+  }
+  if (!what.what)
+    return;
+  t.bytes += what.what->cost();
+  t.waiting.push_back(std::move(what));
+  if (t.waiting.size() >= most || t.bytes >= most_bytes)
+    go_to_account_again();
+}
+
+/// One question for all of them: either it is taken, and they are behind it, or all of them come back, in order.
+void session::go_to_account_again() {
+  auto& t = *turned_away_;
+  t.timer.cancel();
+  t.is_waiting = false;
+  t.bytes = 0;
+  bool is_own = !is_ended_ && (stage_ == place_in_time::own || stage_ == place_in_time::silent);
+  if (is_own)
+    check_account(true);
+  for (auto& d : std::exchange(t.waiting, {})) {
+    if (!is_own) {
+      on_elsewhere(std::move(d));
+      continue;
+    }
+    d.to = nullptr;
+    to_own_account(std::move(d));
   }
 }
 

@@ -1,9 +1,11 @@
 // Nodes of one cluster, each with two reactors and a thread of its own for the others: clients on them talk, accounts move,
 // nodes and links go away under load. Meant for ThreadSanitizer and AddressSanitizer as much as for itself.
 #include "actors/router.hpp"
+#include "base/metrics.hpp"
 #include "tests/support/small_cluster.hpp"
 #include <algorithm>
 #include <set>
+#include <thread>
 
 using namespace actors;
 using namespace actors::testing;
@@ -505,4 +507,28 @@ TEST_CASE("peers: links break and come back again and again; no message is lost 
   });
   CHECK(nodes.others(0).divergences() == 0);
   CHECK(nodes.others(1).divergences() == 0);
+}
+
+TEST_CASE("peers: a session whose account's node says that it lives elsewhere asks now and then, not all the time, and what it said comes in order") {
+  small_cluster nodes{3};
+  for (std::size_t n = 0; n < nodes.size(); ++n)
+    nodes[n].add_account("a");
+  auto first = nodes.come(1, "a", "first", 0), second = nodes.come(0, "a", "second", 0), third = nodes.come(2, "a", "third", 0);
+  auto asked = [] { return base::metrics::make_counter("covey_sessions_turned_away_total", "").value(); };
+  auto before = asked();
+  nodes.cut(0, 1); // node 0 does not see that the first one goes
+  first->shut();
+  REQUIRE(small_node::wait_until([&] { return nodes.home_of("a", 2) == small_cluster::name_of(0); }));
+  for (auto id : {"q1", "q2", "q3"})
+    third->send("<iq type='get' id='" + std::string{id} + "'><query xmlns='jabber:iq:roster'/></iq>");
+  REQUIRE(small_node::wait_until([&] { return asked() >= before + 3; }));
+  REQUIRE(nodes.home_of("a", 0) == small_cluster::name_of(1));
+  std::this_thread::sleep_for(200ms);
+  CHECK(asked() <= before + 40); // one in 20 ms, and not one for each answer
+  nodes.mend(0, 1);
+  auto all = third->read_until("id='q3' ");
+  CHECK(all.ends_with("id='q3' "));
+  auto at = [&](const char* id) { return all.find(std::string{"id='"} + id + "' "); };
+  CHECK(at("q1") < at("q2"));
+  CHECK(at("q2") < at("q3"));
 }
