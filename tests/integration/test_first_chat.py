@@ -25,6 +25,7 @@ class Client(slixmpp.ClientXMPP):
     async def on_start(self, _):
         await self.get_roster()
         self.send_presence()
+        await self.get_roster()  # its account answers behind the presence: what came before that is stored, and given later
         if not self.online.done():
             self.online.set_result(True)
 
