@@ -110,6 +110,8 @@ private:
   void on_presence(xmpp::delivery&& what);
   void on_iq(xmpp::delivery&& what);
   void to_own_account(xmpp::delivery&& what);
+  [[nodiscard]] cluster::peer_number known_home() const;
+  [[nodiscard]] bool is_in_place() const;
   [[nodiscard]] bool waits_for_account() const;
   void wait_for_account(xmpp::delivery&& what);
   void go_to_account_again();

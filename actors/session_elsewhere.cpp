@@ -134,13 +134,21 @@ void session::on_said(cluster::peer_number from, const control& c, xmpp::deliver
 
 // --- the account moves
 
+/// Of its account, by the table.
+cluster::peer_number session::known_home() const {
+  auto there = home_.around().peers()->rows().home_of(*bare_);
+  return there ? there->node : cluster::self;
+}
+
+/// Nobody has taken over, and it has taken over whatever it had to.
+bool session::is_in_place() const { return !is_ended_ && (stage_ == place_in_time::own || stage_ == place_in_time::silent); }
+
 /// `is_sure`: it is not where this session took it to be, or does not know it.
 void session::check_account(bool is_sure) {
   auto* others = home_.around().peers();
-  if (!others || is_ended_ || (stage_ != place_in_time::own && stage_ != place_in_time::silent))
+  if (!others || !is_in_place())
     return;
-  auto there = others->rows().home_of(*bare_);
-  auto now = there ? there->node : cluster::self;
+  auto now = known_home();
   if (now == account_at_ && !is_sure)
     return;
   auto before = std::exchange(account_at_, now);
@@ -176,8 +184,7 @@ void session::on_elsewhere(xmpp::delivery&& what, bool is_returned) {
     return home_.post<session>(successor_.reactor, successor_.ref, [d = std::move(what)](session& s) mutable { s.on_elsewhere(std::move(d)); });
   if (is_ended_)
     return what.what ? home_.complete(what.what->completion, modules::outcome::refused) : void();
-  auto there = home_.around().peers()->rows().home_of(*bare_);
-  bool do_tables_differ = !is_returned && account_at_ == (there ? there->node : cluster::self);
+  bool do_tables_differ = !is_returned && account_at_ == known_home();
   if (do_tables_differ || waits_for_account())
     return wait_for_account(std::move(what));
   check_account(!is_returned || !what.what); // what comes back has its attach before it
@@ -219,11 +226,9 @@ void session::go_to_account_again() {
   t.timer.cancel();
   t.is_waiting = false;
   t.bytes = 0;
-  bool is_own = !is_ended_ && (stage_ == place_in_time::own || stage_ == place_in_time::silent);
-  if (is_own)
-    check_account(true);
+  check_account(true);
   for (auto& d : std::exchange(t.waiting, {})) {
-    if (!is_own) {
+    if (!is_in_place()) {
       on_elsewhere(std::move(d));
       continue;
     }

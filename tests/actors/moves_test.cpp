@@ -113,12 +113,20 @@ TEST_CASE("moves: for an old node that says nothing, and to which nothing is und
   CHECK(held() == before + 2);
 }
 
-TEST_CASE("moves: where an account without a session lives elsewhere as nodes come and go, what is sent there waits, too") {
-  small_cluster nodes{3};
-  auto name = name_at(nodes, 2), address = name + "@b";
-  auto sender = nodes.come(0, "s", "s", 0);
-  for (std::size_t n = 0; n < nodes.size(); ++n)
-    nodes[n].add_account(name);
+namespace {
+/// An account without a session that node 2 answers for; any node lets it in.
+struct nobody_there {
+  small_cluster nodes{4};
+  std::string name = name_at(nodes, 2), address = name + "@b";
+  std::unique_ptr<small_client> sender = nodes.come(0, "s", "s", 0);
+  nobody_there() {
+    for (std::size_t n = 0; n < nodes.size(); ++n)
+      nodes[n].add_account(name);
+  }
+};
+} // namespace
+
+TEST_CASE_FIXTURE(nobody_there, "moves: where an account without a session lives elsewhere as nodes come and go, what is sent there waits, too") {
   auto before = held();
   {
     stopped_reactor stopped{nodes[2], address};
@@ -137,12 +145,7 @@ TEST_CASE("moves: where an account without a session lives elsewhere as nodes co
   CHECK(next_body(*receiver) == "<body>2</body>");
 }
 
-TEST_CASE("moves: a mark that was passed on to a node that is lost is answered by who passed it on") {
-  small_cluster nodes{4};
-  auto name = name_at(nodes, 2), address = name + "@b";
-  auto sender = nodes.come(0, "s", "s", 0);
-  for (std::size_t n = 0; n < nodes.size(); ++n)
-    nodes[n].add_account(name);
+TEST_CASE_FIXTURE(nobody_there, "moves: a mark that was passed on to a node that is lost is answered by who passed it on") {
   auto receiver = nodes.come(1, name, "r", 0);
   stopped_reactor stopped{nodes[1], address};
   auto before = held();
