@@ -67,6 +67,12 @@ public:
       REQUIRE(small_node::wait_until([&] { return this->others(at).rows().find(*full).has_value(); }));
     return c;
   }
+  /// Messages that wait for the account's next session.
+  std::size_t stored_for(const std::string& account) {
+    auto found = rows_->scan(storage::tables::offline_of(**xmpp::parse_jid(account + "@b")), storage::order::forward, 1'000);
+    REQUIRE(found);
+    return found->size();
+  }
   void cut(std::size_t a, std::size_t b) { net_->cut(address_of(a), address_of(b)); }
   void mend(std::size_t a, std::size_t b) { net_->mend(address_of(a), address_of(b)); }
   void kill(std::size_t n) { net_->kill(address_of(n)); }
