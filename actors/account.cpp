@@ -241,6 +241,7 @@ void account::on(modules::event::attach& e, effects& out) {
     refresh_copies(out);
     if (e.who.has_moved) { // its contacts must be known should a node be lost; and something may have been stored by the node where it was
       catch_up(e.who.session, e.who.was_lost, out);
+      is_first_look_ |= !members_.back().view.is_introduced;
       settle_later(out);
     }
     for (auto& d : std::exchange(waiting_, {})) // nobody need look whether there is such an account
@@ -338,7 +339,7 @@ void account::process(xmpp::delivery& what, effects& out) {
 void account::give(member& to, const xmpp::delivery& what, effects& out) {
   constexpr std::size_t most_held = 1'024, most_held_bytes = 1u << 20;
   bool can_wait = what.what->kind() == stanza_kind::message && what.what->type() != stanza_type::error; // errors answer, as IQs do
-  if (can_wait && (to.holds_messages || to.is_overflowing)) [[unlikely]] {
+  if (can_wait && (to.holds_messages || to.waits_for_look || to.is_overflowing)) [[unlikely]] {
     auto is_same = [&](auto& d) { return d.what.what == what.what; };
     if (what.is_again && std::any_of(to.held.begin(), to.held.end(), is_same))
       return;

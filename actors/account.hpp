@@ -44,6 +44,7 @@ private:
     modules::session_view view;
     bool has_sent_presence = false; // of priority 0 or more: it had its offline messages
     bool is_unserved = false;       // it has not been asked for them, as the account had just moved
+    bool waits_for_look = false;    // for what is stored, which comes before what is said now
     bool holds_messages = false;    // until they have been delivered
     bool is_overflowing = false;    // it has no room: messages are kept offline until it has
     bool is_elsewhere = false;      // on another node
@@ -233,6 +234,7 @@ private:
   bool has_roster_ = false, is_busy_ = false, is_running_ = false;
   bool has_begun_anew_ = false; // while it had sessions: what an earlier one of its kind stored may be theirs
   std::uint8_t settle_waits_ = 0;  // it has just come from another node: its messages are not looked for yet
+  bool is_first_look_ = false;     // that of a login, a short one: nothing is given before
   bool has_word_ = false;          // that node has finished what it had begun
   bool is_removed_ = false; // for good: the next account of this name has a machine of its own
 };

@@ -40,6 +40,7 @@ void account::settle_later(effects& out) {
 
 void account::look_in_a_moment(effects& out) {
   settle_waits_ = 1;
+  is_first_look_ = true;
   has_word_ = true;
   out.set_timer(settle, settle_first);
 }
@@ -48,20 +49,25 @@ void account::look_for_messages(effects& out) {
   bool is_first = true;
   for (std::size_t k = 0; k < members_.size(); ++k) {
     auto& m = members_[k];
-    if (!is_ready(m) || !(std::exchange(is_first, false) || m.is_unserved))
-      continue;
-    if (m.holds_messages)
+    auto id = m.view.id;
+    bool is_to_be_served = is_ready(m) && (std::exchange(is_first, false) || m.is_unserved);
+    bool has_waited = std::exchange(m.waits_for_look, false);
+    if (is_to_be_served && m.holds_messages)
       m.is_unserved = true; // what is being read for it may be older than what there is to find
-    else
+    else if (is_to_be_served)
       on_ready(m, out);
+    if (auto* there = has_waited ? find_member(id) : nullptr; there && !there->holds_messages)
+      release_messages(id, out); // nothing is read for it
   }
 }
 
 /// It may have what is stored for the account.
 void account::on_ready(member& m, effects& out) {
   m.is_unserved = settle_waits_ > 0;
-  if (m.is_unserved)
+  if (m.is_unserved) {
+    m.waits_for_look = is_first_look_;
     return;
+  }
   modules::session_ready ev{m.view.id, *this, out};
   (void)host_->view.ready.run(ev);
 }
@@ -70,6 +76,7 @@ void account::on_settle_time(effects& out) {
   if (!has_word_ && settle_waits_++ < most_settle_waits)
     return out.set_timer(settle, settle_after);
   settle_waits_ = 0;
+  is_first_look_ = false;
   look_for_messages(out);
 }
 

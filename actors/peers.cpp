@@ -259,7 +259,7 @@ void peers::end_round() {
 void peers::tick() {
   last_tick_ = now_;
   mesh_.tick(now_, todo_);
-  update_candidates(); // who drains says so with a heartbeat
+  update_candidates(); // former ones are forgotten
   owned_.tick(now_);
   carry();
   look_for_ghosts();
@@ -320,7 +320,7 @@ void peers::carry() {
     mail_of(address ? around_.reactor_of(*address) : 0).returned.push_back(std::move(p));
   }
   auto changed = std::exchange(todo_.peers, {});
-  if (!changed.empty())
+  if (std::exchange(todo_.are_candidates_new, false) || !changed.empty())
     update_candidates();
   for (auto& e : changed)
     carry(e);

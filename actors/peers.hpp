@@ -244,7 +244,7 @@ private:
   struct question { on_removal then; base::time_point until; };
   std::map<std::uint64_t, question> questions_;
   std::uint64_t last_question_ = 0;
-  struct mark { std::uint64_t id; cluster::peer_number at; bool is_on_way; base::time_point since; };
+  struct mark { std::uint64_t id; cluster::peer_number at; bool is_on_way; base::time_point since; bool is_lost = false; };
   std::vector<mark> marks_; // of this node's reactors, that other nodes may not answer
   std::atomic<std::uint64_t> divergences_{0};
   std::atomic<bool> is_in_minority_{false};

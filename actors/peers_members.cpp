@@ -316,7 +316,10 @@ void peers::look_for_marks() {
   constexpr auto longest = std::chrono::seconds{15}; // then it is given up, or has been heard; no store takes longer, either
   constexpr auto shortest = std::chrono::seconds{1};
   std::erase_if(marks_, [&](auto& m) {
-    bool may_come = m.is_on_way || mesh_.members().at(m.at).state == peer_state::alive;
+    auto state = mesh_.members().at(m.at).state;
+    bool is_lost = state == peer_state::dead || state == peer_state::left;
+    bool has_come_back = std::exchange(m.is_lost, is_lost) && is_lost; // what was on its way there, a tick ago: it has been routed again
+    bool may_come = !has_come_back && (m.is_on_way || state == peer_state::alive);
     if (now_ - m.since < (may_come ? longest : shortest))
       return false;
     end_mark(m.id);

@@ -7,6 +7,7 @@
 #include "cluster/table.hpp"
 #include <functional>
 #include <map>
+#include <utility>
 #include <variant>
 
 namespace cluster {
@@ -101,7 +102,8 @@ public:
   void on_farewell(connection c, const farewell& f, base::time_point now, effects& out);
   /// Anything came over `c`. The peer whose connection it is, or nothing.
   [[nodiscard]] std::optional<peer_number> heard(connection c, base::time_point now, effects& out);
-  void on_heartbeat(peer_number p, const heartbeat& h) { peers_[p].is_draining = h.is_draining; }
+  /// Whether it says something new.
+  [[nodiscard]] bool on_heartbeat(peer_number p, const heartbeat& h) { return std::exchange(peers_[p].is_draining, h.is_draining) != h.is_draining; }
   void on_members(const std::vector<member>& known, base::time_point now);
   /// It broke the rules: its connection ends.
   void hang_up(connection c, refusal why, base::time_point now, effects& out);

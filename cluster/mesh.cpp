@@ -107,7 +107,7 @@ void mesh::received(connection c, std::string_view bytes, base::time_point now, 
     return;
   auto& p = at(*from);
   if (f->heartbeat)
-    members_.on_heartbeat(*from, *f->heartbeat);
+    out.are_candidates_new |= members_.on_heartbeat(*from, *f->heartbeat);
   members_.on_members(f->members, now);
   auto rows = rows_.receive(*from, *f, out.rows);
   link_news got;

@@ -48,6 +48,8 @@ struct effects {
   news rows;
   struct peer_change { peer_number peer; peer_state state; cluster::life life; bool is_process_gone; };
   std::vector<peer_change> peers;
+  /// A peer drains, or does not any more: before `arrived` is looked at, or what it gave back would go there again.
+  bool are_candidates_new = false;
   /// A new life began: what waits unread of links is to be thrown away before anything else is handled.
   std::optional<cluster::life> reborn;
   /// Parcels of peers that could not be read, and were dropped.

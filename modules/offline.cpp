@@ -26,6 +26,10 @@ struct mailbox {
   std::size_t messages = 0, bytes = 0;
   std::uint64_t last_entry = 0; // order of entry, whatever the clock does
   std::vector<std::function<void(effects&)>> waiting; // for the count
+  /// What nobody was there for is on its way to the store. Who comes meanwhile reads that behind it, not past it.
+  std::size_t keeping = 0;
+  struct reader { std::uint64_t session; std::size_t behind; };
+  std::vector<reader> readers;
   struct coming { base::u128 id; bool is_settled = false; };
   std::vector<coming> coming; // to be written for a session, until it is
   /// A row that a session has been sent and not yet acknowledged, or that was kept because it had not.
@@ -84,8 +88,22 @@ private:
   verdict keep(message_undelivered& ev) {
     if (!xmpp::im::keepable(xmpp::im::facts_of(*ev.what.what)))
       return verdict::pass();
+    ++of(ev.account).keeping;
     store(ev.what, 0, ev.account, ev.out);
     return verdict::taken();
+  }
+
+  /// It is stored, or its sender knows that it is not.
+  void end_keeping(account_view& account, effects& out) {
+    auto& box = of(account);
+    --box.keeping;
+    for (auto& r : box.readers)
+      --r.behind;
+    for (auto& r : std::exchange(box.readers, {}))
+      if (r.behind > 0)
+        box.readers.push_back(r);
+      else
+        read_for(r.session, account, out);
   }
 
   /// For a session that is still there and whose client does not acknowledge: kept until it does.
@@ -187,18 +205,24 @@ private:
             r.entry = entry; // of the attempt that was done
         if (!owner)
           note_kept(account, {id, entry, bytes}, done);
-        return done.complete(what.what->completion, outcome::stored);
+        return stored(what, owner, account, done);
       }
       uncount(of(account), bytes);
       if (o == storage::outcome::conflict) { // it is there already
         if (is_first)
           written_by_another(account, id, done);
-        return done.complete(what.what->completion, outcome::stored);
+        return stored(what, owner, account, done);
       }
       if (is_first && o != storage::outcome::unknown) // else it may be there, under this key
         disown(account, id);
       failed(what, owner, account, done, {xmpp::stanza_errc::resource_constraint, xmpp::error_type::wait, "the message could not be stored"});
     });
+  }
+
+  void stored(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out) {
+    out.complete(what.what->completion, outcome::stored);
+    if (!owner)
+      end_keeping(account, out);
   }
 
   void note_kept(account_view& account, const mailbox::kept_row& row, effects& out) {
@@ -221,8 +245,10 @@ private:
 
   /// Without a session that still tries to deliver it, its sender hears of it; unless its client has it meanwhile.
   void failed(const xmpp::delivery& what, std::uint64_t owner, account_view& account, effects& out, const xmpp::stanza_error& why) {
-    if (!owner)
-      return out.bounce(*what.what, why);
+    if (!owner) {
+      out.bounce(*what.what, why);
+      return end_keeping(account, out);
+    }
     if (take_coming(of(account), what.what->stanza_id, owner))
       return out.complete(what.what->completion, outcome::acknowledged);
     if (is_live(account, owner))
@@ -239,6 +265,12 @@ private:
   /// What is kept comes before any other message to this session; IQs and presence do not wait.
   void give(std::uint64_t session, account_view& account, effects& out) {
     account.hold_messages(session);
+    if (auto& box = of(account); box.keeping > 0)
+      return box.readers.push_back({session, box.keeping});
+    read_for(session, account, out);
+  }
+
+  void read_for(std::uint64_t session, account_view& account, effects& out) {
     next_page(session, account, tables::offline_of(*account.bare()), out);
   }
 

@@ -294,6 +294,43 @@ TEST_CASE_FIXTURE(account_fixture, "account: who replaces a session on another n
   CHECK(asked == 2);
 }
 
+TEST_CASE_FIXTURE(account_fixture, "account: what is said while it is yet to be looked for what is stored comes behind that") {
+  bool is_read = true;
+  std::vector<std::uint64_t> asked;
+  at->view.ready.add_observer(modules::stage::delivery, "test", [&](modules::session_ready& ev) {
+    asked.push_back(ev.session);
+    if (is_read)
+      ev.account.hold_messages(ev.session);
+    ev.out.deliver(ev.session, {stanza("<message id='stored'/>", "c@d/e", "a@b"), {}});
+  });
+  step(modules::event::attach{{1, *xmpp::with_resource(*bare, "r"), {2, 0, 1}, 1, {}}});
+  attach(2, "r"); // replaces a session on another node
+  say(2, "<presence/>");
+  auto say_one = [&](std::string id) { return receive("<message id='" + id + "'><body>x</body></message>", "c@d/e"); };
+  CHECK(say_one("m1").empty());
+  CHECK_FALSE(has(receive("<iq type='get' id='q'/>", "c@d/e", "a@b/r"), "m1")); // which does not wait
+  SUBCASE("somebody reads it") {
+    auto looked = step(modules::event::timer{2}); // account::settle
+    CHECK(asked == std::vector<std::uint64_t>{2});
+    CHECK(count(looked, "2: ") == 1);
+    CHECK(has(looked, "id='stored'"));
+    CHECK(say_one("m2").empty()); // until the reader is done
+  }
+  SUBCASE("nobody does") {
+    is_read = false;
+    auto looked = step(modules::event::timer{2});
+    REQUIRE(count(looked, "2: ") == 2);
+    CHECK(has({looked[0]}, "id='stored'"));
+    CHECK(has({looked[1]}, "id='m1'"));
+    CHECK(has(say_one("m2"), "2: ", "id='m2'"));
+  }
+  SUBCASE("it has gone away meanwhile") {
+    say(2, "<presence type='unavailable'/>");
+    CHECK(has(step(modules::event::timer{2}), "2: ", "id='m1'"));
+    CHECK(asked.empty());
+  }
+}
+
 // --- removal
 
 TEST_CASE_FIXTURE(account_fixture, "removal: contacts are told as if every subscription had been cancelled, then the rows go") {

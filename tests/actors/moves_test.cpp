@@ -56,7 +56,7 @@ struct late_message {
   late_message() {
     sender->send(message(address, 1));
     REQUIRE(sender->ping());
-    receiver = nodes.come(1, name, "r", 0);
+    receiver = nodes.log_in(1, name, "r", 0);
     sender->send(message(address, 2));
     REQUIRE(sender->ping()); // nobody else waits
   }
@@ -95,6 +95,7 @@ TEST_CASE_FIXTURE(late_message, "moves: what the server or the account itself sa
 TEST_CASE_FIXTURE(late_message, "moves: where the old node is lost nothing waits for it any more") {
   CHECK(receiver->hears_nothing(100ms));
   nodes.kill(2); // with the first one, which nobody has acknowledged
+  CHECK_FALSE(receiver->hears_nothing(10s)); // for a node that is there one waits longer
   CHECK(next_body(*receiver) == "<body>2</body>");
 }
 
@@ -133,7 +134,7 @@ TEST_CASE_FIXTURE(nobody_there, "moves: where an account without a session lives
     sender->send(message(address, 1));
     REQUIRE(sender->ping());
     nodes.others(2).drain(); // it owns nothing from now on
-    for (std::size_t n = 0; n < nodes.size(); ++n) // else the first goes round between those that do not agree, and comes back in the end
+    for (std::size_t n = 0; n < nodes.size(); ++n)
       REQUIRE(small_node::wait_until([&] {
         auto now = nodes.others(n).owner_of(**xmpp::parse_jid(address)).node;
         return (now == cluster::self ? small_cluster::name_of(n) : nodes.others(n).name_of(now)) != small_cluster::name_of(2);
@@ -142,10 +143,30 @@ TEST_CASE_FIXTURE(nobody_there, "moves: where an account without a session lives
     REQUIRE(sender->ping());
     CHECK(held() == before + 1);
   }
-  REQUIRE(small_node::wait_until([&] { return nodes.stored_for(name) == 2; })); // else the second may come live, before the first is looked for
-  auto receiver = nodes.come(1, name, "r", 0);
+  REQUIRE(small_node::wait_until([&] { return nodes.stored_for(name) == 2; }));
+  auto receiver = nodes.log_in(1, name, "r", 0);
   CHECK(next_body(*receiver) == "<body>1</body>");
   CHECK(next_body(*receiver) == "<body>2</body>");
+}
+
+TEST_CASE_FIXTURE(nobody_there, "moves: what a node that drains gives away does not go there again, as who gets it knows that it drains") {
+  auto old = nodes.others(2).owner_of(**xmpp::parse_jid(address)).node;
+  REQUIRE(old == cluster::self);
+  nodes.others(2).drain();
+  REQUIRE(small_node::wait_until([&] { return nodes.others(2).owner_of(**xmpp::parse_jid(address)).node != old; }));
+  sender->send(message(address, 1)); // its node may not know it yet
+  CHECK(small_node::wait_until([&] { return nodes.stored_for(name) == 1; }));
+  CHECK(sender->hears_nothing(100ms)); // no error
+}
+
+TEST_CASE_FIXTURE(nobody_there, "moves: what is stored comes before what is said to a session that has just logged in") {
+  sender->send(message(address, 1));
+  REQUIRE(small_node::wait_until([&] { return nodes.stored_for(name) == 1; }));
+  auto receiver = nodes.log_in(1, name, "r", 0);
+  sender->send(message(address, 2));
+  sender->send(message(address, 3));
+  for (auto n : {1, 2, 3})
+    CHECK(next_body(*receiver) == "<body>" + std::to_string(n) + "</body>");
 }
 
 TEST_CASE_FIXTURE(nobody_there, "moves: a mark that was passed on to a node that is lost is answered by who passed it on") {

@@ -201,9 +201,13 @@ TEST_CASE_FIXTURE(wired_nodes, "mesh: a node that lost its disk, changed its add
   advance(1s);
   CHECK(sees(a, moved));
   CHECK(peer_of(a, moved)->who.address == "b3");
+  a.out.are_candidates_new = false;
+  advance(3s); // heartbeats that say nothing new
+  CHECK_FALSE(a.out.are_candidates_new);
   moved.mesh.drain(now, moved.out);
   settle();
   CHECK(peer_of(a, moved)->is_draining);
+  CHECK(a.out.are_candidates_new); // with the frame that says so
   CHECK(a.mesh.candidates().size() == 1);
   publish(moved, "z@h/1", 9);
   moved.mesh.leave(now, moved.out);

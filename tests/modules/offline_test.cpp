@@ -138,6 +138,27 @@ struct roomy : fixture {
 };
 } // namespace
 
+TEST_CASE_FIXTURE(roomy, "offline: who logs in while messages are on their way to the store is given them") {
+  leave(7);
+  auto first = keep(1), second = keep(2), third = keep(3); // all wait for the count
+  log_in(8);
+  log_in(9);
+  CHECK(delivered.empty());
+  SUBCASE("") { settle(first); }
+  SUBCASE("none of which could be stored") {
+    settle_while_away(first);
+    CHECK(sent.size() == 3); // they came back
+    CHECK(rows() == 0);
+    auto later = keep(4);
+    settle(later);
+    CHECK(rows() == 1);
+    log_in(10); // nothing is waited for any more
+    CHECK(delivered.size() == 1);
+    return;
+  }
+  CHECK(delivered.size() == 3); // once, to either of them
+}
+
 TEST_CASE_FIXTURE(fixture, "offline: what is acknowledged while the store is away is not given again") {
   auto out = spool(1);
   settle(out);

@@ -187,16 +187,23 @@ void run::check_messages() {
   }
 }
 
-/// Of one sender's session on one receiver's stream: what was neither stored, routed again (both are stamped) nor sent again
+/// Of one sender's session on one receiver's stream: what was neither routed again (which is stamped) nor sent again
 /// comes in the order of sending, unless the receiver's account has moved and nodes have given each other up meanwhile
-/// (docs/cluster-internals.md, "Not yet").
+/// (docs/cluster-internals.md, "Not yet"). What was stored, as nobody was there, comes before what came later, too; but not
+/// before what was said to the full JID of a session that was not yet available.
 void run::check_order() {
+  check_order_of([](auto&, auto& c) { return !c.is_delayed; });
+  check_order_of([](auto& m, auto& c) { return !c.is_early && (!c.is_delayed || (m.is_kept && !m.is_kept_again)); });
+}
+
+template <class F>
+void run::check_order_of(F is_judged) {
   struct arrival { time_point when; std::size_t number; stream_id stream; std::size_t client; };
   std::vector<arrival> all;
   for (std::size_t n = 1; n < seen_.messages.size(); ++n)
     if (auto& m = seen_.messages[n]; !m.is_resent)
       for (auto& c : m.copies)
-        if (!c.is_carbon && !c.is_delayed)
+        if (!c.is_carbon && is_judged(m, c))
           all.push_back({c.when, n, c.stream, c.client});
   std::ranges::stable_sort(all, {}, &arrival::when);
   std::map<std::tuple<login_id, stream_id, std::string>, std::size_t> last; // messages to the bare and the full JID are two pairs

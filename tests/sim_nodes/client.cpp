@@ -458,7 +458,7 @@ void client::on_message(std::string_view e) {
   bool is_sent_copy = is_carbon && e.find("<sent ") != e.npos;
   if (is_sent_copy)
     return;
-  m.copies.push_back({who_.number, login_, pipe_->stream, world_.now(), is_carbon, is_delayed, false, {}, pipe_->node});
+  m.copies.push_back({who_.number, login_, pipe_->stream, world_.now(), is_carbon, is_delayed, !sees_.contains(full()), false, {}, pipe_->node});
   if (phase_ == phase::online)
     got_[in_] = {number, m.copies.size() - 1};
 }

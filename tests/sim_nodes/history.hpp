@@ -25,13 +25,15 @@ struct message {
   login_id told = 0;         // and when it was acknowledged
   time_point sent{}, acknowledged{};
   bool is_resent = false;    // by its client, on another stream
+  bool is_kept = false;      // nobody was there for it
+  bool is_kept_again = false; // after it had gone somewhere else, or for a session that did not acknowledge it
   bool is_acknowledged = false, is_bounced = false;
   struct copy {
     std::size_t client = 0;
     login_id login = 0;
     stream_id stream = 0;
     time_point when{};
-    bool is_carbon = false, is_delayed = false;
+    bool is_carbon = false, is_delayed = false, is_early = false; // the last: before the client knew that it is available
     bool is_heard = false;   // a node has had the ack, and has not died since
     time_point heard{};
     std::size_t node = 0;    // which

@@ -65,6 +65,8 @@ private:
   void check_settled();
   void check_messages();
   void check_order();
+  template <class F>
+  void check_order_of(F is_judged);
   void check_announcements();
   void check_sessions();
   void check_tables();

@@ -7,6 +7,7 @@
 #include "tests/support/shared_engine.hpp"
 #include "tests/support/stubs.hpp"
 #include <algorithm>
+#include <charconv>
 
 namespace sim_nodes {
 
@@ -90,6 +91,7 @@ void server::make_host() {
   h->is_shared = true;
   h->credentials = &stubs_->credentials;
   h->management.window = options_.window;
+  watch_storing(h->view);
   for (auto& m : modules_) {
     if (!m->is_on_by_default())
       continue;
@@ -101,6 +103,19 @@ void server::make_host() {
   h->stream.plain_without_tls = h->stream.stream_management = true;
   h->stream.mechanisms = {xmpp::sasl::mechanism_kind::plain};
   node_->put_host(std::move(h));
+}
+
+/// For the checker, which judges the order of what was stored because nobody was there.
+void server::watch_storing(modules::host_view& v) {
+  auto note = [this](const xmpp::delivery& d, bool is_first) {
+    auto id = d.what->id();
+    std::size_t number = 0;
+    if (id.starts_with('m') && std::from_chars(id.data() + 1, id.data() + id.size(), number).ec == std::errc{} && number < s_.seen.messages.size())
+      (is_first && !d.is_again ? s_.seen.messages[number].is_kept : s_.seen.messages[number].is_kept_again) = true;
+    return modules::verdict::pass();
+  };
+  v.undelivered.add(modules::stage::access, "test", [note](modules::message_undelivered& ev) { return note(ev.what, true); });
+  v.unacknowledged.add(modules::stage::access, "test", [note](modules::message_unacknowledged& ev) { return note(ev.what, false); });
 }
 
 server::~server() {

@@ -97,6 +97,7 @@ private:
   void tick();
   void go_on_stopping(time_point until);
   void make_host();
+  void watch_storing(modules::host_view& v);
 
   surroundings s_;
   std::size_t sees_ = 0; // other nodes

@@ -56,8 +56,17 @@ public:
       return std::nullopt;
     return there->node == cluster::self ? name_of(n) : others(n).name_of(there->node);
   }
-  /// A client that is available, and that all nodes know.
+  /// A client that is available, that all nodes know, and whose account has looked for what is stored: nothing waits for that any more.
   std::unique_ptr<small_client> come(std::size_t n, const std::string& name, const std::string& resource, std::size_t reactor,
+                                     const std::string& presence = "<presence/>") {
+    auto c = log_in(n, name, resource, reactor, presence);
+    c->send("<message id='first' to='" + name + "@b/" + resource + "'><body>here</body></message>");
+    REQUIRE(c->sees("<body>here</body>"));
+    REQUIRE(c->sees("</message>"));
+    return c;
+  }
+  /// A client that is available, and that all nodes know.
+  std::unique_ptr<small_client> log_in(std::size_t n, const std::string& name, const std::string& resource, std::size_t reactor,
                                      const std::string& presence = "<presence/>") {
     auto c = nodes_[n]->log_in(name, resource, reactor);
     c->send(presence);
