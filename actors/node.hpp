@@ -1,5 +1,6 @@
 // What all reactors of this process share. Everything here is read-mostly or concurrent by itself.
 #pragma once
+#include "actors/arriving_sessions.hpp"
 #include "actors/ended_sessions.hpp"
 #include "actors/host.hpp"
 #include "actors/login_limits.hpp"
@@ -77,6 +78,7 @@ public:
   [[nodiscard]] cluster::registry& registry() { return registry_; }
   [[nodiscard]] cluster::absent_names& absent() { return absent_; }
   [[nodiscard]] ended_sessions& ended() { return ended_; }
+  [[nodiscard]] arriving_sessions& arriving() { return arriving_; }
   [[nodiscard]] login_limits& logins() { return logins_; }
   [[nodiscard]] net::address_counter& strangers() { return strangers_; }
   [[nodiscard]] net::address_counter& clients() { return clients_; }
@@ -208,6 +210,7 @@ private:
   cluster::registry registry_;
   cluster::absent_names absent_;
   ended_sessions ended_;
+  arriving_sessions arriving_;
   login_limits logins_;
   net::address_counter strangers_, clients_;
   net::address_rates rates_;

@@ -18,7 +18,7 @@ session::session(home& h, host_ref host, stream& below, std::uint64_t session_id
   : home_(h), host_(std::move(host)), stream_(&below), limit_(std::move(limit)),
     session_id_(session_id), since_(h.around().clock().wall()), log_id_(below.log_id()) {}
 
-session::~session() = default;
+session::~session() { end_turn(); }
 
 void session::attach(const xmpp::jid_ref& wanted, const xmpp::stream::bind_extras& extras) {
   full_ = wanted;

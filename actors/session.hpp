@@ -192,6 +192,8 @@ private:
   void postpone_resumption();
   // --- session_handover.cpp: to and from other nodes
   bool ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_ref& account);
+  void wait_for_turn();
+  void end_turn();
   [[nodiscard]] bool may_hand_over(std::uint32_t h) const;
   void let_stream_go();
   bool hand_over_to_peer(cluster::peer_number to, std::uint32_t h);
@@ -229,6 +231,7 @@ private:
   cluster::place successor_;            // who takes over; then everything goes there
   std::uint32_t resumed_at_ = 0;        // what its client had handled
   std::uint8_t tries_ = 0;              // to find the session that it takes over
+  std::uint8_t waits_ = 0;              // for another connection of this node, which has asked for it
   enum class place_in_time : std::uint8_t { own, taking_over, silent, moving, moved, ended } stage_ = place_in_time::own;
   std::shared_ptr<const modules::session_view> view_; // only where there are several nodes
   std::uint64_t clock_ = 0;             // taken when it was bound
@@ -237,6 +240,7 @@ private:
   cluster::peer_number word_from_ = cluster::self; // all that the account has sent from that node has come; self: no such word
   bool is_bound_ = false, is_published_ = false;
   bool is_ended_ = false, is_inactive_ = false, pauses_ = false;
+  bool has_turn_ = false;      // it asks another node for the session that it takes over
   bool has_forgotten_ = false; // what was open when it was resumed: its client sends that again
 };
 

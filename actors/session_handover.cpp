@@ -19,6 +19,11 @@ bool session::ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_r
     });
   if (!there)
     return false;
+  if (!has_turn_ && !home_.around().arriving().begin(earlier)) {
+    wait_for_turn();
+    return true;
+  }
+  has_turn_ = true;
   account_at_ = *there;
   home_.for_peers(to_peers::relocated{earlier, {}, here()});
   say({.what = control::kind::take_over, .clock = h});
@@ -27,6 +32,26 @@ bool session::ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_r
     home_.guard(id(), [this] { on_take_over_refused({}); });
   }));
   return true;
+}
+
+/// Its client has asked before, by another connection to this node: what is handed over comes to that one, which has the session in
+/// a moment, and from there this one takes it.
+void session::wait_for_turn() {
+  constexpr auto pause = std::chrono::milliseconds{100};
+  constexpr int most = 110; // the other one waits 10 s at most
+  if (!stream_ || ++waits_ > most)
+    return home_.post<session>(home_.index(), id(), [](session& s) { s.on_take_over_refused({}); }); // not inside the stream's own call
+  leaves_ = std::make_unique<net::timer>(home_.loop().after(pause, [this] {
+    home_.guard(id(), [this] {
+      if (stage_ == place_in_time::taking_over && !is_ended_)
+        take_over(session_id_, resumed_at_, bare_);
+    });
+  }));
+}
+
+void session::end_turn() {
+  if (std::exchange(has_turn_, false))
+    home_.around().arriving().end(session_id_);
 }
 
 void session::refuse_peer(home& at, cluster::peer_number to, std::uint64_t session, const xmpp::jid_ref& account) {
@@ -192,6 +217,7 @@ void session::on_passage(cluster::peer_number from, const control& word) {
 void session::adopt(cluster::peer_number from, const control& c, xmpp::delivery&& presence) {
   if (stage_ != place_in_time::taking_over || is_ended_ || c.ids.size() != 2)
     return;
+  end_turn();
   leaves_ = nullptr;
   full_ = c.full;
   bare_ = xmpp::bare_of(full_);

@@ -64,6 +64,7 @@ void session::on_not_found(std::optional<std::uint32_t> last) {
 void session::on_take_over_refused(std::optional<std::uint32_t> h) {
   if (stage_ != place_in_time::taking_over || std::exchange(is_ended_, true))
     return;
+  end_turn();
   if (session_id_ && home_.around().peers()) // it had asked another node
     home_.for_peers(to_peers::relocated{session_id_, here(), {}});
   for (auto& w : std::exchange(handed_, {}))

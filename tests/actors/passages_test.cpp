@@ -1,5 +1,6 @@
 // Order where a session goes on at another node while its account lives at a third one.
 #include "tests/support/small_cluster.hpp"
+#include <future>
 
 using namespace actors;
 using namespace actors::testing;
@@ -64,4 +65,28 @@ TEST_CASE("passages: what an account sends from its new place does not overtake 
   nodes.mend(2, 0);
   CHECK(next_body(*receiver) == "<body>1</body>");
   CHECK(next_body(*receiver) == "<body>2</body>");
+}
+
+TEST_CASE("passages: a client that asks twice at one node for its session, which is on its way there, gets it by the connection that it has") {
+  small_cluster nodes{2};
+  auto receiver = nodes.come(0, "c", "x", 0), sender = nodes.come(0, "s", "s", 1);
+  auto id = receiver->enable();
+  REQUIRE(receiver->ping());
+  receiver->shut();
+  sender->send(message("c@b/x", 1));
+  REQUIRE(sender->ping());
+  std::promise<void> go_on;
+  nodes[0].around.homes()[0]->post_from_anywhere([until = go_on.get_future().share()](home&) { until.wait(); }); // where the session is
+  std::unique_ptr<small_client> client;
+  for (std::size_t n : {0, 1}) {
+    client = nodes[1].connect(n);
+    REQUIRE(client->login_only("c"));
+    client->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='1'/>");
+    CHECK(client->hears_nothing(250ms)); // the second waits for the first, whose connection is lost
+  }
+  go_on.set_value();
+  REQUIRE(client->sees("<resumed"));
+  CHECK(next_body(*client) == "<body>1</body>");
+  sender->send(message("c@b/x", 2));
+  CHECK(next_body(*client) == "<body>2</body>");
 }
