@@ -79,11 +79,15 @@ void account::release_messages(std::uint64_t session, effects& out) {
   if (!m)
     return;
   m->holds_messages = false;
-  m->held_bytes = 0;
-  for (auto& d : take_stamped(*m, std::chrono::seconds{2}))
-    out.deliver(session, std::move(d));
+  give_held(*m, out);
   if (m->is_unserved && is_ready(*m))
     on_ready(*m, out);
+}
+
+void account::give_held(member& m, effects& out) {
+  m.held_bytes = 0;
+  for (auto& d : take_stamped(m, std::chrono::seconds{2}))
+    out.deliver(m.view.id, std::move(d));
 }
 
 void account::want_copies(std::uint64_t session, bool wants, effects& out) {

@@ -87,6 +87,7 @@ private:
   [[nodiscard]] bool has_arrived(base::u128 stanza_id) const override;
   void hold_messages(std::uint64_t session) override;
   void release_messages(std::uint64_t session, effects& out) override;
+  void expect_nothing(std::uint64_t session, effects& out) override;
 
   // --- before the first event is handled (account_start.cpp)
   [[nodiscard]] bool must_wait(const modules::entity_event& ev) const;
@@ -134,6 +135,7 @@ private:
   void remember_given(const xmpp::delivery& what);
   [[nodiscard]] std::vector<xmpp::delivery> take_stamped(member& m, base::duration least) const;
   [[nodiscard]] std::vector<xmpp::delivery> take_held(member& m) const;
+  void give_held(member& m, effects& out);
   void give_message(std::span<member* const> to, xmpp::delivery what, effects& out);
   void refresh_copies(effects& out);
   void on_iq(xmpp::delivery& what, effects& out);

@@ -57,16 +57,22 @@ void account::look_for_messages(effects& out) {
     else if (is_to_be_served)
       on_ready(m, out);
     if (auto* there = has_waited ? find_member(id) : nullptr; there && !there->holds_messages)
-      release_messages(id, out); // nothing is read for it
+      give_held(*there, out); // nothing is read for it
   }
+}
+
+void account::expect_nothing(std::uint64_t session, effects& out) {
+  if (auto* m = find_member(session); m && std::exchange(m->waits_for_look, false) && !m->holds_messages)
+    give_held(*m, out);
 }
 
 /// It may have what is stored for the account.
 void account::on_ready(member& m, effects& out) {
   m.is_unserved = settle_waits_ > 0;
   if (m.is_unserved) {
-    m.waits_for_look = is_first_look_;
-    return;
+    m.waits_for_look = is_first_look_ && !host_->view.expects.empty();
+    modules::session_expects ev{m.view.id, *this, out};
+    return m.waits_for_look ? void(host_->view.expects.run(ev)) : void();
   }
   modules::session_ready ev{m.view.id, *this, out};
   (void)host_->view.ready.run(ev);

@@ -77,6 +77,7 @@ public:
     reg.filter<message_unacknowledged>(stage::archive, [this](message_unacknowledged& ev) { return spool(ev); });
     reg.observe<message_settled>(stage::archive, [this](message_settled& ev) { settle(ev); });
     reg.observe<session_ready>(stage::delivery, [this](session_ready& ev) { give(ev.session, ev.account, ev.out); });
+    reg.observe<session_expects>(stage::delivery, [this](session_expects& ev) { look_whether_any(ev.session, ev.account, ev.out); });
     reg.observe<session_ended>(stage::delivery, [this](session_ended& ev) { pass_on(ev); });
   }
 
@@ -268,6 +269,14 @@ private:
     if (auto& box = of(account); box.keeping > 0)
       return box.readers.push_back({session, box.keeping});
     read_for(session, account, out);
+  }
+
+  /// What is just being stored here counts, too; where it cannot be read there may be some.
+  void look_whether_any(std::uint64_t session, account_view& account, effects& out) {
+    out.load(tables::offline_of(*account.bare()), 1, [this, session, &account](modules::rows r, effects& o) {
+      if (r && r->empty() && of(account).keeping == 0)
+        account.expect_nothing(session, o);
+    });
   }
 
   void read_for(std::uint64_t session, account_view& account, effects& out) {

@@ -53,6 +53,8 @@ public:
   /// Messages to this session wait (IQs and presence do not) until released; RFC 6121 section 8.
   virtual void hold_messages(std::uint64_t session) = 0;
   virtual void release_messages(std::uint64_t session, effects& out) = 0;
+  /// Nothing is kept that is to be given before other messages (session_expects).
+  virtual void expect_nothing(std::uint64_t session, effects& out) = 0;
 };
 
 } // namespace modules

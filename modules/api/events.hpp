@@ -86,6 +86,14 @@ struct session_ready {
   effects& out;
 };
 
+/// The same, where that is to come a moment later, as another node may have something to say of what is kept for the account. Messages
+/// to the session wait until then, unless somebody finds that there is nothing (account_view::expect_nothing). Observe.
+struct session_expects {
+  std::uint64_t session;
+  account_view& account;
+  effects& out;
+};
+
 /// At the account: a session has ended, for whatever reason. Observe.
 struct session_ended {
   const session_view& session;

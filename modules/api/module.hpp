@@ -59,6 +59,7 @@ struct host_view {
   hook<message_delivered> delivered;
   hook<message_sent> shown;
   hook<session_ready> ready;
+  hook<session_expects> expects;
   hook<session_ended> ended;
   hook<account_removed> removed;
   hook<account_wanted> wanted;
@@ -136,6 +137,7 @@ private:
     else if constexpr (std::is_same_v<Event, message_delivered>) return host_.delivered;
     else if constexpr (std::is_same_v<Event, message_sent>) return host_.shown;
     else if constexpr (std::is_same_v<Event, session_ready>) return host_.ready;
+    else if constexpr (std::is_same_v<Event, session_expects>) return host_.expects;
     else if constexpr (std::is_same_v<Event, session_ended>) return host_.ended;
     else if constexpr (std::is_same_v<Event, account_wanted>) return host_.wanted;
     else return host_.removed;

@@ -223,6 +223,8 @@ public:
   bool has_arrived(base::u128 stanza_id) const override { return std::ranges::find(arrived, stanza_id) != arrived.end(); }
   void hold_messages(std::uint64_t) override {}
   void release_messages(std::uint64_t, effects&) override {}
+  void expect_nothing(std::uint64_t session, effects&) override { expecting_nothing.push_back(session); }
+  std::vector<std::uint64_t> expecting_nothing;
   std::vector<base::u128> arrived;   // what the account is to know
   std::vector<std::string> said;     // presence in a session's name, subscriptions in the account's
   std::vector<std::string> answered; // requests that filters took

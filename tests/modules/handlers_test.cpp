@@ -60,6 +60,7 @@ struct known_account final : account_view {
   bool has_arrived(base::u128) const override { return false; }
   void hold_messages(std::uint64_t) override {}
   void release_messages(std::uint64_t, effects&) override {}
+  void expect_nothing(std::uint64_t, effects&) override {}
 
 private:
   const host_view& host_;

@@ -159,6 +159,26 @@ TEST_CASE_FIXTURE(roomy, "offline: who logs in while messages are on their way t
   CHECK(delivered.size() == 3); // once, to either of them
 }
 
+TEST_CASE_FIXTURE(roomy, "offline: whether there is anything is said before it is time to give it, and not where that is not known") {
+  auto is_nothing_expected = [this](bool is_away = false) {
+    effects out;
+    session_expects ev{7, *this, out};
+    (void)view.expects.run(ev);
+    is_away ? settle_while_away(out) : settle(out);
+    return std::exchange(expecting_nothing, {}) == std::vector<std::uint64_t>{7};
+  };
+  CHECK(is_nothing_expected());
+  CHECK_FALSE(is_nothing_expected(true));
+  auto out = keep(1);
+  CHECK_FALSE(is_nothing_expected()); // it is on its way
+  settle(out);
+  CHECK_FALSE(is_nothing_expected());
+  out = acknowledge(1);
+  settle(out);
+  CHECK(is_nothing_expected());
+  CHECK(delivered.empty());
+}
+
 TEST_CASE_FIXTURE(fixture, "offline: what is acknowledged while the store is away is not given again") {
   auto out = spool(1);
   settle(out);
