@@ -236,7 +236,7 @@ private:
   bool has_roster_ = false, is_busy_ = false, is_running_ = false;
   bool has_begun_anew_ = false; // while it had sessions: what an earlier one of its kind stored may be theirs
   std::uint8_t settle_waits_ = 0;  // it has just come from another node: its messages are not looked for yet
-  bool is_first_look_ = false;     // that of a login, a short one: nothing is given before
+  bool is_first_look_ = false;     // nor were they before: what is said to a session that has just logged in waits for them
   bool has_word_ = false;          // that node has finished what it had begun
   bool is_removed_ = false; // for good: the next account of this name has a machine of its own
 };

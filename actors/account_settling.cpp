@@ -51,13 +51,11 @@ void account::look_for_messages(effects& out) {
     auto& m = members_[k];
     auto id = m.view.id;
     bool is_to_be_served = is_ready(m) && (std::exchange(is_first, false) || m.is_unserved);
-    bool has_waited = std::exchange(m.waits_for_look, false);
     if (is_to_be_served && m.holds_messages)
       m.is_unserved = true; // what is being read for it may be older than what there is to find
     else if (is_to_be_served)
       on_ready(m, out);
-    if (auto* there = has_waited ? find_member(id) : nullptr; there && !there->holds_messages)
-      give_held(*there, out); // nothing is read for it
+    expect_nothing(id, out); // or whoever reads it holds the messages himself by now
   }
 }
 
@@ -71,8 +69,10 @@ void account::on_ready(member& m, effects& out) {
   m.is_unserved = settle_waits_ > 0;
   if (m.is_unserved) {
     m.waits_for_look = is_first_look_ && !host_->view.expects.empty();
+    if (!m.waits_for_look)
+      return;
     modules::session_expects ev{m.view.id, *this, out};
-    return m.waits_for_look ? void(host_->view.expects.run(ev)) : void();
+    return (void)host_->view.expects.run(ev);
   }
   modules::session_ready ev{m.view.id, *this, out};
   (void)host_->view.ready.run(ev);

@@ -47,6 +47,7 @@ public:
   void on_take_over_refused(std::optional<std::uint32_t> h);
   /// The session that it wants to take over is not there. `last`: it has ended, and had handled so much.
   void on_not_found(std::optional<std::uint32_t> last);
+  void take_over_later();
   /// What its client says goes to a node for which too much waits.
   void wait_for_link(cluster::peer_number to);
   void set_snapshot(modules::snapshot_ref of_account);

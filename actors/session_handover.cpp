@@ -37,16 +37,10 @@ bool session::ask_peer(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_r
 /// Its client has asked before, by another connection to this node: what is handed over comes to that one, which has the session in
 /// a moment, and from there this one takes it.
 void session::wait_for_turn() {
-  constexpr auto pause = std::chrono::milliseconds{100};
-  constexpr int most = 110; // the other one waits 10 s at most
+  constexpr int most = 110; // of a tenth of a second: the other one waits 10 s at most
   if (!stream_ || ++waits_ > most)
     return home_.post<session>(home_.index(), id(), [](session& s) { s.on_take_over_refused({}); }); // not inside the stream's own call
-  leaves_ = std::make_unique<net::timer>(home_.loop().after(pause, [this] {
-    home_.guard(id(), [this] {
-      if (stage_ == place_in_time::taking_over && !is_ended_)
-        take_over(session_id_, resumed_at_, bare_);
-    });
-  }));
+  take_over_later();
 }
 
 void session::end_turn() {

@@ -48,10 +48,14 @@ void session::take_over(std::uint64_t earlier, std::uint32_t h, const xmpp::jid_
 
 /// It may be on its way from one node to another at this moment, and its row, too.
 void session::on_not_found(std::optional<std::uint32_t> last) {
-  constexpr auto pause = std::chrono::milliseconds{100};
   constexpr int most = 4;
   if (last || !home_.around().peers() || ++tries_ > most || stage_ != place_in_time::taking_over || is_ended_)
     return on_take_over_refused(last);
+  take_over_later();
+}
+
+void session::take_over_later() {
+  constexpr auto pause = std::chrono::milliseconds{100};
   leaves_ = std::make_unique<net::timer>(home_.loop().after(pause, [this] {
     home_.guard(id(), [this] {
       if (stage_ == place_in_time::taking_over && !is_ended_)

@@ -2,8 +2,8 @@
 #include "actors/router.hpp"
 #include "base/metrics.hpp"
 #include "tests/support/small_cluster.hpp"
+#include "tests/support/stopped_reactor.hpp"
 #include <algorithm>
-#include <future>
 #include <latch>
 
 using namespace actors;
@@ -26,25 +26,6 @@ std::string name_at(small_cluster& c, std::size_t node) {
       return name;
   }
 }
-
-/// The reactor that has that address does nothing until it is let go.
-class stopped_reactor {
-public:
-  stopped_reactor(small_node& n, const std::string& address) {
-    auto at = n.around.reactor_of(**xmpp::parse_jid(address));
-    n.around.homes()[at]->post_from_anywhere([until = until_](home&) { until.wait(); });
-  }
-  ~stopped_reactor() { go_on(); }
-  void go_on() {
-    if (!std::exchange(is_over_, true))
-      go_.set_value();
-  }
-
-private:
-  std::promise<void> go_;
-  std::shared_future<void> until_ = go_.get_future().share();
-  bool is_over_ = false;
-};
 
 /// The first message is under way to the place that the account had before its session came to node 1.
 struct late_message {
@@ -135,10 +116,7 @@ TEST_CASE_FIXTURE(nobody_there, "moves: where an account without a session lives
     REQUIRE(sender->ping());
     nodes.others(2).drain(); // it owns nothing from now on
     for (std::size_t n = 0; n < nodes.size(); ++n)
-      REQUIRE(small_node::wait_until([&] {
-        auto now = nodes.others(n).owner_of(**xmpp::parse_jid(address)).node;
-        return (now == cluster::self ? small_cluster::name_of(n) : nodes.others(n).name_of(now)) != small_cluster::name_of(2);
-      }));
+      REQUIRE(small_node::wait_until([&] { return nodes.owner_of(name, n) != small_cluster::name_of(2); }));
     sender->send(message(address, 2));
     REQUIRE(sender->ping());
     CHECK(held() == before + 1);
@@ -150,10 +128,9 @@ TEST_CASE_FIXTURE(nobody_there, "moves: where an account without a session lives
 }
 
 TEST_CASE_FIXTURE(nobody_there, "moves: what a node that drains gives away does not go there again, as who gets it knows that it drains") {
-  auto old = nodes.others(2).owner_of(**xmpp::parse_jid(address)).node;
-  REQUIRE(old == cluster::self);
+  REQUIRE(nodes.owner_of(name, 2) == small_cluster::name_of(2));
   nodes.others(2).drain();
-  REQUIRE(small_node::wait_until([&] { return nodes.others(2).owner_of(**xmpp::parse_jid(address)).node != old; }));
+  REQUIRE(small_node::wait_until([&] { return nodes.owner_of(name, 2) != small_cluster::name_of(2); }));
   sender->send(message(address, 1)); // its node may not know it yet
   CHECK(small_node::wait_until([&] { return nodes.stored_for(name) == 1; }));
   CHECK(sender->hears_nothing(100ms)); // no error

@@ -1,6 +1,6 @@
 // Order where a session goes on at another node while its account lives at a third one.
 #include "tests/support/small_cluster.hpp"
-#include <future>
+#include "tests/support/stopped_reactor.hpp"
 
 using namespace actors;
 using namespace actors::testing;
@@ -75,8 +75,7 @@ TEST_CASE("passages: a client that asks twice at one node for its session, which
   receiver->shut();
   sender->send(message("c@b/x", 1));
   REQUIRE(sender->ping());
-  std::promise<void> go_on;
-  nodes[0].around.homes()[0]->post_from_anywhere([until = go_on.get_future().share()](home&) { until.wait(); }); // where the session is
+  stopped_reactor stopped{nodes[0], 0}; // where the session is
   std::unique_ptr<small_client> client;
   for (std::size_t n : {0, 1}) {
     client = nodes[1].connect(n);
@@ -84,7 +83,7 @@ TEST_CASE("passages: a client that asks twice at one node for its session, which
     client->send("<resume xmlns='urn:xmpp:sm:3' previd='" + id + "' h='1'/>");
     CHECK(client->hears_nothing(250ms)); // the second waits for the first, whose connection is lost
   }
-  go_on.set_value();
+  stopped.go_on();
   REQUIRE(client->sees("<resumed"));
   CHECK(next_body(*client) == "<body>1</body>");
   sender->send(message("c@b/x", 2));

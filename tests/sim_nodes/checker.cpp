@@ -198,8 +198,7 @@ void run::check_order() {
     check_order_of([](auto& m, auto& c) { return !c.is_early && (!c.is_delayed || (m.is_kept && !m.is_kept_again)); });
 }
 
-template <class F>
-void run::check_order_of(F is_judged) {
+void run::check_order_of(bool (*is_judged)(const message&, const message::copy&)) {
   struct arrival { time_point when; std::size_t number; stream_id stream; std::size_t client; };
   std::vector<arrival> all;
   for (std::size_t n = 1; n < seen_.messages.size(); ++n)

@@ -61,9 +61,9 @@ std::string_view first_element(std::string_view in) {
       return in.substr(0, at);
   }
 }
+} // namespace
 
 std::uint32_t number_in(std::string_view text) { return static_cast<std::uint32_t>(std::strtoul(std::string{text}.c_str(), nullptr, 10)); }
-} // namespace
 
 client::client(world& w, history& seen, client_world& around, sim::chance& luck, identity who)
   : world_(w), seen_(seen), around_(around), luck_(luck), who_(std::move(who)) {}

@@ -8,6 +8,9 @@
 
 namespace sim_nodes {
 
+/// 0: it does not begin with one.
+[[nodiscard]] std::uint32_t number_in(std::string_view text);
+
 /// What a client needs of the run.
 class client_world {
 public:

@@ -65,8 +65,7 @@ private:
   void check_settled();
   void check_messages();
   void check_order();
-  template <class F>
-  void check_order_of(F is_judged);
+  void check_order_of(bool (*is_judged)(const message&, const message::copy&));
   void check_announcements();
   void check_sessions();
   void check_tables();

@@ -3,11 +3,11 @@
 #include "actors/connection.hpp"
 #include "actors/session.hpp"
 #include "actors/stream.hpp"
+#include "tests/sim_nodes/client.hpp"
 #include "tests/sim_nodes/transport.hpp"
 #include "tests/support/shared_engine.hpp"
 #include "tests/support/stubs.hpp"
 #include <algorithm>
-#include <charconv>
 
 namespace sim_nodes {
 
@@ -109,8 +109,8 @@ void server::make_host() {
 void server::watch_storing(modules::host_view& v) {
   auto note = [this](const xmpp::delivery& d, bool is_first) {
     auto id = d.what->id();
-    std::size_t number = 0;
-    if (id.starts_with('m') && std::from_chars(id.data() + 1, id.data() + id.size(), number).ec == std::errc{} && number < s_.seen.messages.size())
+    auto number = id.starts_with('m') ? number_in(id.substr(1)) : 0;
+    if (number && number < s_.seen.messages.size())
       (is_first && !d.is_again ? s_.seen.messages[number].is_kept : s_.seen.messages[number].is_kept_again) = true;
     return modules::verdict::pass();
   };

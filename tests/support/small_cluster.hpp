@@ -54,8 +54,10 @@ public:
     auto there = others(n).rows().home_of(**xmpp::parse_jid(account + "@b"));
     if (!there)
       return std::nullopt;
-    return there->node == cluster::self ? name_of(n) : others(n).name_of(there->node);
+    return name_seen(n, there->node);
   }
+  /// Where what is for the account goes, as node `n` sees it.
+  std::string owner_of(const std::string& account, std::size_t n) { return name_seen(n, others(n).owner_of(**xmpp::parse_jid(account + "@b")).node); }
   /// A client that is available, that all nodes know, and whose account has looked for what is stored: nothing waits for that any more.
   std::unique_ptr<small_client> come(std::size_t n, const std::string& name, const std::string& resource, std::size_t reactor,
                                      const std::string& presence = "<presence/>") {
@@ -87,6 +89,7 @@ public:
   void kill(std::size_t n) { net_->kill(address_of(n)); }
 
 private:
+  std::string name_seen(std::size_t by, cluster::peer_number node) { return node == cluster::self ? name_of(by) : others(by).name_of(node); }
   static std::string address_of(std::size_t n) { return name_of(n) + ":1"; }
 
   std::unique_ptr<threaded_network> net_ = std::make_unique<threaded_network>(); // on the heap: see small_node
