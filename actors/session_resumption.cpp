@@ -204,6 +204,7 @@ void session::on_moved(bool is_attached) {
   all->open = open_; // those that are open end here first, and are passed on
   all->base = base_;
   all->next = next_;
+  managed_->timer.cancel(); // what came meanwhile has armed it: it is of this reactor, and calls this place
   all->kept = std::move(managed_);
   all->held = std::move(held_);
   all->recent = std::move(recent_);

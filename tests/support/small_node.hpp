@@ -71,6 +71,13 @@ public:
     pollfd one{fd_, POLLIN, 0};
     return buffer_.empty() && ::poll(&one, 1, static_cast<int>(for_so_long.count())) == 0;
   }
+  /// The server ends the connection, before the time-out.
+  bool is_let_go() {
+    char more[16'384];
+    for (;;)
+      if (auto n = ::recv(fd_, more, sizeof more, 0); n <= 0)
+        return n == 0 || errno == ECONNRESET;
+  }
   bool sees(std::string_view word) { return read_until(word).ends_with(word); }
   bool login(const std::string& name, const std::string& resource) {
     return login_only(name) && send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + resource + "</resource></bind></iq>")
