@@ -79,9 +79,10 @@ void account::release_messages(std::uint64_t session, effects& out) {
   if (!m)
     return;
   m->holds_messages = false;
-  give_held(*m, out);
-  if (m->is_unserved && is_ready(*m))
+  if (m->is_unserved && is_ready(*m)) // what was stored meanwhile was said before what waits
     on_ready(*m, out);
+  if (!m->holds_messages && !m->waits_for_look)
+    give_held(*m, out);
 }
 
 void account::give_held(member& m, effects& out) {
@@ -245,8 +246,10 @@ void account::on(modules::event::attach& e, effects& out) {
     refresh_copies(out);
     if (e.who.has_moved) { // its contacts must be known should a node be lost; and something may have been stored by the node where it was
       catch_up(e.who.session, e.who.was_lost, out);
-      is_first_look_ |= !members_.back().view.is_introduced;
+      has_word_ |= e.who.was_lost; // who is lost says nothing any more
       settle_later(out);
+      if (auto& again = members_.back(); is_ready(again))
+        expect_messages(again, out);
     }
     for (auto& d : std::exchange(waiting_, {})) // nobody need look whether there is such an account
       handle(d, out);

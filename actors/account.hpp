@@ -125,6 +125,7 @@ private:
   void look_in_a_moment(effects& out);
   void on_settle_time(effects& out);
   void look_for_messages(effects& out);
+  void expect_messages(member& m, effects& out);
   void on_ready(member& m, effects& out);
 
   // --- messages and IQs (account.cpp)
@@ -236,7 +237,6 @@ private:
   bool has_roster_ = false, is_busy_ = false, is_running_ = false;
   bool has_begun_anew_ = false; // while it had sessions: what an earlier one of its kind stored may be theirs
   std::uint8_t settle_waits_ = 0;  // it has just come from another node: its messages are not looked for yet
-  bool is_first_look_ = false;     // nor were they before: what is said to a session that has just logged in waits for them
   bool has_word_ = false;          // that node has finished what it had begun
   bool is_removed_ = false; // for good: the next account of this name has a machine of its own
 };

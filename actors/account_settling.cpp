@@ -15,7 +15,10 @@ void account::on(modules::event::look_again&, effects& out) {
   read_roster_again(out);
   has_word_ = true;
   if (settle_waits_ == 0)
-    look_for_messages(out);
+    return look_for_messages(out);
+  for (std::size_t k = 0; k < members_.size(); ++k)
+    if (is_ready(members_[k]))
+      expect_messages(members_[k], out);
 }
 
 void account::read_roster_again(effects& out) {
@@ -40,7 +43,6 @@ void account::settle_later(effects& out) {
 
 void account::look_in_a_moment(effects& out) {
   settle_waits_ = 1;
-  is_first_look_ = true;
   has_word_ = true;
   out.set_timer(settle, settle_first);
 }
@@ -64,15 +66,21 @@ void account::expect_nothing(std::uint64_t session, effects& out) {
     give_held(*m, out);
 }
 
+/// What is said to it from now on waits for what is stored, if there is any.
+void account::expect_messages(member& m, effects& out) {
+  if (m.waits_for_look || host_->view.expects.empty())
+    return;
+  m.waits_for_look = true;
+  modules::session_expects ev{m.view.id, *this, out};
+  (void)host_->view.expects.run(ev);
+}
+
 /// It may have what is stored for the account.
 void account::on_ready(member& m, effects& out) {
   m.is_unserved = settle_waits_ > 0;
   if (m.is_unserved) {
-    m.waits_for_look = is_first_look_ && !host_->view.expects.empty();
-    if (!m.waits_for_look)
-      return;
-    modules::session_expects ev{m.view.id, *this, out};
-    return (void)host_->view.expects.run(ev);
+    expect_messages(m, out);
+    return;
   }
   modules::session_ready ev{m.view.id, *this, out};
   (void)host_->view.ready.run(ev);
@@ -82,7 +90,6 @@ void account::on_settle_time(effects& out) {
   if (!has_word_ && settle_waits_++ < most_settle_waits)
     return out.set_timer(settle, settle_after);
   settle_waits_ = 0;
-  is_first_look_ = false;
   look_for_messages(out);
 }
 

@@ -105,7 +105,7 @@ void on_returned(home& at, cluster::parcel&& p) {
   else if (p.said->what == control::kind::settled)
     with_session([ids = p.said->ids](session& s) { s.on_settled_elsewhere(ids); });
   else if (p.said->what == control::kind::passing) // nobody there has anything any more
-    mark_of(*p.said).answer(at);
+    mark_of(*p.said).answer(at, xmpp::bare_of(p.what.to));
   else if (p.said->what == control::kind::no_room || (p.said->what == control::kind::elsewhere && p.what.what))
     route_again(at, std::move(p.what));
 }

@@ -140,8 +140,8 @@ void entity::give_up() {
     tell_arrived(std::move(ids), true, 0);
   for (auto& d : machine_->take_held())
     pass_on(std::move(d));
-  answer_marks();
   owes_look_ = true;
+  answer_marks();
   if (under_way_.empty() && waiting_.empty())
     look_there_again();
   rest();
@@ -190,22 +190,26 @@ void entity::look_there_again() {
   owes_look_ = false;
   if (owner_ != cluster::self)
     tell_owner({.what = control::kind::look_again});
+  answer_marks();
 }
 
 /// Where this address lives what is held has yet to be handled or passed on; where it does not, all of it has been.
 void entity::on_mark(move_mark m) {
   constexpr std::size_t most = 64; // of one address; who asks does not wait for ever
   if (marks_.size() == most)
-    return m.answer(home_);
+    return m.answer(home_, where_.bare);
   marks_.push_back(std::move(m));
   answer_marks();
 }
 
 void entity::answer_marks() {
-  if (passages_ || (owner_ == cluster::self && (!under_way_.empty() || !waiting_.empty() || machine_->has_held())))
+  if (passages_ || owes_look_ || (owner_ == cluster::self && (!under_way_.empty() || !waiting_.empty() || machine_->has_held())))
     return;
-  for (auto& m : std::exchange(marks_, {}))
+  for (auto& m : std::exchange(marks_, {})) {
+    if (has_written_ && owner_ == cluster::self) // who asks may know of a session that is not known here
+      m.have_it_looked_for(home_, where_.bare);
     m.go_on(home_, where_.bare, owner_);
+  }
 }
 
 void entity::pass_on(xmpp::delivery&& what) {

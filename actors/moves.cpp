@@ -57,16 +57,21 @@ void move_mark::go_on(home& at, const xmpp::jid_ref& bare, peer_number owner) co
 
 void move_mark::pass(home& at, const xmpp::jid_ref& bare, peer_number owner) const {
   if (owner == cluster::self || hops == most_hops)
-    return answer(at);
+    return answer(at, bare);
   at.moves.pass(*this, bare, owner);
 }
 
-void move_mark::answer(home& at) const {
+void move_mark::answer(home& at, const xmpp::jid_ref& bare) const {
   auto there = at.around().peers()->find(origin);
   if (there == cluster::self)
     return move_keeper::tell(at, id);
   if (there) // else it does not wait for this one any more
-    at.for_peers(to_peers::send{*there, cluster::make_control(0, {.what = control::kind::passed, .clock = id})});
+    at.for_peers(to_peers::send{*there, cluster::make_control(0, {.what = control::kind::passed, .clock = id}, {nullptr, bare})});
+}
+
+void move_mark::have_it_looked_for(home& at, const xmpp::jid_ref& bare) const {
+  if (auto there = at.around().peers()->find(origin); there && *there != cluster::self)
+    at.for_peers(to_peers::send{*there, cluster::make_control(0, {.what = control::kind::look_again}, {nullptr, bare})});
 }
 
 // --- what waits
@@ -211,7 +216,7 @@ std::uint64_t move_keeper::next_mark() { return std::uint64_t{home_.index()} << 
 
 /// As a mark of this reactor's own: where its next place is lost this node answers, as what was before it is lost there, too.
 void move_keeper::pass(const move_mark& mark, const xmpp::jid_ref& bare, peer_number to) {
-  auto all = std::make_shared<behind>(behind{0, [mark](home& at) { mark.answer(at); }});
+  auto all = std::make_shared<behind>(behind{0, [mark, bare](home& at) { mark.answer(at, bare); }});
   send_own(all, bare, to, {{}, 0, static_cast<std::uint8_t>(mark.hops + 1), mark.depth});
 }
 

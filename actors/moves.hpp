@@ -25,7 +25,9 @@ struct move_mark {
   void arrive(home& at, const xmpp::jid_ref& bare) &&;
   /// To where the address lives; from there it is answered.
   void go_on(home& at, const xmpp::jid_ref& bare, cluster::peer_number owner) const;
-  void answer(home& at) const;
+  void answer(home& at, const xmpp::jid_ref& bare) const;
+  /// To whoever waits for it, before the answer: something may have been stored for the address meanwhile.
+  void have_it_looked_for(home& at, const xmpp::jid_ref& bare) const;
 
 private:
   void look_here(home& at, const xmpp::jid_ref& bare) const;

@@ -445,6 +445,8 @@ void peers::carry(to_peers::send& i) {
   constexpr auto patience = std::chrono::seconds{2};
   if (i.what.said && i.what.said->what == cluster::control::kind::passing)
     watch_mark(i);
+  if (i.what.said && i.what.said->what == cluster::control::kind::passed)
+    tell_who_asks(i.what.what.to, i.to);
   if (!unsent_orders_.contains(i.what.order) && mesh_.send(i.to, std::move(i.what), now_, todo_) != base::room::full)
     return;
   bool is_control = i.what.kind == cluster::parcel_kind::control; // which nobody would say again

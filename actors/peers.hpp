@@ -194,6 +194,7 @@ private:
   void end_mark(std::uint64_t id);
   void look_for_marks();
   void tell_what_is_written(const xmpp::jid_ref& bare);
+  void tell_who_asks(const xmpp::jid_ref& bare, cluster::peer_number who);
   void forget_written();
   void forget_told();
   mail& mail_of(std::uint16_t reactor);

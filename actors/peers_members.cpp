@@ -295,6 +295,14 @@ void peers::tell_what_is_written(const xmpp::jid_ref& bare) {
   carry(one);
 }
 
+/// A mark is answered. The session's row may not be here yet, and what waits for the answer is said behind what was written.
+void peers::tell_who_asks(const xmpp::jid_ref& bare, peer_number who) {
+  if (!written_.contains(bare->hash()))
+    return;
+  to_peers::send one{who, cluster::make_control(0, {.what = cluster::control::kind::look_again}, {nullptr, bare})};
+  carry(one);
+}
+
 /// What is on the way to a node, or waits there, holds up what is behind it as long as it may still come: where that node says nothing,
 /// and nothing is on the way, only for a moment.
 void peers::watch_mark(const to_peers::send& i) {

@@ -86,8 +86,9 @@ struct session_ready {
   effects& out;
 };
 
-/// The same, where that is to come a moment later, as another node may have something to say of what is kept for the account. Messages
-/// to the session wait until then, unless somebody finds that there is nothing (account_view::expect_nothing). Observe.
+/// The same, also at an account that has just come to this node, where that is to come a moment later, as another node may have something
+/// to say of what is kept. Messages to the session wait until then, unless somebody finds that there is nothing
+/// (account_view::expect_nothing). Observe.
 struct session_expects {
   std::uint64_t session;
   account_view& account;

@@ -221,6 +221,73 @@ TEST_CASE_FIXTURE(account_fixture, "account: of two sessions with one name that 
   CHECK(has(come(7), "end 5 conflict"));
 }
 
+TEST_CASE_FIXTURE(account_fixture, "account: where it has just come to, what is said waits for what is stored, if there is any") {
+  constexpr std::uint32_t settle_timer = 2;
+  bool is_any = true;
+  int looks = 0;
+  at->view.expects.add_observer(modules::stage::delivery, "test", [&](modules::session_expects& ev) {
+    if (!is_any)
+      ev.account.expect_nothing(ev.session, ev.out);
+  });
+  at->view.ready.add_observer(modules::stage::delivery, "test", [&](modules::session_ready&) { ++looks; });
+  auto come = [&] {
+    modules::attach_request who{1, jid("a@b/r"), {}, 1, {}};
+    who.before = std::make_shared<const modules::session_view>(modules::session_view{1, who.full, 0, true, true, false, false, stanza("<presence/>", "a@b/r", "a@b")});
+    who.has_moved = true;
+    step(modules::event::attach{who});
+  };
+  auto say_something = [&] { return receive("<message id='m1'><body>x</body></message>", "c@d/e"); };
+  SUBCASE("there is") {
+    come();
+    CHECK(who_got(say_something(), "id='m1'") == "");
+    SUBCASE("and the node of before has finished") {
+      step(modules::event::look_again{});
+      CHECK(who_got(step(modules::event::timer{settle_timer}), "id='m1'") == "1");
+    }
+    SUBCASE("and the node of before says nothing") {
+      std::string got;
+      for (int n = 0; n < 10 && got.empty(); ++n)
+        got = who_got(step(modules::event::timer{settle_timer}), "id='m1'");
+      CHECK(got == "1");
+    }
+    CHECK(looks == 1);
+  }
+  SUBCASE("there is not") {
+    is_any = false;
+    come();
+    CHECK(who_got(say_something(), "id='m1'") == "1");
+    is_any = true;
+    step(modules::event::look_again{}); // the node of before has written something meanwhile
+    CHECK(who_got(say_something(), "id='m1'") == "");
+    CHECK(who_got(step(modules::event::timer{settle_timer}), "id='m1'") == "1");
+  }
+}
+
+TEST_CASE_FIXTURE(account_fixture, "account: what is stored while its messages are being given comes before what waits for those") {
+  is_prompt = false;
+  int begun = 0, ended = 0;
+  at->view.ready.add_observer(modules::stage::delivery, "test", [&](modules::session_ready& ev) {
+    ++begun;
+    ev.account.hold_messages(ev.session);
+    ev.out.load(storage::key_range{"x", "y"}, 1, [&, &account = ev.account, session = ev.session](modules::rows, modules::effects& out) {
+      ++ended;
+      account.release_messages(session, out);
+    });
+  });
+  attach(1, "r1");
+  say(1, presence(0));
+  while (begun == 0 && run_one()) {
+  }
+  REQUIRE(begun == 1);
+  CHECK(who_got(receive("<message id='m1'><body>x</body></message>", "c@d/e"), "id='m1'") == "");
+  step(modules::event::look_again{}); // somebody has stored something
+  std::string got;
+  while (got.empty() && run_one())
+    got = who_got(take(), "id='m1'");
+  CHECK(got == "1");
+  CHECK(ended == 2);
+}
+
 TEST_CASE_FIXTURE(account_fixture, "account: what is held for several sessions goes its way anew once, whoever of them leaves") {
   std::uint64_t reading = 0; // what is stored for it
   at->view.ready.add_observer(modules::stage::delivery, "test", [&](modules::session_ready& ev) {

@@ -146,6 +146,34 @@ TEST_CASE_FIXTURE(nobody_there, "moves: what is stored comes before what is said
     CHECK(next_body(*receiver) == "<body>" + std::to_string(n) + "</body>");
 }
 
+TEST_CASE_FIXTURE(nobody_there, "moves: what is being stored as the session comes is there before what is said then") {
+  dynamic_cast<shared_engine&>(nodes[2].store.blocking()).write_slowly(600ms); // after the first look
+  sender->send(message(address, 1));
+  REQUIRE(sender->ping());
+  auto receiver = nodes.log_in(1, name, "r", 0);
+  sender->send(message(address, 2));
+  sender->send(message(address, 3));
+  for (auto n : {1, 2, 3})
+    CHECK(next_body(*receiver) == "<body>" + std::to_string(n) + "</body>");
+}
+
+TEST_CASE_FIXTURE(nobody_there, "moves: what was stored by a node that does not know of the session yet comes before what is said by one that does") {
+  nodes.cut(1, 2);
+  dynamic_cast<shared_engine&>(nodes[2].store.blocking()).write_slowly(600ms); // after the first look
+  sender->send(message(address, 1));
+  REQUIRE(sender->ping());
+  auto receiver = nodes[1].log_in(name, "r", 0);
+  receiver->send("<presence/>");
+  REQUIRE(receiver->ping());
+  REQUIRE(small_node::wait_until([&] { return nodes.home_of(name, 0).has_value() && nodes.stored_for(name) == 1; }));
+  SUBCASE("and still has its address in memory, perhaps") {}
+  SUBCASE("and remembers no more than that it has") { std::this_thread::sleep_for(100ms); }
+  CHECK(receiver->hears_nothing(1ms));
+  sender->send(message(address, 2));
+  for (auto n : {1, 2})
+    CHECK(next_body(*receiver) == "<body>" + std::to_string(n) + "</body>");
+}
+
 TEST_CASE_FIXTURE(nobody_there, "moves: a mark that was passed on to a node that is lost is answered by who passed it on") {
   auto receiver = nodes.come(1, name, "r", 0);
   stopped_reactor stopped{nodes[1], address};

@@ -190,15 +190,17 @@ void run::check_messages() {
 /// Of one sender's session on one receiver's stream: what was neither routed again (which is stamped) nor sent again
 /// comes in the order of sending, unless the receiver's account has moved and nodes have given each other up meanwhile
 /// (docs/cluster-internals.md, "Not yet"). What was stored, as nobody was there, comes before what came later, too; but not
-/// before what was said to the full JID of a session that was not yet available. Nor is it always so where nodes die, or the
-/// database is slow: COVEY_SIM_STORED=1 shows it.
+/// before what was said to the full JID of a session that was not yet available, nor where it may have been given to another device
+/// first. Nor is it always so where nodes die, or the database is slow: COVEY_SIM_STORED=1 shows it.
 void run::check_order() {
   check_order_of([](auto&, auto& c) { return !c.is_delayed; });
   if (is_about_links() || std::getenv("COVEY_SIM_STORED"))
-    check_order_of([](auto& m, auto& c) { return !c.is_early && (!c.is_delayed || (m.is_kept && !m.is_kept_again)); });
+    check_order_of([this](auto& m, auto& c) {
+      return !c.is_early && (!c.is_delayed || (m.is_kept && !m.is_kept_again && !seen_.had_another(m.account, c.client, m.sent, c.when)));
+    });
 }
 
-void run::check_order_of(bool (*is_judged)(const message&, const message::copy&)) {
+void run::check_order_of(const std::function<bool(const message&, const message::copy&)>& is_judged) {
   struct arrival { time_point when; std::size_t number; stream_id stream; std::size_t client; };
   std::vector<arrival> all;
   for (std::size_t n = 1; n < seen_.messages.size(); ++n)

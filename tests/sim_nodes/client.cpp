@@ -152,6 +152,7 @@ void client::restart() {
 
 void client::leave() {
   wants_ = false;
+  end_stay();
   world_.trace("%s leaves", name().c_str());
   previd_.clear();
   if (!pipe_)
@@ -290,9 +291,19 @@ void client::begin_session() {
     return around_.send(pipe_, "<resume xmlns='urn:xmpp:sm:3' h='" + std::to_string(in_) + "' previd='" + previd_ + "'/>", {});
   }
   phase_ = phase::bind;
+  end_stay();
+  stay_ = seen_.stays.size();
+  seen_.stays.push_back({who_.account, who_.number, world_.now(), time_point::max()});
   unmanaged_ = seen_.unmanaged.size();
   seen_.unmanaged.push_back({who_.account, world_.now(), world_.now() + 60s}); // unless <enabled/> comes
   send("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + who_.resource + "</resource></bind></iq>");
+}
+
+/// Its session is replaced, or ends, as soon as the server hears of that.
+void client::end_stay() {
+  if (stay_)
+    seen_.stays[*stay_].until = world_.now() + 5s;
+  stay_ = {};
 }
 
 void client::on_element(std::string_view e) {

@@ -69,6 +69,7 @@ private:
   void on_handled(std::uint32_t h);
   void on_heard(std::uint32_t until, login_id login, std::size_t node);
   void begin_session();
+  void end_stay();
   void send(std::string xml);
   void send_stanza(std::string xml, std::uint64_t message = 0, std::uint64_t announcement = 0);
   void send_ack();
@@ -85,6 +86,7 @@ private:
   const identity who_;
   phase phase_ = phase::off;
   std::size_t unmanaged_ = 0; // which of the history's
+  std::optional<std::size_t> stay_; // the same
   bool is_leaving_ = false;   // has said </stream:stream>
   pipe_ref pipe_;
   std::string buffer_;

@@ -62,6 +62,13 @@ struct history : sim::verdict {
   [[nodiscard]] bool could_not_acknowledge(std::size_t account, time_point from, time_point to) const {
     return std::ranges::any_of(unmanaged, [&](auto& u) { return u.account == account && u.from <= to && from <= u.until; });
   }
+  /// A client's session, as long as its server may have it.
+  struct stay { std::size_t account, client; time_point from, until; };
+  std::vector<stay> stays;
+  /// What is stored may have been another one's, and is given on late when that goes without an ack.
+  [[nodiscard]] bool had_another(std::size_t account, std::size_t client, time_point from, time_point to) const {
+    return std::ranges::any_of(stays, [&](auto& s) { return s.account == account && s.client != client && s.from <= to && from <= s.until; });
+  }
   /// Sessions of that account came, went or moved: its home may have moved, too.
   std::map<std::size_t, std::vector<time_point>> moves;
   /// A client has given that session up, with what it had not been told.

@@ -65,7 +65,7 @@ private:
   void check_settled();
   void check_messages();
   void check_order();
-  void check_order_of(bool (*is_judged)(const message&, const message::copy&));
+  void check_order_of(const std::function<bool(const message&, const message::copy&)>& is_judged);
   void check_announcements();
   void check_sessions();
   void check_tables();

@@ -248,7 +248,9 @@ void server::stop(std::function<void()> then) {
       });
     });
   wake();
-  go_on_stopping(s_.w.now() + 30s);
+  constexpr int most_in_a_row = 20; // what an account has to do with the database, one behind the other
+  stopped_since_ = s_.w.now();
+  go_on_stopping(s_.w.now() + 30s + most_in_a_row * s_.shared.slowest);
 }
 
 void server::go_on_stopping(time_point until) {
@@ -257,10 +259,9 @@ void server::go_on_stopping(time_point until) {
       return;
     constexpr auto to_move = 10s;
     auto now = s_.w.now();
-    auto began = until - 30s;
     if (is_paused_)
-      return go_on_stopping(until + 20ms); // the time in which it stood still is not its own
-    if (node_->session_count() > 0 && peers_->has_successor() && now < began + to_move)
+      return stopped_since_ += 20ms, go_on_stopping(until + 20ms); // the time in which it stood still is not its own
+    if (node_->session_count() > 0 && peers_->has_successor() && now < stopped_since_ + to_move)
       return go_on_stopping(until);
     for (auto& h : homes_)
       h->post_from_anywhere(actors::end_detached_sessions);

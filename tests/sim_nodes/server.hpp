@@ -121,6 +121,7 @@ private:
   std::vector<std::function<void()>> inbox_; // while it is paused
   std::shared_ptr<bool> lives_ = std::make_shared<bool>(true);
   std::function<void()> then_;
+  time_point stopped_since_{};
   bool is_paused_ = false, is_stopping_ = false, is_awake_ = false, has_left_ = false;
   unsigned quiet_rounds_ = 0;
 };
