@@ -24,7 +24,7 @@ class node;
 
 /// What an operator is shown of one other node.
 struct peer_status {
-  std::string name, address;
+  std::string name, address, release; // the last: of its program; empty: not told
   cluster::peer_state state = cluster::peer_state::known;
   bool is_draining = false;
   std::size_t sessions = 0;

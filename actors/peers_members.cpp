@@ -486,7 +486,7 @@ std::optional<cluster_status> peers::status() {
       if (is_succeeded)
         continue; // the node of that name is there, with another data folder
       const auto* l = mesh_.link_to(n);
-      s.peers.push_back({p.who.name, p.who.address, p.state, p.is_draining, rows_.session_count(n), mesh_.rows().lag(n), l ? l->open_count() : 0});
+      s.peers.push_back({p.who.name, p.who.address, p.release, p.state, p.is_draining, rows_.session_count(n), mesh_.rows().lag(n), l ? l->open_count() : 0});
     }
     answer->set_value(std::move(s));
   });

@@ -100,10 +100,11 @@ void put(pb::Greeting& out, const greeting& g) {
   out.set_is_draining(g.is_draining);
   out.set_profile(g.profile);
   out.set_to(g.to);
+  out.set_release(g.release);
 }
 
 greeting take(const pb::Greeting& in) {
-  require(is_plain(in.cluster()) && in.oldest_version() <= in.version());
+  require(is_plain(in.cluster()) && is_plain(in.release()) && in.oldest_version() <= in.version());
   greeting g;
   g.cluster = in.cluster();
   g.version = in.version();
@@ -118,6 +119,7 @@ greeting take(const pb::Greeting& in) {
   g.is_draining = in.is_draining();
   g.profile = in.profile();
   g.to = in.to();
+  g.release = in.release();
   return g;
 }
 

@@ -39,6 +39,7 @@ struct greeting {
   std::uint64_t taken = 0, completions_taken = 0; // over that link
   std::uint32_t profile = 0;       // of JIDs: nodes must agree what is one name
   bool is_answer = false, is_draining = false;
+  std::string release;             // of the program, for people; empty: not told
 };
 
 enum class refusal : std::uint8_t {

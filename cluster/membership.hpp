@@ -28,6 +28,7 @@ struct membership_options {
   std::string cluster = "covey"; // nodes of another name are refused
   std::vector<std::string> seeds; // addresses
   std::uint32_t version = protocol_version, oldest_version = oldest_protocol_version;
+  std::string release; // of the program, for people
   base::duration suspected_after = std::chrono::seconds{3}, dead_after = std::chrono::seconds{10};
   base::duration redial_after = std::chrono::seconds{5};  // a silent connection may be at fault, not the node
   base::duration refused_for = std::chrono::seconds{1};   // reset, and every dial refused: its process is gone
@@ -62,6 +63,7 @@ public:
 
   struct peer {
     member who;
+    std::string release; // of its program; empty: not told yet
     std::uint64_t process = 0;
     peer_state state = peer_state::known;
     life dead_life = 0; // it and those before are not spoken to

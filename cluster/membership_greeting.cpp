@@ -11,6 +11,7 @@ greeting membership::make_greeting(peer_number to, bool is_answer) const {
   g.cluster = options_.cluster;
   g.version = options_.version;
   g.oldest_version = options_.oldest_version;
+  g.release = options_.release;
   g.self = own_;
   g.process = process_;
   g.profile = xmpp::jid_profile_version;
@@ -138,6 +139,7 @@ void membership::establish(connection c, const greeting& g, base::time_point now
     seeds_[l.seed].dialling = 0;
   l.to = n;
   p.who = g.self;
+  p.release = g.release;
   p.process = g.process;
   p.state = peer_state::alive;
   p.heard = now;

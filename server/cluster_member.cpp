@@ -100,6 +100,7 @@ base::result<cluster_member, std::string> make_cluster_member(const config& c, a
   m.own = {who->node, who->starts << cluster::process_shift, certificate->node, address_of(c), static_cast<std::uint16_t>(node.homes().size())};
   cluster::mesh_options o;
   o.members.cluster = *name;
+  o.members.release = COVEY_VERSION;
   o.members.seeds = seeds_of(c, at);
   std::erase(o.members.seeds, m.own.address);
   m.has_seeds = !o.members.seeds.empty();

@@ -208,18 +208,19 @@ private:
     else if (!s)
       answer(out.mutable_result(), pb::code::failed, "the cluster's thread does not answer");
     if (s) {
-      auto add = [&](const std::string& name, const std::string& address, std::string_view state, bool is_draining, std::size_t sessions) {
+      auto add = [&](const std::string& name, const std::string& address, const std::string& version, std::string_view state, bool is_draining, std::size_t sessions) {
         auto* n = out.add_nodes();
         n->set_name(name);
         n->set_address(address);
+        n->set_version(version);
         n->set_state(std::string{state});
         n->set_draining(is_draining);
         n->set_sessions(sessions);
         return n;
       };
-      add(s->own.name, s->own.address, "self", s->is_draining, s->sessions);
+      add(s->own.name, s->own.address, COVEY_VERSION, "self", s->is_draining, s->sessions);
       for (auto& p : s->peers) {
-        auto* n = add(p.name, p.address, actors::to_text(p.state), p.is_draining, p.sessions);
+        auto* n = add(p.name, p.address, p.release, actors::to_text(p.state), p.is_draining, p.sessions);
         n->set_lag(p.lag);
         n->set_open(p.open);
       }

@@ -97,14 +97,14 @@ int cluster_status(const options& o) {
   if (o.json) {
     auto list = nlohmann::json::array();
     for (auto& n : out.nodes())
-      list.push_back({{"name", n.name()}, {"address", n.address()}, {"state", n.state()}, {"draining", n.draining()}, {"sessions", n.sessions()},
+      list.push_back({{"name", n.name()}, {"address", n.address()}, {"version", n.version()}, {"state", n.state()}, {"draining", n.draining()}, {"sessions", n.sessions()},
                       {"lag", n.lag()}, {"open", n.open()}});
     return say(true, exit_code::ok, {}, {{"nodes", std::move(list)}, {"divergences", out.divergences()}});
   }
-  std::cout << std::left << std::setw(16) << "NODE" << std::setw(20) << "STATE" << std::setw(10) << "SESSIONS" << std::setw(8) << "LAG" << std::setw(8) << "OPEN"
+  std::cout << std::left << std::setw(16) << "NODE" << std::setw(10) << "VERSION" << std::setw(20) << "STATE" << std::setw(10) << "SESSIONS" << std::setw(8) << "LAG" << std::setw(8) << "OPEN"
             << "ADDRESS\n";
   for (auto& n : out.nodes())
-    std::cout << std::setw(16) << n.name() << std::setw(20) << n.state() + (n.draining() ? ", draining" : "") << std::setw(10) << n.sessions() << std::setw(8)
+    std::cout << std::setw(16) << n.name() << std::setw(10) << (n.version().empty() ? "-" : n.version()) << std::setw(20) << n.state() + (n.draining() ? ", draining" : "") << std::setw(10) << n.sessions() << std::setw(8)
               << n.lag() << std::setw(8) << n.open() << n.address() << '\n';
   return exit_code::ok;
 }

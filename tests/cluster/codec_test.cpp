@@ -42,7 +42,7 @@ base::result<frame, codec_errc> parse(const pb::Frame& f) { return decode(f.Seri
 
 TEST_CASE("codec: a frame with everything in it comes back") {
   frame f;
-  f.greeting = greeting{"covey", 3, 2, {1, 2, "n1", "h:1", 4}, 9, 8, 10, 7, 6, 5, 4, true, true};
+  f.greeting = greeting{"covey", 3, 2, {1, 2, "n1", "h:1", 4}, 9, 8, 10, 7, 6, 5, 4, true, true, "1.2"};
   f.farewell = farewell{refusal::declared_dead, 3, 4};
   f.heartbeat = heartbeat{true};
   f.members = {{1, 2, "n", "a", 3}};
@@ -72,6 +72,7 @@ TEST_CASE("codec: a frame with everything in it comes back") {
   CHECK(encode(g) == encode(f)); // every field, since a field that is lost is missing from the second bytes
   CHECK(g.greeting->self == f.greeting->self);
   CHECK(g.greeting->link == 7);
+  CHECK(g.greeting->release == "1.2");
   CHECK(g.changes->items[0].what.what == row.what);
   CHECK(g.changes->items[1].is_removal);
   CHECK(g.stanzas->items[0].what.what->bytes() == p.what.what->bytes());
@@ -267,6 +268,7 @@ TEST_CASE("codec: one wrong value spoils the frame") {
            {"a long name", [](pb::Frame& f) { f.mutable_members(0)->set_name(std::string(256, 'n')); }},
            {"a name that would spoil a log", [](pb::Frame& f) { f.mutable_members(0)->set_name("a\nb"); }},
            {"a cluster's too", [](pb::Frame& f) { f.mutable_greeting()->set_cluster("\xff"); }},
+           {"a release that would spoil a log", [](pb::Frame& f) { f.mutable_greeting()->set_release("1\n"); }},
            {"no reactors", [](pb::Frame& f) { f.mutable_members(0)->set_reactors(0); }},
            {"versions the wrong way round", [](pb::Frame& f) { f.mutable_greeting()->set_oldest_version(2); }},
            {"no such farewell", [](pb::Frame& f) { f.mutable_farewell()->set_reason(99); }},

@@ -455,6 +455,9 @@ class Joining(Case):
             return sorted(n["name"] for n in at.ask("cluster", "status")["nodes"] if n["state"] in ("self", "alive"))
         for at in (n1, n2):
             nodes.wait_for(lambda: alive(at) == sorted(n.name for n in self.cluster.nodes), f"{at.name} sees all", 30)
+            versions = {n["version"] for n in at.ask("cluster", "status")["nodes"] if n["state"] in ("self", "alive")}
+            self.assertEqual(len(versions), 1, versions)
+            self.assertRegex(versions.pop(), r"^\d+\.\d+")
         alice, bob = self.client("n1", "alice", "back"), self.client("n2", "bob", "back")
         alice.say(bob.jid, "n1 is back")
         bob.hears("n1 is back")
