@@ -248,8 +248,7 @@ void account::on(modules::event::attach& e, effects& out) {
       catch_up(e.who.session, e.who.was_lost, out);
       has_word_ |= e.who.was_lost; // who is lost says nothing any more
       settle_later(out);
-      if (auto& again = members_.back(); is_ready(again))
-        expect_messages(again, out);
+      expect_messages(members_.back(), out);
     }
     for (auto& d : std::exchange(waiting_, {})) // nobody need look whether there is such an account
       handle(d, out);

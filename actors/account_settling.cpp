@@ -17,8 +17,7 @@ void account::on(modules::event::look_again&, effects& out) {
   if (settle_waits_ == 0)
     return look_for_messages(out);
   for (std::size_t k = 0; k < members_.size(); ++k)
-    if (is_ready(members_[k]))
-      expect_messages(members_[k], out);
+    expect_messages(members_[k], out);
 }
 
 void account::read_roster_again(effects& out) {
@@ -68,7 +67,7 @@ void account::expect_nothing(std::uint64_t session, effects& out) {
 
 /// What is said to it from now on waits for what is stored, if there is any.
 void account::expect_messages(member& m, effects& out) {
-  if (m.waits_for_look || host_->view.expects.empty())
+  if (!is_ready(m) || m.waits_for_look || host_->view.expects.empty())
     return;
   m.waits_for_look = true;
   modules::session_expects ev{m.view.id, *this, out};
@@ -78,10 +77,8 @@ void account::expect_messages(member& m, effects& out) {
 /// It may have what is stored for the account.
 void account::on_ready(member& m, effects& out) {
   m.is_unserved = settle_waits_ > 0;
-  if (m.is_unserved) {
-    expect_messages(m, out);
-    return;
-  }
+  if (m.is_unserved)
+    return expect_messages(m, out);
   modules::session_ready ev{m.view.id, *this, out};
   (void)host_->view.ready.run(ev);
 }

@@ -260,9 +260,7 @@ void entity::on_crash(std::string_view) {
   attach_again(views);
   for (auto& d : held)
     route_again(home_, std::move(d));
-  if (owes_look_)
-    look_there_again();
-  answer_marks();
+  owes_look_ ? look_there_again() : answer_marks();
   rest();
 }
 

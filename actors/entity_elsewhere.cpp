@@ -140,8 +140,7 @@ void entity::give_up() {
     tell_arrived(std::move(ids), true, 0);
   for (auto& d : machine_->take_held())
     pass_on(std::move(d));
-  owes_look_ = true;
-  answer_marks();
+  owes_look_ = true; // marks wait for that
   if (under_way_.empty() && waiting_.empty())
     look_there_again();
   rest();

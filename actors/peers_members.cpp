@@ -276,6 +276,12 @@ void peers::carry(cluster::news& n) {
   }
 }
 
+namespace {
+to_peers::send have_it_looked_for(peer_number who, const xmpp::jid_ref& bare) {
+  return {who, cluster::make_control(0, {.what = cluster::control::kind::look_again}, {nullptr, bare})};
+}
+} // namespace
+
 void peers::remember_written(const xmpp::jid_ref& bare) {
   post([this, bare] {
     if (written_.size() < most_written)
@@ -291,16 +297,16 @@ void peers::tell_what_is_written(const xmpp::jid_ref& bare) {
   auto there = rows_.home_of(*bare);
   if (!there || there->node == cluster::self)
     return at_entity(around_, *bare, [](entity& e) { e.look_again(0); });
-  to_peers::send one{there->node, cluster::make_control(0, {.what = cluster::control::kind::look_again}, {nullptr, bare})};
-  carry(one);
+  auto word = have_it_looked_for(there->node, bare);
+  carry(word);
 }
 
 /// A mark is answered. The session's row may not be here yet, and what waits for the answer is said behind what was written.
 void peers::tell_who_asks(const xmpp::jid_ref& bare, peer_number who) {
   if (!written_.contains(bare->hash()))
     return;
-  to_peers::send one{who, cluster::make_control(0, {.what = cluster::control::kind::look_again}, {nullptr, bare})};
-  carry(one);
+  auto word = have_it_looked_for(who, bare);
+  carry(word);
 }
 
 /// What is on the way to a node, or waits there, holds up what is behind it as long as it may still come: where that node says nothing,

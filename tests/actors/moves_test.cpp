@@ -105,6 +105,18 @@ struct nobody_there {
     for (std::size_t n = 0; n < nodes.size(); ++n)
       nodes[n].add_account(name);
   }
+  /// The first message is there only after the first look of a session that comes now.
+  void store_slowly() {
+    dynamic_cast<shared_engine&>(nodes[2].store.blocking()).write_slowly(600ms);
+    sender->send(message(address, 1));
+    REQUIRE(sender->ping());
+  }
+  void two_more_come_behind(small_client& receiver) {
+    sender->send(message(address, 2));
+    sender->send(message(address, 3));
+    for (auto n : {1, 2, 3})
+      CHECK(next_body(receiver) == "<body>" + std::to_string(n) + "</body>");
+  }
 };
 } // namespace
 
@@ -140,28 +152,18 @@ TEST_CASE_FIXTURE(nobody_there, "moves: what is stored comes before what is said
   sender->send(message(address, 1));
   REQUIRE(small_node::wait_until([&] { return nodes.stored_for(name) == 1; }));
   auto receiver = nodes.log_in(1, name, "r", 0);
-  sender->send(message(address, 2));
-  sender->send(message(address, 3));
-  for (auto n : {1, 2, 3})
-    CHECK(next_body(*receiver) == "<body>" + std::to_string(n) + "</body>");
+  two_more_come_behind(*receiver);
 }
 
 TEST_CASE_FIXTURE(nobody_there, "moves: what is being stored as the session comes is there before what is said then") {
-  dynamic_cast<shared_engine&>(nodes[2].store.blocking()).write_slowly(600ms); // after the first look
-  sender->send(message(address, 1));
-  REQUIRE(sender->ping());
+  store_slowly();
   auto receiver = nodes.log_in(1, name, "r", 0);
-  sender->send(message(address, 2));
-  sender->send(message(address, 3));
-  for (auto n : {1, 2, 3})
-    CHECK(next_body(*receiver) == "<body>" + std::to_string(n) + "</body>");
+  two_more_come_behind(*receiver);
 }
 
 TEST_CASE_FIXTURE(nobody_there, "moves: what was stored by a node that does not know of the session yet comes before what is said by one that does") {
   nodes.cut(1, 2);
-  dynamic_cast<shared_engine&>(nodes[2].store.blocking()).write_slowly(600ms); // after the first look
-  sender->send(message(address, 1));
-  REQUIRE(sender->ping());
+  store_slowly();
   auto receiver = nodes[1].log_in(name, "r", 0);
   receiver->send("<presence/>");
   REQUIRE(receiver->ping());

@@ -259,8 +259,10 @@ void server::go_on_stopping(time_point until) {
       return;
     constexpr auto to_move = 10s;
     auto now = s_.w.now();
-    if (is_paused_)
-      return stopped_since_ += 20ms, go_on_stopping(until + 20ms); // the time in which it stood still is not its own
+    if (is_paused_) { // the time in which it stood still is not its own
+      stopped_since_ += 20ms;
+      return go_on_stopping(until + 20ms);
+    }
     if (node_->session_count() > 0 && peers_->has_successor() && now < stopped_since_ + to_move)
       return go_on_stopping(until);
     for (auto& h : homes_)
